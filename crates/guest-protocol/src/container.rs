@@ -1,0 +1,119 @@
+//! The container as a whole: what it is mounted from, limited to and isolated by.
+
+use serde::{Deserialize, Serialize};
+
+/// The container of a microVM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The name of its UTS namespace.
+    pub hostname: String,
+    /// What is mounted as its root.
+    pub rootfs: Rootfs,
+    /// Mounted over the root, in this order, after the standard mounts (`/proc`, `/dev`, `/dev/pts`, `/dev/shm`,
+    /// `/dev/mqueue`, `/sys`, `/sys/fs/cgroup`).
+    pub mounts: Vec<Mount>,
+    /// Files written into the container's root before it starts (`/etc/hosts` and the like), as bind mounts from
+    /// memory, so that the image's own are hidden and not changed.
+    pub files: Vec<File>,
+    /// Size of `/dev/shm` in bytes; Docker's default is 64 MiB.
+    pub shm_bytes: u64,
+    /// Namespaces that are asked for beyond pid, mount, UTS, IPC and cgroup.
+    pub namespaces: Namespaces,
+    /// cgroup v2 limits of all processes together.
+    pub limits: Limits,
+    /// `sysctl` values, name with dots or slashes.
+    pub sysctls: Vec<(String, String)>,
+    /// Hidden from the container: a file shows as empty, a directory as an empty read-only one.
+    pub masked_paths: Vec<String>,
+    /// Visible but not writable.
+    pub read_only_paths: Vec<String>,
+}
+
+/// What the root file system is stacked from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// The tag of the virtio-fs device that shows the layer files.
+    pub layers_tag: String,
+    /// Names of the EROFS files on it, the lowest layer first.
+    pub layers: Vec<String>,
+    /// The serial number of the virtio-blk device with the writable ext4 file system. Without one the writable layer
+    /// is kept in memory and is gone with the microVM.
+    pub disk: Option<String>,
+    /// Whether the container sees its root read-only.
+    pub read_only: bool,
+}
+
+/// A mount over the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, as an absolute path in the container. Resolved beneath the container's root; missing directories are
+    /// made.
+    pub target: String,
+    /// What.
+    pub source: MountSource,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// What can be mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A folder, or one file in a folder, of the virtio-fs device with the host's folders.
+    Shared {
+        /// The tag of the device.
+        tag: String,
+        /// Path on the device without a leading slash: the folder's name, or `name/file`.
+        path: String,
+    },
+    /// An empty tmpfs.
+    Tmpfs {
+        /// Mount options in the kernel's words, such as `size=64m,mode=1777`.
+        options: String,
+        /// `noexec` and the like: the flags Docker sets unless told otherwise.
+        flags: TmpfsFlags,
+    },
+}
+
+/// Flags of a tmpfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TmpfsFlags {
+    /// Programs on it cannot be executed.
+    pub no_exec: bool,
+    /// Set-user-id bits on it mean nothing.
+    pub no_suid: bool,
+    /// Device nodes on it mean nothing.
+    pub no_dev: bool,
+}
+
+/// A small file given to the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Where, as an absolute path in the container.
+    pub target: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+/// Namespaces beyond the standard ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// A network namespace with nothing but its loopback; without it the container has the microVM's network.
+    pub network: bool,
+    /// A user namespace in which the container's root is uid 100000 of the guest.
+    pub user: bool,
+}
+
+/// cgroup v2 limits; `None` means no limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `memory.max`, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// `pids.max`.
+    pub pids: Option<u64>,
+    /// CPU time per 100 ms period, in microseconds (`cpu.max`).
+    pub cpu_quota_us: Option<u64>,
+    /// `cpu.weight`, 1 to 10000.
+    pub cpu_weight: Option<u32>,
+}

@@ -1,0 +1,144 @@
+//! What host and guest agent say to each other, and how it is framed.
+//!
+//! The agent listens on two vsock ports, then connects once to [`READY_PORT`] of the host and closes: that connection
+//! is the signal that it can be spoken to. From then on only the host opens connections.
+//!
+//! - [`CONTROL_PORT`]: the host sends [`Request`]s, the agent answers each with a [`Response`] that carries the same
+//!   id, in any order, and sends [`Event`]s when they happen. A new control connection takes the place of an older one,
+//!   so that a restarted host can take over; it learns what it missed with [`Call::State`].
+//! - [`STREAM_PORT`]: one connection per stream of a process. The host sends a [`StreamHello`] frame, the agent answers
+//!   with a [`StreamReply`] frame, and from then on the connection carries bytes. See [`StreamHello`].
+//!
+//! Frames are a `u32` length in little endian and that many bytes of [postcard](https://postcard.jamesmunns.com).
+//! Neither side trusts the other: a frame over [`MAX_FRAME`] ends the connection.
+
+mod container;
+mod frame;
+mod process;
+
+pub use container::*;
+pub use frame::*;
+pub use process::*;
+
+use serde::{Deserialize, Serialize};
+
+/// The port of the host that the agent connects to when it is ready.
+pub const READY_PORT: u32 = 1;
+/// The agent's port for [`Request`]s.
+pub const CONTROL_PORT: u32 = 1024;
+/// The agent's port for the streams of processes.
+pub const STREAM_PORT: u32 = 1025;
+
+/// How many bytes of a stream the agent keeps until the host has acknowledged them. The agent stops reading from the
+/// process when that many are unacknowledged: this is the back-pressure, and the bound on memory.
+pub const STREAM_WINDOW: u64 = 256 * 1024;
+
+/// A request from the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the host; the response carries it back.
+    pub id: u64,
+    /// What is asked.
+    pub call: Call,
+}
+
+/// What the host can ask. Requests are carried out in the order in which they arrive, so that a host may send several
+/// without waiting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// Prepare the one container of this microVM: mounts, cgroup, hostname. Answered with [`Reply::Done`].
+    CreateContainer(Box<ContainerSpec>),
+    /// Start a process in the container. The first one is the container's init: its end is the end of the container
+    /// and of every other process in it. Answered with [`Reply::Started`].
+    StartProcess(Box<ProcessSpec>),
+    /// Send a signal to a process. Answered with [`Reply::Done`]; a process that has ended is an
+    /// [`ErrorKind::NotFound`].
+    Signal {
+        /// The process.
+        process: ProcessId,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Resize the terminal of a process. Answered with [`Reply::Done`].
+    Resize {
+        /// The process.
+        process: ProcessId,
+        /// The new size.
+        size: WindowSize,
+    },
+    /// List the processes the host started and has not [forgotten](Call::Forget). Answered with [`Reply::State`].
+    State,
+    /// Drop what is kept of a process that has ended: its exit status and unread output. Answered with
+    /// [`Reply::Done`].
+    Forget {
+        /// The process.
+        process: ProcessId,
+    },
+    /// Write everything to the disk and unmount it, after the container has ended. Answered with [`Reply::Done`].
+    Sync,
+}
+
+/// The answer to a [`Request`], or an [`Event`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// The answer to the request with this id.
+    Response {
+        /// The id of the request.
+        id: u64,
+        /// What came of it.
+        result: Result<Reply, CallError>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// What a call that succeeded answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Nothing more to say.
+    Done,
+    /// The process runs.
+    Started {
+        /// Its pid in the root pid namespace of the guest.
+        pid: i32,
+    },
+    /// The processes.
+    State(Vec<ProcessState>),
+}
+
+/// Something that happened in the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A process has ended. Its output may still be on its way: each stream ends on its own.
+    Exited {
+        /// The process.
+        process: ProcessId,
+        /// How.
+        status: ExitStatus,
+    },
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// What a program needs to know.
+    pub kind: ErrorKind,
+    /// What a person needs to know: what was tried, on what, and why it failed.
+    pub message: String,
+}
+
+/// The kinds of failure that a host tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// The command of a process does not exist (exit code 127).
+    CommandNotFound,
+    /// The command of a process cannot be executed (exit code 126).
+    CommandNotExecutable,
+    /// A user or group name that the container's own files do not know.
+    NoSuchUser,
+    /// No process with this id, or it has ended.
+    NotFound,
+    /// Everything else.
+    Failed,
+}

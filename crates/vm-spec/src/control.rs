@@ -1,0 +1,45 @@
+//! The control socket: one JSON [`Request`] a line, answered by one JSON [`Response`] a line, in order.
+//!
+//! Several clients may be connected. A connection that ends without being closed by the client means that the VMM is
+//! gone, which is how a supervisor that did not start it learns of its death.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest request line the VMM reads, in bytes.
+pub const MAX_REQUEST: usize = 4096;
+
+/// What a client may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Which state the microVM is in.
+    State,
+    /// End the microVM at once; answered before the process exits.
+    Stop,
+    /// Hold all vCPUs. Pausing a paused microVM changes nothing.
+    Pause,
+    /// Let the vCPUs go on. Resuming a running microVM changes nothing.
+    Resume,
+}
+
+/// What the VMM answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// The microVM is in this state now.
+    State(State),
+    /// The request was not understood or could not be carried out, and why.
+    Error(String),
+}
+
+/// The states of a microVM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The vCPUs run.
+    Running,
+    /// The vCPUs are held.
+    Paused,
+    /// The process is about to exit.
+    Stopped,
+}

@@ -1,0 +1,182 @@
+//! What a microVM is to be ([`VmSpec`]), how to speak to its VMM while it runs ([`control`]), and how it ended
+//! ([`ExitReport`]).
+//!
+//! The spec is JSON on the standard input of `hull-vmm`. Everything the VMM opens is named here, as an inherited
+//! descriptor or as a path, and nothing else: a jail can be drawn around exactly this list.
+
+pub mod control;
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The smallest memory a microVM can boot with, in MiB.
+pub const MIN_MEMORY_MIB: u64 = 32;
+
+/// The most vCPUs a microVM can have.
+pub const MAX_VCPUS: u8 = 64;
+
+/// Something the VMM may use: open already, or named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resource {
+    /// A descriptor the VMM inherits under this number, and owns from then on.
+    Fd(RawFd),
+    /// A path in the VMM's own mount namespace.
+    Path(PathBuf),
+}
+
+/// A microVM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VmSpec {
+    /// Names the microVM in logs and in its thread and process titles.
+    pub id: String,
+    /// Number of vCPUs, 1 to [`MAX_VCPUS`].
+    pub vcpus: u8,
+    /// Guest memory in MiB, at least [`MIN_MEMORY_MIB`].
+    pub memory_mib: u64,
+    /// An ELF kernel (`vmlinux`).
+    pub kernel: Resource,
+    /// An uncompressed initramfs.
+    pub initramfs: Resource,
+    /// Kernel parameters beyond those the VMM adds for its own devices.
+    pub cmdline: String,
+    /// Where the serial console's output goes; without it the guest has no console.
+    pub console: Option<Resource>,
+    /// The listening unix socket of [`control`]; a path is bound by the VMM.
+    pub control: Resource,
+    /// A file that receives one [`ExitReport`] as JSON before the VMM exits. Empty afterwards means that the VMM was
+    /// killed.
+    pub exit_report: Resource,
+    /// Devices in the order of their slots.
+    pub devices: Vec<DeviceSpec>,
+}
+
+/// A virtio device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceSpec {
+    /// virtio-fs over a flat, immutable, read-only directory of layer files.
+    Layers(LayersSpec),
+    /// virtio-fs over host folders, each a directory at the root of the file system.
+    Folders(FoldersSpec),
+    /// A disk.
+    Blk(BlkSpec),
+    /// vsock, its guest ports joined to unix sockets.
+    Vsock(VsockSpec),
+    /// Entropy from the host.
+    Rng,
+}
+
+/// A read-only virtio-fs device that shows just the files it was handed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LayersSpec {
+    /// The tag the guest mounts.
+    pub tag: String,
+    /// The files of the directory.
+    pub files: Vec<LayerFile>,
+    /// Size of the DAX window in MiB; 0 for none.
+    pub dax_window_mib: u64,
+}
+
+/// One file of a [`LayersSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LayerFile {
+    /// Its name in the directory: one path component.
+    pub name: String,
+    /// Its content.
+    pub file: Resource,
+}
+
+/// A virtio-fs device over host folders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FoldersSpec {
+    /// The tag the guest mounts.
+    pub tag: String,
+    /// The folders; the guest sees each under its name, and nothing above it.
+    pub folders: Vec<SharedFolder>,
+}
+
+/// One folder of a [`FoldersSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SharedFolder {
+    /// Its name at the root of the file system: one path component.
+    pub name: String,
+    /// The folder on the host.
+    pub root: Resource,
+    /// Whether the device itself refuses to change it, whatever the guest mounts.
+    pub read_only: bool,
+}
+
+/// A virtio-blk device over a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BlkSpec {
+    /// The serial number the guest reads: at most 20 bytes.
+    pub id: String,
+    /// A file or block device whose length is a multiple of 512.
+    pub file: Resource,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// A virtio-vsock device.
+///
+/// From host to guest: a client connects to `listener`, writes `CONNECT <port>\n`, reads `OK <port>\n` once the guest
+/// has accepted, and has a byte stream with half-close from then on. A refusal closes the connection.
+/// From guest to host: a connection to CID 2 and one of `guest_ports` is joined to that port's unix socket; any other
+/// port is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VsockSpec {
+    /// The guest's context id, 3 or more.
+    pub guest_cid: u32,
+    /// The listening unix socket; a path is bound by the VMM.
+    pub listener: Resource,
+    /// Ports on the host that the guest may connect to.
+    pub guest_ports: Vec<GuestPort>,
+}
+
+/// One port of a [`VsockSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GuestPort {
+    /// The port number.
+    pub port: u32,
+    /// The path of the unix socket that is connected to.
+    pub socket: PathBuf,
+}
+
+/// How a microVM ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ExitReport {
+    /// The kind of ending.
+    pub reason: ExitReason,
+    /// What a person should know about it; empty where the reason says all.
+    pub detail: String,
+}
+
+/// The kinds of ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitReason {
+    /// The guest powered itself off.
+    Shutdown,
+    /// The guest reset itself (a kernel panic ends so, too).
+    Reset,
+    /// A control client asked for it.
+    Stopped,
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// KVM could not go on with the guest: a triple fault, an instruction it cannot emulate.
+    GuestFault,
+    /// The VMM could not build or run the microVM.
+    VmmError,
+}
