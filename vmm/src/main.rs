@@ -1,2 +1,7 @@
-//! Not yet.
+//! `hull-vmm`: one process, one microVM.
+
+mod memory;
+mod resource;
+mod virtio;
+
 fn main() {}

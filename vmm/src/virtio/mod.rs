@@ -1,0 +1,11 @@
+//! Virtio devices (virtio 1.3) on the MMIO transport.
+//!
+//! A device is one file that implements [`device::VirtioDevice`], one line in [`registry`] and one variant of
+//! `vm_spec::DeviceSpec`. It sees queues, guest memory and an [`interrupt::Interrupt`]; it knows neither KVM nor the
+//! transport.
+
+pub mod device;
+pub mod interrupt;
+pub mod queue;
+pub mod registry;
+pub mod worker;

@@ -1,0 +1,230 @@
+//! A split virtqueue as a device holds it: chains out, used elements in, notifications where they are wanted.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::interrupt::Interrupt;
+use crate::memory::GuestMemory;
+
+/// One request of the driver: an iterator over its descriptors. It ends early at a descriptor that points outside the
+/// table, that closes a loop or that makes the chain longer than 4 GiB.
+pub type DescriptorChain = virtio_queue::DescriptorChain<Arc<GuestMemoryMmap>>;
+
+/// The driver broke the ring itself; the device cannot go on without a reset.
+#[derive(Debug, Error)]
+#[error("queue {queue}: cannot {action}: {source}")]
+pub struct QueueError {
+    /// The queue's index in its device.
+    pub queue: u16,
+    /// What was tried.
+    pub action: &'static str,
+    /// Why it failed.
+    pub source: virtio_queue::Error,
+}
+
+/// A queue, the eventfd its driver kicks, and the line back.
+pub struct Virtqueue {
+    index: u16,
+    queue: Queue,
+    kick: EventFd,
+    memory: GuestMemory,
+    interrupt: Arc<dyn Interrupt>,
+}
+
+impl Virtqueue {
+    /// Joins a queue that the transport has set up and checked (`Queue::is_valid`) to its notifications.
+    pub fn new(
+        index: u16,
+        queue: Queue,
+        kick: EventFd,
+        memory: GuestMemory,
+        interrupt: Arc<dyn Interrupt>,
+    ) -> Self {
+        Self {
+            index,
+            queue,
+            kick,
+            memory,
+            interrupt,
+        }
+    }
+
+    /// The queue's index in its device.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Readable when the driver has made buffers available. Read it before popping.
+    pub fn kick(&self) -> &EventFd {
+        &self.kick
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The next request, or `None` when the driver has none.
+    pub fn pop(&mut self) -> Result<Option<DescriptorChain>, QueueError> {
+        if !self.queue.ready() {
+            return Ok(None);
+        }
+        match self.queue.iter(Arc::clone(&self.memory)) {
+            Ok(mut available) => Ok(available.next()),
+            Err(source) => Err(self.error("read the available ring", source)),
+        }
+    }
+
+    /// Puts back the chain that [`pop`](Self::pop) returned last, for a device that cannot serve it yet.
+    pub fn undo_pop(&mut self) {
+        self.queue.go_to_previous_position();
+    }
+
+    /// Returns a request to the driver; `written` is the number of bytes written to it from its beginning.
+    pub fn add_used(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+        self.queue
+            .add_used(self.memory.as_ref(), head, written)
+            .map_err(|source| self.error("write the used ring", source))
+    }
+
+    /// Tells the driver of used buffers unless it asked not to be told (event index or flag). Once after a batch.
+    pub fn signal(&mut self) -> Result<(), QueueError> {
+        let wanted = self
+            .queue
+            .needs_notification(self.memory.as_ref())
+            .map_err(|source| self.error("read the driver's event index", source))?;
+        if wanted {
+            self.interrupt.used();
+        }
+        Ok(())
+    }
+
+    /// Serves every available request with `serve`, which returns the number of bytes it wrote, and signals. The
+    /// driver need not kick while this goes on. At most one ring of requests is served at a time, so that a driver
+    /// which refills the ring without end cannot keep the device from hearing its stop event; what is left is served
+    /// after a kick that the queue gives itself.
+    pub fn drain(&mut self, mut serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+        let mut budget = self.queue.size();
+        loop {
+            self.want_kicks(false)?;
+            while let Some(chain) = self.pop()? {
+                let head = chain.head_index();
+                let written = serve(chain);
+                self.add_used(head, written)?;
+                budget = budget.saturating_sub(1);
+                if budget == 0 {
+                    self.signal()?;
+                    self.want_kicks(true)?;
+                    self.kick_self();
+                    return Ok(());
+                }
+            }
+            self.signal()?;
+            if !self.want_kicks(true)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks the driver for kicks, or not to bother. True when requests became available before it could know that
+    /// kicks are wanted: look again.
+    pub fn want_kicks(&mut self, wanted: bool) -> Result<bool, QueueError> {
+        if !self.queue.ready() {
+            return Ok(false);
+        }
+        let memory = self.memory.as_ref();
+        let result = match wanted {
+            true => self.queue.enable_notification(memory),
+            false => self.queue.disable_notification(memory).map(|()| false),
+        };
+        result.map_err(|source| self.error("write the device's event index", source))
+    }
+
+    /// Makes [`kick`](Self::kick) readable, as if the driver had kicked.
+    pub fn kick_self(&self) {
+        // An eventfd write fails only when its counter is full, and then it is readable already.
+        let _ = self.kick.write(1);
+    }
+
+    /// The rings as the driver and the device left them.
+    pub fn state(&self) -> QueueState {
+        QueueState::from(self.queue.state())
+    }
+
+    /// Takes the queue apart: the rings and the eventfd.
+    pub(crate) fn into_parts(self) -> (Queue, EventFd) {
+        (self.queue, self.kick)
+    }
+
+    fn error(&self, action: &'static str, source: virtio_queue::Error) -> QueueError {
+        QueueError {
+            queue: self.index,
+            action,
+            source,
+        }
+    }
+}
+
+/// A queue's saved state. Addresses are guest physical; they may be anything after a load, and are checked again
+/// before the queue is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct QueueState {
+    /// The largest size the device offers.
+    pub max_size: u16,
+    /// The size the driver chose.
+    pub size: u16,
+    /// Whether the driver enabled the queue.
+    pub ready: bool,
+    /// Whether VIRTIO_F_RING_EVENT_IDX was agreed on.
+    pub event_idx: bool,
+    /// Address of the descriptor table.
+    pub desc_table: u64,
+    /// Address of the available ring.
+    pub avail_ring: u64,
+    /// Address of the used ring.
+    pub used_ring: u64,
+    /// The device's position in the available ring.
+    pub next_avail: u16,
+    /// The device's position in the used ring.
+    pub next_used: u16,
+}
+
+impl From<virtio_queue::QueueState> for QueueState {
+    fn from(state: virtio_queue::QueueState) -> Self {
+        Self {
+            max_size: state.max_size,
+            size: state.size,
+            ready: state.ready,
+            event_idx: state.event_idx_enabled,
+            desc_table: state.desc_table,
+            avail_ring: state.avail_ring,
+            used_ring: state.used_ring,
+            next_avail: state.next_avail,
+            next_used: state.next_used,
+        }
+    }
+}
+
+impl TryFrom<QueueState> for Queue {
+    type Error = virtio_queue::Error;
+
+    fn try_from(state: QueueState) -> Result<Self, Self::Error> {
+        Queue::try_from(virtio_queue::QueueState {
+            max_size: state.max_size,
+            next_avail: state.next_avail,
+            next_used: state.next_used,
+            event_idx_enabled: state.event_idx,
+            size: state.size,
+            ready: state.ready,
+            desc_table: state.desc_table,
+            avail_ring: state.avail_ring,
+            used_ring: state.used_ring,
+        })
+    }
+}
