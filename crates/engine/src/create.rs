@@ -1,0 +1,163 @@
+//! What a container is to be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Rlimit;
+
+/// A container to create. `Default` is what `run IMAGE` without any option asks for.
+///
+/// The same type is kept on disk and answered by [`Engine::inspect`](crate::Engine::inspect), with what the image says
+/// merged in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerCreate {
+    /// Its name without a leading slash; `None` has one made up.
+    pub name: Option<String>,
+    /// The image, as the user named it.
+    pub image: String,
+    /// What takes the place of the image's entrypoint; `Some` of nothing clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// What takes the place of the image's command.
+    pub command: Option<Vec<String>>,
+    /// `NAME=value` to set, `NAME` to take away what the image sets.
+    pub env: Vec<String>,
+    /// The working directory; empty is the image's, or `/`.
+    pub working_dir: String,
+    /// `user[:group]`, names or numbers; empty is the image's.
+    pub user: String,
+    /// Further groups of the process, names or numbers.
+    pub groups: Vec<String>,
+    /// The host name; empty is the first 12 characters of the id.
+    pub hostname: String,
+    /// The domain behind the host name.
+    pub domain_name: String,
+    /// Labels, over those of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Ports the image or the user names, such as `80/tcp`.
+    pub exposed_ports: BTreeSet<String>,
+    /// Whether the process has a terminal.
+    pub terminal: bool,
+    /// Whether the process has a stdin.
+    pub open_stdin: bool,
+    /// Whether that stdin ends with the first client that was attached to it.
+    pub stdin_once: bool,
+    /// What the creator said it would attach to. Kept for inspection; nothing depends on it.
+    pub attach: AttachFlags,
+    /// The signal that asks the container to stop: a name or a number. Empty is the image's, or SIGTERM.
+    pub stop_signal: String,
+    /// Seconds from the stop signal to SIGKILL; `None` is 10.
+    pub stop_timeout: Option<u32>,
+    /// Whether the container is removed when it ends.
+    pub auto_remove: bool,
+    /// Whether its root is read-only.
+    pub read_only: bool,
+    /// Whether a minimal init runs as its PID 1.
+    pub init: bool,
+    /// Whether it has every capability and device of its microVM.
+    pub privileged: bool,
+    /// Capabilities beyond the standard ones, with or without `CAP_`, or `ALL`.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken away, with or without `CAP_`, or `ALL`.
+    pub cap_drop: Vec<String>,
+    /// Whether set-user-id programs gain nothing.
+    pub no_new_privileges: bool,
+    /// Whether Docker's default seccomp profile is left out.
+    pub seccomp_unconfined: bool,
+    /// What is mounted over the root, in this order.
+    pub mounts: Vec<MountCreate>,
+    /// Size of `/dev/shm` in bytes; 0 is 64 MiB.
+    pub shm_bytes: u64,
+    /// What it may use.
+    pub resources: Resources,
+    /// Resource limits of its processes.
+    pub rlimits: Vec<Rlimit>,
+    /// Kernel parameters of its namespaces, names with dots.
+    pub sysctls: BTreeMap<String, String>,
+    /// Further lines of `/etc/hosts`, `name:address` each.
+    pub extra_hosts: Vec<String>,
+    /// Name servers in `/etc/resolv.conf`; none takes those of the host.
+    pub dns: Vec<String>,
+    /// Search domains in `/etc/resolv.conf`.
+    pub dns_search: Vec<String>,
+    /// Options in `/etc/resolv.conf`.
+    pub dns_options: Vec<String>,
+    /// `oom_score_adj` of its init.
+    pub oom_score_adj: i32,
+    /// Paths that are hidden; `None` is Docker's list.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths that are read-only; `None` is Docker's list.
+    pub read_only_paths: Option<Vec<String>>,
+    /// Whether it has no network but its loopback.
+    pub no_network: bool,
+}
+
+/// Which streams the creator said it would attach to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachFlags {
+    /// Its stdin.
+    pub stdin: bool,
+    /// Its stdout.
+    pub stdout: bool,
+    /// Its stderr.
+    pub stderr: bool,
+}
+
+/// Limits; 0 means none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Memory in bytes, at least 6 MiB. The microVM gets as much and what its kernel needs on top.
+    pub memory_bytes: u64,
+    /// CPU time in billionths of a CPU. The microVM gets as many vCPUs as that needs.
+    pub nano_cpus: u64,
+    /// Weight of its CPU time, 2 to 262144, as in cgroup v1; 1024 is usual.
+    pub cpu_shares: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+/// A mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountCreate {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Where: an absolute path in the container.
+    pub target: String,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// What can be mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountSource {
+    /// A folder or file of the host.
+    Bind {
+        /// Its absolute path.
+        path: PathBuf,
+        /// Whether a missing one is made, as a folder (what `-v` does, and `--mount` does not).
+        create: bool,
+    },
+    /// A volume, made when it is missing; `None` has a name made up and goes with the container.
+    Volume {
+        /// Its name.
+        name: Option<String>,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Mount options separated by commas, such as `size=64m,mode=1777,exec`.
+        options: String,
+    },
+}
+
+/// What [`Engine::create`](crate::Engine::create) made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// What was asked for and will not be so.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,135 @@
+//! Why the engine did not do what it was asked.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The kinds of failure that a client tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no such thing.
+    NotFound,
+    /// It stands in the way of something else, or is not in the right state.
+    Conflict,
+    /// The request makes no sense.
+    InvalidParameter,
+    /// It is so already.
+    NotModified,
+    /// hull does not do this.
+    NotImplemented,
+    /// It should have worked.
+    Internal,
+}
+
+/// Why the engine did not do what it was asked. The texts are those of Docker's engine where it has one, for there are
+/// clients that read them.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No container has this name or id.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// No image has this name or id.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// No exec has this id.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// Several containers' ids begin so.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    AmbiguousId(String),
+    /// The name is taken.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// The container that has it.
+        id: String,
+    },
+    /// The container is not running, so this cannot be done.
+    #[error("{action}container {id} is not running")]
+    NotRunning {
+        /// What cannot be done, as `cannot kill container: x: `, or nothing.
+        action: String,
+        /// Its id.
+        id: String,
+    },
+    /// The state of the container or exec forbids it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// It is so already.
+    #[error("container {0} is in that state already")]
+    NotModified(String),
+    /// hull does not do this.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The process could not be started: the text is what Docker's clients make exit codes 126 and 127 of.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: {0}: unknown"
+    )]
+    Start(String),
+    /// The microVM could not be started, or was lost.
+    #[error("{action} container {id}: {source}")]
+    Sandbox {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The container's id.
+        id: String,
+        /// Why it failed.
+        #[source]
+        source: sandbox::SandboxError,
+    },
+    /// A file or folder of the state could not be read or written.
+    #[error("{action} {}: {source}{}", path.display(), advice(source))]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The image store failed.
+    #[error("image store: {0}")]
+    Images(String),
+    /// Something else that should have worked did not.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The result of what the engine does.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+impl EngineError {
+    /// Which kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchContainer(_) | Self::NoSuchImage(_) | Self::NoSuchExec(_) => ErrorKind::NotFound,
+            Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) => ErrorKind::Conflict,
+            Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) => ErrorKind::InvalidParameter,
+            Self::NotModified(_) => ErrorKind::NotModified,
+            Self::Unsupported(_) => ErrorKind::NotImplemented,
+            Self::Sandbox { .. } | Self::Io { .. } | Self::Images(_) | Self::Internal(_) => {
+                ErrorKind::Internal
+            }
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => ": free some space there, or remove containers and images",
+        io::ErrorKind::PermissionDenied => ": hulld must own its state and runtime folders",
+        _ => "",
+    }
+}
