@@ -1,0 +1,208 @@
+//! What the guest may name by number: nodes it looked up, files it opened.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fuse_backend_rs::api::filesystem::ROOT_ID;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+/// A file or directory of a folder, held by an `O_PATH` descriptor: no name is ever resolved twice.
+pub(super) struct Node {
+    pub(super) file: OwnedFd,
+    pub(super) folder: usize,
+    pub(super) kind: FileType,
+}
+
+/// One node per host file and folder. The folder is part of it: a directory shared twice, once read-only, is two.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) folder: usize,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+struct Slot {
+    node: Arc<Node>,
+    identity: Identity,
+    lookups: u64,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: HashMap<u64, Slot>,
+    numbers: HashMap<Identity, u64>,
+    next: u64,
+}
+
+/// The nodes that the guest knows.
+///
+/// Each costs one descriptor of the process, so their number is bounded. The roots of folders come first and are never
+/// forgotten.
+pub(super) struct Nodes {
+    table: Mutex<Table>,
+    roots: u64,
+    limit: usize,
+}
+
+impl Nodes {
+    /// Starts with the roots of folders, which get the numbers from 2 on, in order.
+    pub(super) fn new(roots: Vec<(Identity, Node)>, limit: usize) -> Nodes {
+        let mut table = Table { next: ROOT_ID + 1, ..Table::default() };
+        let count = roots.len() as u64;
+        for (identity, node) in roots {
+            table.insert(identity, node);
+        }
+        Nodes { table: Mutex::new(table), roots: count, limit }
+    }
+
+    /// The number of a folder's root.
+    pub(super) fn root(folder: usize) -> u64 {
+        ROOT_ID + 1 + folder as u64
+    }
+
+    fn is_root(&self, number: u64) -> bool {
+        number <= ROOT_ID + self.roots
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node that the guest calls `number`.
+    ///
+    /// # Errors
+    /// `ESTALE` when there is none.
+    pub(super) fn get(&self, number: u64) -> io::Result<Arc<Node>> {
+        let table = self.lock();
+        table.slots.get(&number).map(|slot| slot.node.clone()).ok_or_else(|| Errno::STALE.into())
+    }
+
+    /// Counts one more lookup of a file; returns its number. `node` is dropped when the file is known already.
+    ///
+    /// # Errors
+    /// `ENFILE` when the guest knows too many files.
+    pub(super) fn look_up(&self, identity: Identity, node: Node) -> io::Result<u64> {
+        let mut table = self.lock();
+        if let Some(&number) = table.numbers.get(&identity) {
+            if let Some(slot) = table.slots.get_mut(&number) {
+                slot.lookups = slot.lookups.saturating_add(1);
+            }
+            return Ok(number);
+        }
+        if table.slots.len() >= self.limit {
+            return Err(Errno::NFILE.into());
+        }
+        Ok(table.insert(identity, node))
+    }
+
+    /// Takes back `lookups` lookups; the node goes with the last one.
+    pub(super) fn forget(&self, number: u64, lookups: u64) {
+        if self.is_root(number) {
+            return;
+        }
+        let mut table = self.lock();
+        let Some(slot) = table.slots.get_mut(&number) else { return };
+        slot.lookups = slot.lookups.saturating_sub(lookups);
+        if slot.lookups == 0 {
+            let identity = slot.identity;
+            table.numbers.remove(&identity);
+            table.slots.remove(&number);
+        }
+    }
+
+    /// Forgets all but the roots.
+    pub(super) fn clear(&self) {
+        let mut table = self.lock();
+        table.slots.retain(|&number, _| self.is_root(number));
+        table.numbers.retain(|_, number| self.is_root(*number));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().slots.len()
+    }
+}
+
+impl Table {
+    fn insert(&mut self, identity: Identity, node: Node) -> u64 {
+        let number = self.next;
+        // 2^64 lookups do not happen.
+        self.next += 1;
+        self.numbers.insert(identity, number);
+        self.slots.insert(number, Slot { node: Arc::new(node), identity, lookups: 1 });
+        number
+    }
+}
+
+/// A file or directory that the guest opened.
+pub(super) struct Handle {
+    node: u64,
+    // Transfers are positional; the lock lends the file mutably, as the transport wants it, and keeps one listing of a
+    // directory from moving another's position.
+    file: Mutex<File>,
+}
+
+impl Handle {
+    pub(super) fn file(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The open files. Each costs one descriptor of the process, so their number is bounded.
+pub(super) struct Handles {
+    open: Mutex<(u64, HashMap<u64, Arc<Handle>>)>,
+    limit: usize,
+}
+
+impl Handles {
+    pub(super) fn new(limit: usize) -> Handles {
+        Handles { open: Mutex::new((1, HashMap::new())), limit }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u64, HashMap<u64, Arc<Handle>>)> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an open file in.
+    ///
+    /// # Errors
+    /// `ENFILE` when the guest has too many files open.
+    pub(super) fn insert(&self, node: u64, file: File) -> io::Result<u64> {
+        let (next, handles) = &mut *self.lock();
+        if handles.len() >= self.limit {
+            return Err(Errno::NFILE.into());
+        }
+        let number = *next;
+        *next += 1;
+        handles.insert(number, Arc::new(Handle { node, file: Mutex::new(file) }));
+        Ok(number)
+    }
+
+    /// The file that is open as `number`, if it is `node`'s.
+    ///
+    /// # Errors
+    /// `EBADF` otherwise.
+    pub(super) fn get(&self, number: u64, node: u64) -> io::Result<Arc<Handle>> {
+        let open = self.lock();
+        open.1.get(&number).filter(|handle| handle.node == node).cloned().ok_or_else(|| Errno::BADF.into())
+    }
+
+    /// Closes a file.
+    ///
+    /// # Errors
+    /// `EBADF` when `number` is not open, or not `node`'s.
+    pub(super) fn remove(&self, number: u64, node: u64) -> io::Result<()> {
+        self.get(number, node)?;
+        self.lock().1.remove(&number);
+        Ok(())
+    }
+
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        self.lock().1.clear();
+    }
+}
