@@ -1,8 +1,32 @@
 //! One microVM and the agent in it: start, speak, supervise, clean up.
+//!
+//! [`Sandbox::start`] spawns a `hull-vmm` and returns at once; what is sent to its [`Guest`] meanwhile waits until the
+//! agent is there. The VMM outlives the process that started it: [`SandboxRecord`] is all that another one needs to
+//! [reconnect](Sandbox::reconnect).
 
+mod boot;
+mod connection;
+mod end;
 mod error;
+mod guest;
+mod launch;
+mod process;
+mod sandbox;
+mod spec;
+mod streams;
+mod supervise;
 mod timeline;
 
+pub use end::*;
 pub use error::*;
-pub use guest_protocol::{Rlimit, WindowSize};
+pub use guest::*;
+pub use guest_protocol::{
+    CallError, ContainerSpec, ErrorKind as CallErrorKind, ExitStatus, File, Limits, Mount, MountSource,
+    Namespaces, ProcessId, ProcessSpec, ProcessState, Rlimit, Rootfs, STREAM_WINDOW, StreamKind, TmpfsFlags,
+    WindowSize,
+};
+pub use sandbox::*;
+pub use spec::*;
+pub use streams::*;
 pub use timeline::*;
+pub use vm_spec::{MAX_VCPUS, MIN_MEMORY_MIB};

@@ -1,0 +1,63 @@
+//! What a sandbox is to be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The tag of the virtio-fs device with the layer files.
+pub const LAYERS_TAG: &str = "layers";
+/// The tag of the virtio-fs device with the host's folders.
+pub const FOLDERS_TAG: &str = "folders";
+/// The serial number of the virtio-blk device with the writable layer.
+pub const DISK_SERIAL: &str = "disk";
+/// The name of the VMM's log in [`SandboxSpec::folder`].
+pub const VMM_LOG: &str = "vmm.log";
+
+/// Kernel parameters of every microVM, beyond those the VMM adds for its devices: a panic is a reset, which ends the
+/// VMM; nothing is printed, because there is no console; the host's entropy is trusted from the first moment.
+pub(crate) const KERNEL_PARAMETERS: &str = "quiet loglevel=0 panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests no_timer_check rcupdate.rcu_expedited=1";
+
+/// The name of the n-th layer file in the guest's layers directory, the lowest layer being 0.
+pub fn layer_name(n: usize) -> String {
+    format!("{n}.erofs")
+}
+
+/// A microVM to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// Names it in logs and process titles.
+    pub id: String,
+    /// The `hull-vmm` to run.
+    pub vmm: PathBuf,
+    /// The guest kernel, an ELF file.
+    pub kernel: PathBuf,
+    /// The initramfs with the agent.
+    pub initramfs: PathBuf,
+    /// A folder to make for its sockets; it is removed with everything in it when the microVM has ended. At most
+    /// 90 bytes long, for a socket's path has at most 107.
+    pub runtime: PathBuf,
+    /// An existing folder for its log and its exit report, which stay.
+    pub folder: PathBuf,
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// EROFS files of the layers, the lowest first; the guest sees them under their [`layer_name`].
+    pub layers: Vec<PathBuf>,
+    /// The file behind the writable disk.
+    pub disk: Option<PathBuf>,
+    /// Folders of the host.
+    pub folders: Vec<FolderSpec>,
+    /// How long the agent may take to come up.
+    pub boot_timeout: Duration,
+}
+
+/// A folder of the host that the guest may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderSpec {
+    /// Its name in the guest: one path component.
+    pub name: String,
+    /// The folder, or file, on the host.
+    pub path: PathBuf,
+    /// Whether the device refuses to change it.
+    pub read_only: bool,
+}

@@ -1,0 +1,81 @@
+//! Seeing a VMM end, and asking it things.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::watch;
+use vm_spec::control::{Request, Response};
+
+use crate::launch::control_socket;
+use crate::process::Process;
+use crate::{Clock, Result, SandboxEnd, SandboxError, Step};
+
+/// The longest answer on a control socket.
+const MAX_RESPONSE: u64 = 64 * 1024;
+/// A VMM that has not answered for this long does not answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How the end of a VMM is seen.
+pub(crate) enum Watch {
+    /// This process spawned it: it has to be reaped.
+    Child(Child),
+    /// Another process did: this connection to its control socket ends with it.
+    Connection(UnixStream),
+}
+
+/// A VMM to wait for.
+pub(crate) struct Supervised {
+    pub(crate) process: std::sync::Arc<Process>,
+    pub(crate) watch: Watch,
+    pub(crate) folder: PathBuf,
+    pub(crate) runtime: PathBuf,
+    pub(crate) clock: Clock,
+    pub(crate) end: watch::Sender<Option<SandboxEnd>>,
+}
+
+impl Supervised {
+    /// Waits for the end of the process, cleans up after it, and tells its end.
+    pub(crate) async fn run(self) {
+        match self.watch {
+            // There is no other way to fail than that the child was reaped already.
+            Watch::Child(mut child) => drop(child.wait().await),
+            Watch::Connection(mut connection) => {
+                // Nothing is asked on it, so nothing but its end arrives. A process closes its sockets a little
+                // before it is gone.
+                let _ = connection.read(&mut [0]).await;
+                let process = self.process.clone();
+                let _ = tokio::task::spawn_blocking(move || process.wait()).await;
+            }
+        }
+        self.clock.mark(Step::Gone);
+        let end = SandboxEnd::read(&self.folder);
+        if let Err(error) = std::fs::remove_dir_all(&self.runtime) {
+            tracing::warn!(folder = %self.runtime.display(), %error, "cannot remove the sockets of a microVM");
+        }
+        self.end.send_replace(Some(end));
+    }
+}
+
+/// Asks the VMM with this runtime folder one thing, on a connection of its own, so that a caller who gives up leaves
+/// no answer behind for the next one.
+pub(crate) async fn ask(runtime: &Path, request: Request) -> Result<Response> {
+    const ACTION: &str = "ask the VMM";
+    let exchange = async {
+        let mut stream = UnixStream::connect(control_socket(runtime)).await?;
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+        let mut answer = String::new();
+        BufReader::new(stream.take(MAX_RESPONSE))
+            .read_line(&mut answer)
+            .await?;
+        Ok(serde_json::from_str(&answer)?)
+    };
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
+    answer
+        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        .map_err(SandboxError::connection(ACTION))
+}
