@@ -1,11 +1,11 @@
 //! A flat, immutable, read-only directory of files that were handed over as open descriptors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use fuse_backend_rs::api::filesystem::{
 };
 use fuse_backend_rs::transport::FsCacheReqHandler;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::attributes;
@@ -30,6 +31,10 @@ const FIRST_FILE: u64 = ROOT_ID + 1;
 
 /// Page size of the host, in bytes.
 const PAGE: u64 = 4096;
+
+/// The unit in which the DAX window is used, in bytes: Linux maps ranges of this size. Smaller ones are refused, because
+/// each costs the host a mapping of its own, and their number is limited.
+pub const DAX_RANGE: u64 = 2 << 20;
 
 /// Why a directory of layer files could not be made.
 #[derive(Debug, Error)]
@@ -78,6 +83,32 @@ pub struct LayerDirectory {
     // The guest's kernel takes ENOSYS from OPEN as "no need to ask again", which saves two exits a file.
     open_needless: AtomicBool,
     opendir_needless: AtomicBool,
+    // By offset in the window.
+    mappings: Mutex<BTreeMap<u64, Mapping>>,
+}
+
+/// A part of a file that the guest sees in the DAX window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Mapping {
+    /// Where in the window it begins: a multiple of [`DAX_RANGE`].
+    pub window_offset: u64,
+    /// The file's node number.
+    pub node: u64,
+    /// Where in the file it begins: a multiple of [`DAX_RANGE`].
+    pub file_offset: u64,
+}
+
+/// What a guest agreed on with a [`LayerDirectory`], for saving.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LayersState {
+    /// Whether the guest's kernel opens files without asking.
+    pub open_needless: bool,
+    /// Whether the guest's kernel opens directories without asking.
+    pub opendir_needless: bool,
+    /// What the DAX window shows.
+    pub mappings: Vec<Mapping>,
 }
 
 impl LayerDirectory {
@@ -107,7 +138,56 @@ impl LayerDirectory {
             by_name,
             open_needless: AtomicBool::new(false),
             opendir_needless: AtomicBool::new(false),
+            mappings: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// What the guest agreed on and mapped.
+    pub fn save(&self) -> LayersState {
+        LayersState {
+            open_needless: self.open_needless.load(Ordering::Relaxed),
+            opendir_needless: self.opendir_needless.load(Ordering::Relaxed),
+            mappings: self.mappings().values().copied().collect(),
+        }
+    }
+
+    /// Takes over what [`save`](Self::save) returned. The window is filled by [`fill_window`](Self::fill_window).
+    pub fn restore(&self, state: LayersState) {
+        self.open_needless.store(state.open_needless, Ordering::Relaxed);
+        self.opendir_needless.store(state.opendir_needless, Ordering::Relaxed);
+        *self.mappings() =
+            state.mappings.into_iter().map(|mapping| (mapping.window_offset, mapping)).collect();
+    }
+
+    /// Maps into an empty window what the guest expects to see there.
+    ///
+    /// # Errors
+    /// A mapping names no file of this directory, or `window` refuses it.
+    pub fn fill_window(&self, window: &mut dyn FsCacheReqHandler) -> io::Result<()> {
+        for mapping in self.mappings().values() {
+            self.map(mapping, DAX_RANGE, window)?;
+        }
+        Ok(())
+    }
+
+    fn mappings(&self) -> MutexGuard<'_, BTreeMap<u64, Mapping>> {
+        self.mappings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn map(&self, mapping: &Mapping, len: u64, window: &mut dyn FsCacheReqHandler) -> io::Result<()> {
+        let Mapping { window_offset, node, file_offset } = *mapping;
+        let layer = self.layer(node)?;
+        // The guest asks for whole ranges. What lies beyond the file's last page must not be mapped from the file:
+        // touching it would fault. It keeps the window's own empty pages.
+        let end = layer.len.div_ceil(PAGE).saturating_mul(PAGE);
+        let mapped = len.min(end.saturating_sub(file_offset));
+        if mapped < len {
+            window.unmap(vec![RemovemappingOne { moffset: window_offset, len }])?;
+        }
+        if mapped == 0 {
+            return Ok(());
+        }
+        window.map(file_offset, window_offset, mapped, SetupmappingFlags::READ.bits(), layer.fd)
     }
 
     fn layer(&self, node: u64) -> io::Result<&Layer> {
@@ -263,21 +343,17 @@ impl FileSystem for LayerDirectory {
         moffset: u64,
         window: &mut dyn FsCacheReqHandler,
     ) -> io::Result<()> {
-        let layer = self.layer(node)?;
+        self.layer(node)?;
         if flags & SetupmappingFlags::WRITE.bits() != 0 {
             return read_only();
         }
-        // The guest asks for whole ranges of 2 MiB. What lies beyond the file's last page must not be mapped from
-        // the file: touching it would fault. It keeps the window's own empty pages.
-        let left = layer.len.div_ceil(PAGE).saturating_mul(PAGE).saturating_sub(foffset);
-        let mapped = len.min(left);
-        if mapped < len {
-            window.unmap(vec![RemovemappingOne { moffset, len }])?;
+        if moffset % DAX_RANGE != 0 || foffset % DAX_RANGE != 0 || len != DAX_RANGE {
+            return Err(Errno::INVAL.into());
         }
-        if mapped == 0 {
-            return Ok(());
-        }
-        window.map(foffset, moffset, mapped, SetupmappingFlags::READ.bits(), layer.fd)
+        let mapping = Mapping { window_offset: moffset, node, file_offset: foffset };
+        self.map(&mapping, len, window)?;
+        self.mappings().insert(moffset, mapping);
+        Ok(())
     }
 
     fn removemapping(
@@ -287,7 +363,18 @@ impl FileSystem for LayerDirectory {
         requests: Vec<RemovemappingOne>,
         window: &mut dyn FsCacheReqHandler,
     ) -> io::Result<()> {
-        window.unmap(requests)
+        if requests.iter().any(|part| part.moffset % DAX_RANGE != 0 || part.len != DAX_RANGE) {
+            return Err(Errno::INVAL.into());
+        }
+        for part in requests {
+            window.unmap(vec![part])?;
+            self.mappings().remove(&part.moffset);
+        }
+        Ok(())
+    }
+
+    fn destroy(&self) {
+        self.mappings().clear();
     }
 
     fn opendir(&self, _: &Context, node: u64, _: u32) -> io::Result<(Option<u64>, OpenOptions)> {

@@ -17,7 +17,7 @@ mod server;
 pub use fuse_backend_rs::abi::virtio_fs::{RemovemappingOne, SetupmappingFlags};
 pub use fuse_backend_rs::transport::FsCacheReqHandler;
 
-pub use folders::{Folder, Folders, FoldersError};
-pub use layers::{LayerDirectory, LayersError};
+pub use folders::{Folder, Folders, FoldersError, FoldersState, HandleState, NodeState};
+pub use layers::{DAX_RANGE, LayerDirectory, LayersError, LayersState, Mapping};
 pub use name::NameError;
-pub use server::{FileServer, MAX_REQUEST, ServeError};
+pub use server::{FileServer, MAX_REQUEST, ServeError, ServerState, StateError};

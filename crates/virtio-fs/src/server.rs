@@ -1,15 +1,18 @@
 //! One FUSE server over either kind of file system, fed from descriptor chains.
 
+use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use fuse_backend_rs::api::filesystem::FileSystem;
 use fuse_backend_rs::api::server::{MAX_BUFFER_SIZE, Server};
 use fuse_backend_rs::transport::{FsCacheReqHandler, Reader, VirtioFsWriter, Writer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemory;
 
-use crate::{Folders, LayerDirectory};
+use crate::{Folders, FoldersState, LayerDirectory, LayersState};
 
 /// The most bytes that a request or its reply may have: the largest transfer and room for its headers.
 pub const MAX_REQUEST: usize = MAX_BUFFER_SIZE as usize + 4096;
@@ -33,25 +36,91 @@ pub enum ServeError {
     Message(fuse_backend_rs::Error),
 }
 
+/// What a guest knows of a file server, for saving: how it is to go on after a restore as if nothing had happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    /// Of layer files.
+    Layers(LayersState),
+    /// Of host folders.
+    Folders(FoldersState),
+}
+
+/// A saved state belongs to the other kind of server.
+#[derive(Debug, Error)]
+#[error("the saved state is of another kind of file server")]
+pub struct StateError;
+
 /// A file system and the FUSE protocol in front of it.
 ///
 /// Requests may be served from several threads; the device serves them from one, in order.
 pub enum FileServer {
     /// The layer files of a container.
-    Layers(Server<LayerDirectory>),
+    Layers(Box<Served<LayerDirectory>>),
     /// Folders of the host.
-    Folders(Server<Folders>),
+    Folders(Box<Served<Folders>>),
+}
+
+/// A file system, reachable by its own methods and by FUSE messages.
+pub struct Served<F: FileSystem + Send + Sync> {
+    files: Arc<F>,
+    server: Server<Arc<F>>,
+}
+
+impl<F: FileSystem + Send + Sync> Served<F> {
+    fn new(files: F) -> Box<Served<F>> {
+        let files = Arc::new(files);
+        Box::new(Served { server: Server::new(files.clone()), files })
+    }
 }
 
 impl FileServer {
     /// A server over layer files.
     pub fn layers(directory: LayerDirectory) -> FileServer {
-        FileServer::Layers(Server::new(directory))
+        FileServer::Layers(Served::new(directory))
     }
 
     /// A server over host folders.
     pub fn folders(folders: Folders) -> FileServer {
-        FileServer::Folders(Server::new(folders))
+        FileServer::Folders(Served::new(folders))
+    }
+
+    /// Forgets the guest: all it looked up, opened and mapped. The DAX window is the caller's to empty.
+    pub fn reset(&self) {
+        match self {
+            FileServer::Layers(served) => served.files.destroy(),
+            FileServer::Folders(served) => served.files.destroy(),
+        }
+    }
+
+    /// What the guest knows.
+    pub fn save(&self) -> ServerState {
+        match self {
+            FileServer::Layers(served) => ServerState::Layers(served.files.save()),
+            FileServer::Folders(served) => ServerState::Folders(served.files.save()),
+        }
+    }
+
+    /// Takes over what [`save`](Self::save) of a server over the same files returned. Files that are gone since are
+    /// stale to the guest.
+    pub fn restore(&self, state: ServerState) -> Result<(), StateError> {
+        match (self, state) {
+            (FileServer::Layers(served), ServerState::Layers(state)) => served.files.restore(state),
+            (FileServer::Folders(served), ServerState::Folders(state)) => served.files.restore(state),
+            _ => return Err(StateError),
+        }
+        Ok(())
+    }
+
+    /// Maps into an empty DAX window what the guest expects to see there.
+    ///
+    /// # Errors
+    /// A restored mapping cannot be had.
+    pub fn fill_window(&self, window: &mut dyn FsCacheReqHandler) -> io::Result<()> {
+        match self {
+            FileServer::Layers(served) => served.files.fill_window(window),
+            FileServer::Folders(_) => Ok(()),
+        }
     }
 
     /// Answers the request in `chain`; returns how many bytes of its reply were written to the chain. Requests without
@@ -73,20 +142,20 @@ impl FileServer {
         M::Target: GuestMemory + Sized,
     {
         match self {
-            FileServer::Layers(server) => answer(server, memory, chain, window),
-            FileServer::Folders(server) => answer(server, memory, chain, window),
+            FileServer::Layers(served) => answer(&served.server, memory, chain, window),
+            FileServer::Folders(served) => answer(&served.server, memory, chain, window),
         }
     }
 }
 
 fn answer<F, M>(
-    server: &Server<F>,
+    server: &Server<Arc<F>>,
     memory: &M::Target,
     chain: DescriptorChain<M>,
     window: Option<&mut dyn FsCacheReqHandler>,
 ) -> Result<u32, ServeError>
 where
-    F: FileSystem + Sync,
+    F: FileSystem + Send + Sync,
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
 {

@@ -108,7 +108,7 @@ impl Folders {
         if kill_set_id && flags as i32 & libc::O_TRUNC != 0 {
             self.kill_set_id(&held)?;
         }
-        self.handles.insert(node, file)
+        self.handles.insert(node, flags, file)
     }
 
     /// Takes the set-user-id bit, and the set-group-id bit of an executable, from a file that was written to. The
@@ -313,7 +313,7 @@ impl FileSystem for Folders {
     ) -> io::Result<(Entry, Option<u64>, OpenOptions, Option<u32>)> {
         let (parent, name) = self.changed(parent, name)?;
         let (entry, file) = self.make_file(ctx, &parent, name, &args)?;
-        match self.handles.insert(entry.inode, file) {
+        match self.handles.insert(entry.inode, args.flags, file) {
             Ok(handle) => Ok((entry, Some(handle), OpenOptions::empty(), None)),
             Err(error) => {
                 self.nodes.forget(entry.inode, 1);
@@ -425,7 +425,7 @@ impl FileSystem for Folders {
             return Err(Errno::NOTDIR.into());
         }
         let file = self.open_node(&held, libc::O_RDONLY)?;
-        Ok((Some(self.handles.insert(node, file)?), OpenOptions::empty()))
+        Ok((Some(self.handles.insert(node, libc::O_RDONLY as u32, file)?), OpenOptions::empty()))
     }
 
     fn releasedir(&self, _: &Context, node: u64, _: u32, handle: u64) -> io::Result<()> {

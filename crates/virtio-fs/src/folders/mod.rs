@@ -13,6 +13,7 @@
 mod create;
 mod filesystem;
 mod nodes;
+mod state;
 mod xattr;
 
 use std::ffi::{CStr, CString};
@@ -29,6 +30,7 @@ use thiserror::Error;
 use crate::attributes;
 use crate::name::{NameError, component, entry_name};
 use nodes::{Handles, Identity, Node, Nodes};
+pub use state::{FoldersState, HandleState, NodeState};
 
 /// How long the guest may believe what it was told of a host file: others change it, too.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,6 +10,9 @@ use fuse_backend_rs::api::filesystem::ROOT_ID;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+/// The last number that a saved state may claim: from here on, counting up never ends.
+const LAST: u64 = u64::MAX / 2;
+
 /// A file or directory of a folder, held by an `O_PATH` descriptor: no name is ever resolved twice.
 pub(super) struct Node {
     pub(super) file: OwnedFd,
@@ -121,6 +124,38 @@ impl Nodes {
         table.numbers.retain(|_, number| self.is_root(*number));
     }
 
+    /// All nodes but the roots: number, lookups and node, in the order of their numbers.
+    pub(super) fn known(&self) -> Vec<(u64, u64, Arc<Node>)> {
+        let table = self.lock();
+        let slots = table.slots.iter().filter(|(number, _)| !self.is_root(**number));
+        let mut known: Vec<_> = slots.map(|(&number, slot)| (number, slot.lookups, slot.node.clone())).collect();
+        known.sort_by_key(|(number, ..)| *number);
+        known
+    }
+
+    /// Takes in a node under the number it had before. A second one of the same number or file is left out.
+    pub(super) fn put_back(&self, number: u64, lookups: u64, identity: Identity, node: Node) {
+        let mut table = self.lock();
+        let taken = table.slots.contains_key(&number) || table.numbers.contains_key(&identity);
+        if taken || self.is_root(number) || number > LAST || table.slots.len() >= self.limit {
+            return;
+        }
+        table.next = table.next.max(number + 1);
+        table.numbers.insert(identity, number);
+        table.slots.insert(number, Slot { node: Arc::new(node), identity, lookups });
+    }
+
+    /// The number that the next new node gets.
+    pub(super) fn next(&self) -> u64 {
+        self.lock().next
+    }
+
+    /// Lets new nodes begin at `next`, or after all that ever had a number here.
+    pub(super) fn skip_to(&self, next: u64) {
+        let mut table = self.lock();
+        table.next = table.next.max(next.min(LAST));
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.lock().slots.len()
@@ -130,7 +165,7 @@ impl Nodes {
 impl Table {
     fn insert(&mut self, identity: Identity, node: Node) -> u64 {
         let number = self.next;
-        // 2^64 lookups do not happen.
+        // Counting from at most `LAST` on: 2^63 lookups do not happen.
         self.next += 1;
         self.numbers.insert(identity, number);
         self.slots.insert(number, Slot { node: Arc::new(node), identity, lookups: 1 });
@@ -141,6 +176,7 @@ impl Table {
 /// A file or directory that the guest opened.
 pub(super) struct Handle {
     node: u64,
+    flags: u32,
     // Transfers are positional; the lock lends the file mutably, as the transport wants it, and keeps one listing of a
     // directory from moving another's position.
     file: Mutex<File>,
@@ -171,15 +207,33 @@ impl Handles {
     ///
     /// # Errors
     /// `ENFILE` when the guest has too many files open.
-    pub(super) fn insert(&self, node: u64, file: File) -> io::Result<u64> {
+    pub(super) fn insert(&self, node: u64, flags: u32, file: File) -> io::Result<u64> {
+        let number = self.lock().0;
+        self.put_back(number, node, flags, file)?;
+        Ok(number)
+    }
+
+    /// Takes an open file in under the number it had before.
+    ///
+    /// # Errors
+    /// `ENFILE` when the guest has too many files open.
+    pub(super) fn put_back(&self, number: u64, node: u64, flags: u32, file: File) -> io::Result<()> {
         let (next, handles) = &mut *self.lock();
-        if handles.len() >= self.limit {
+        if handles.len() >= self.limit || number > LAST {
             return Err(Errno::NFILE.into());
         }
-        let number = *next;
-        *next += 1;
-        handles.insert(number, Arc::new(Handle { node, file: Mutex::new(file) }));
-        Ok(number)
+        *next = (*next).max(number + 1);
+        handles.insert(number, Arc::new(Handle { node, flags, file: Mutex::new(file) }));
+        Ok(())
+    }
+
+    /// All open files, in the order of their numbers: number, node and the flags they were opened with.
+    pub(super) fn known(&self) -> Vec<(u64, u64, u32)> {
+        let open = self.lock();
+        let mut known: Vec<_> =
+            open.1.iter().map(|(&number, handle)| (number, handle.node, handle.flags)).collect();
+        known.sort_unstable();
+        known
     }
 
     /// The file that is open as `number`, if it is `node`'s.
