@@ -1,0 +1,245 @@
+//! An instance of hull that belongs to the tests of this checkout.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{Outcome, Place};
+
+/// Names the file in which each microVM test leaves a line, so that `make test` can count them.
+const TALLY: &str = "HULL_TEST_TALLY";
+
+/// hull's programs with a state root and a runtime folder of the tests' own, so that a developer's containers are not
+/// touched.
+#[derive(Clone, Debug)]
+pub struct Hull {
+    prefix: PathBuf,
+    root: PathBuf,
+    runtime: PathBuf,
+    place: Place,
+}
+
+impl Hull {
+    /// The instance, its daemon started where none runs yet. `None` where no microVM can run, which is said and counted.
+    pub fn for_test(test: &str) -> Result<Option<Hull>> {
+        let hull = Self::instance()?;
+        let doctor = hull.hull(["doctor"]);
+        let found = doctor.code == 0;
+        if !found {
+            println!("SKIPPED {test}: no microVM can run here; `hull doctor` says why:\n{doctor}");
+        }
+        if let Some(tally) = std::env::var_os(TALLY) {
+            let mut tally = OpenOptions::new().create(true).append(true).open(tally)?;
+            writeln!(tally, "{} {test}", if found { "ran" } else { "skipped" })?;
+        }
+        if found {
+            hull.hull(["info"]).ok();
+        }
+        Ok(found.then_some(hull))
+    }
+
+    /// The instance of this checkout, whether or not it can run anything.
+    pub fn instance() -> Result<Hull> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("the tests lie in the workspace")?;
+        let prefix = workspace.join("build");
+        ensure!(
+            prefix.join("bin/hull").exists(),
+            "{} has no bin/hull: run `make build` first",
+            prefix.display()
+        );
+        // Socket paths are at most 107 bytes long, so the runtime folder cannot lie in a checkout of any depth.
+        let mut hasher = DefaultHasher::new();
+        workspace.hash(&mut hasher);
+        let base = std::env::temp_dir().join(format!("hull-test-{:016x}", hasher.finish()));
+        let (root, runtime) = (base.join("root"), base.join("run"));
+        fs::create_dir_all(&root)?;
+        fs::create_dir_all(&runtime)?;
+        let mut hull = Hull {
+            prefix,
+            root,
+            runtime,
+            place: Place::Host,
+        };
+        hull.place = Place::of(&hull)?;
+        Ok(hull)
+    }
+
+    /// Where the microVMs run.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The API socket's path on this host.
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("hull.sock")
+    }
+
+    /// The state root of the daemon, in the place where it runs.
+    pub fn state_root(&self) -> PathBuf {
+        match self.place {
+            Place::Host => self.root.clone(),
+            Place::Machine => "/var/lib/hull".into(),
+        }
+    }
+
+    /// The runtime folder of the daemon, in the place where it runs.
+    pub fn runtime(&self) -> PathBuf {
+        match self.place {
+            Place::Host => self.runtime.clone(),
+            Place::Machine => "/run/hull".into(),
+        }
+    }
+
+    /// The folder with hull's other programs and images.
+    pub fn lib(&self) -> PathBuf {
+        self.prefix.join("lib/hull")
+    }
+
+    /// `hull ARGS...`, to be run.
+    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(self.prefix.join("bin/hull"));
+        command.args(args).stdin(Stdio::null());
+        command
+            .env("HULL_ROOT", &self.root)
+            .env("HULL_RUNTIME", &self.runtime)
+            .env_remove("HULL_HOST");
+        command
+    }
+
+    /// What `hull ARGS...` did.
+    pub fn hull<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+        self.command(args).output().expect("hull can be executed").into()
+    }
+
+    /// What `hull ARGS...` did with this as its standard input.
+    pub fn hull_with_input<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+        input: &[u8],
+    ) -> Outcome {
+        feed(self.command(args), input)
+    }
+
+    /// `docker ARGS...` with the real docker CLI against this instance, to be run.
+    pub fn docker_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+            .args(args)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What `docker ARGS...` did.
+    pub fn docker<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+        self.docker_command(args)
+            .output()
+            .expect("the docker CLI is installed")
+            .into()
+    }
+
+    /// What `docker ARGS...` did with this as its standard input.
+    pub fn docker_with_input<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+        input: &[u8],
+    ) -> Outcome {
+        feed(self.docker_command(args), input)
+    }
+
+    /// What a shell script did in the place where the daemon and the microVMs run, as root.
+    pub fn shell(&self, script: &str) -> Outcome {
+        match self.place {
+            Place::Host => Command::new("sh")
+                .args(["-c", script])
+                .output()
+                .expect("sh can be executed")
+                .into(),
+            Place::Machine => self.hull(["machine", "shell", "sh", "-c", script]),
+        }
+    }
+
+    /// Asks until the answer pleases; an answer that never does is a failure that shows the last one. For the few things
+    /// that offer no event to wait for.
+    #[track_caller]
+    pub fn eventually<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match ask() {
+                Ok(answer) => return answer,
+                Err(last) => assert!(
+                    Instant::now() < deadline,
+                    "{what} did not happen within a minute: {last}"
+                ),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A name for a container that no other test uses, with whatever stands under it removed at the end.
+    pub fn container(&self, name: &str) -> Cleanup {
+        Cleanup {
+            hull: self.clone(),
+            name: format!("{name}-{}", std::process::id()),
+        }
+    }
+}
+
+/// Removes its container when it is dropped.
+#[derive(Debug)]
+pub struct Cleanup {
+    hull: Hull,
+    name: String,
+}
+
+impl std::ops::Deref for Cleanup {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        self.hull.hull(["rm", "-f", &self.name]);
+    }
+}
+
+fn feed(mut command: Command, input: &[u8]) -> Outcome {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be executed");
+    let mut stdin = child.stdin.take().expect("stdin is a pipe");
+    std::thread::scope(|scope| {
+        // A program that ends without reading all of it is not a failure of the test.
+        scope.spawn(move || stdin.write_all(input).ok());
+        child
+            .wait_with_output()
+            .expect("the program can be waited for")
+            .into()
+    })
+}
+
+/// The answer of a question that is asked once a process.
+pub(crate) fn once<T: Copy>(cell: &OnceLock<T>, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+    match cell.get() {
+        Some(answer) => Ok(*answer),
+        None => {
+            let answer = ask()?;
+            Ok(*cell.get_or_init(|| answer))
+        }
+    }
+}

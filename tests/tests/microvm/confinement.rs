@@ -1,0 +1,139 @@
+//! What a container's processes may not do, in the guest.
+
+use anyhow::Result;
+use system_tests::{Hull, hull};
+
+fn inside(hull: &Hull, options: &[&str], script: &str) -> String {
+    let args = ["run", "--rm"]
+        .into_iter()
+        .chain(options.iter().copied())
+        .chain(["busybox", "sh", "-c", script]);
+    let outcome = hull.hull(args);
+    outcome.stdout + &outcome.stderr
+}
+
+#[test]
+fn capabilities_are_dockers_fourteen_and_can_be_changed() -> Result<()> {
+    let hull = hull!();
+    let script = "grep -E 'Cap(Prm|Eff|Bnd|Inh|Amb)' /proc/self/status";
+    let default = inside(&hull, &[], script);
+    for line in [
+        "CapPrm:\t00000000a80425fb",
+        "CapEff:\t00000000a80425fb",
+        "CapBnd:\t00000000a80425fb",
+    ] {
+        assert!(default.contains(line), "{default}");
+    }
+    let user = inside(&hull, &["-u", "1000"], script);
+    assert!(
+        user.contains("CapEff:\t0000000000000000") && user.contains("CapBnd:\t00000000a80425fb"),
+        "{user}"
+    );
+    let changed = inside(&hull, &["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"], script);
+    assert!(changed.contains("CapEff:\t0000000000001000"), "{changed}");
+    Ok(())
+}
+
+#[test]
+fn mounts_namespaces_and_the_kernels_knobs_are_out_of_reach() -> Result<()> {
+    let hull = hull!();
+    let refused = inside(
+        &hull,
+        &[],
+        "mount -t tmpfs t /mnt; mount -o remount,rw /proc/sys; unshare -U true; echo 1 > /proc/sys/kernel/panic; echo b > /proc/sysrq-trigger; ls /proc/scsi /sys/firmware | wc -l; grep Seccomp: /proc/self/status; dmesg | wc -l",
+    );
+    assert!(refused.contains("Seccomp:\t2"), "{refused}");
+    assert!(
+        refused.contains("can't mount")
+            || refused.contains("permission denied")
+            || refused.contains("Operation not permitted"),
+        "{refused}"
+    );
+    assert!(refused.contains("unshare"), "{refused}");
+    assert!(
+        refused.contains("/proc/sys/kernel/panic: Read-only file system"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("/proc/sysrq-trigger: Read-only file system"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+#[test]
+fn devices_are_the_standard_ones_and_the_disk_is_not_among_them() -> Result<()> {
+    let hull = hull!();
+    let seen = inside(
+        &hull,
+        &[],
+        "ls /dev | tr '\\n' ' '; mknod /disk b 254 0 && cat /disk",
+    );
+    for name in [
+        "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "stdin",
+    ] {
+        assert!(
+            seen.split_whitespace().any(|word| word == name),
+            "{name} is missing: {seen}"
+        );
+    }
+    assert!(!seen.contains("vda") && !seen.contains("vsock"), "{seen}");
+    assert!(
+        seen.contains("Operation not permitted"),
+        "the disk can be opened: {seen}"
+    );
+    Ok(())
+}
+
+#[test]
+fn memory_over_the_limit_ends_the_process_that_took_it() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("greedy");
+    hull.hull([
+        "run",
+        "--name",
+        &name,
+        "-m",
+        "24m",
+        "busybox",
+        "sh",
+        "-c",
+        "head -c 200m /dev/zero | tail",
+    ]);
+    assert_eq!(
+        hull.hull(["inspect", "--format", "{{.State.OOMKilled}}", &name])
+            .ok()
+            .trim(),
+        "true"
+    );
+    Ok(())
+}
+
+#[test]
+fn supplementary_groups_come_from_the_images_own_files() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("groups");
+    hull.hull(["run", "-d", "--name", &name, "busybox", "sh", "-c", "echo 'worker:x:500:500::/home/worker:/bin/sh' >> /etc/passwd; printf 'worker:x:500:\\ncrew:x:600:worker\\n' >> /etc/group; touch /ready; while :; do sleep 1; done"]).ok();
+    hull.eventually("the files being written", || {
+        match hull.hull(["exec", &name, "ls", "/ready"]).code {
+            0 => Ok(()),
+            code => Err(code.to_string()),
+        }
+    });
+    let id = hull
+        .hull([
+            "exec",
+            "-u",
+            "worker",
+            &name,
+            "sh",
+            "-c",
+            "id -u; id -G; echo $HOME",
+        ])
+        .ok();
+    assert_eq!(id, "500\n500 600\n/home/worker\n");
+    hull.hull(["exec", "-u", "nobody-here", &name, "id"])
+        .exits(126)
+        .says("unable to find user nobody-here");
+    Ok(())
+}

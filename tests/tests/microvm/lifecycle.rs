@@ -1,0 +1,130 @@
+//! A container from `run -d` to `rm`, with hull's own commands.
+
+use anyhow::Result;
+use system_tests::hull;
+
+#[test]
+fn a_detached_container_is_listed_logged_entered_stopped_and_removed() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("life");
+    let script = "for i in 1 2 3; do echo line $i; done; echo oops >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done";
+    let id = hull
+        .hull(["run", "-d", "--name", &name, "busybox", "sh", "-c", script])
+        .ok();
+    assert_eq!(id.trim().len(), 64, "{id}");
+    let filter = format!("name={}", &*name);
+    assert_eq!(
+        hull.hull(["ps", "-q", "--no-trunc", "--filter", &filter]).ok(),
+        id
+    );
+    hull.eventually("four lines being logged", || {
+        let logs = hull.hull(["logs", &name]);
+        let all = logs.stdout == "line 1\nline 2\nline 3\n" && logs.stderr == "oops\n";
+        if all { Ok(()) } else { Err(logs.to_string()) }
+    });
+    assert_eq!(hull.hull(["logs", "--tail", "1", &name]).ok(), "");
+    let stamped = hull.hull(["logs", "-t", &name]).ok();
+    assert!(stamped.lines().all(|line| line.contains("Z line ")), "{stamped}");
+
+    let seen = hull
+        .hull([
+            "exec",
+            "-w",
+            "/tmp",
+            "-e",
+            "X=y",
+            &name,
+            "sh",
+            "-c",
+            "pwd; echo $X; ps | wc -l",
+        ])
+        .ok();
+    assert!(seen.starts_with("/tmp\ny\n"), "{seen}");
+    assert_eq!(
+        hull.hull_with_input(["exec", "-i", &name, "cat"], b"in\n").ok(),
+        "in\n"
+    );
+    hull.hull(["exec", &name, "no-such-command"]).exits(127);
+    hull.hull(["exec", "-d", &name, "touch", "/touched"]).ok();
+    hull.eventually("the detached exec", || {
+        match hull.hull(["exec", &name, "ls", "/touched"]).code {
+            0 => Ok(()),
+            code => Err(format!("ls: {code}")),
+        }
+    });
+
+    hull.hull(["rm", &name]).exits(1).says("container is running");
+    assert_eq!(hull.hull(["stop", &name]).ok().trim(), &*name);
+    assert_eq!(hull.hull(["wait", &name]).ok(), "3\n");
+    assert!(hull.hull(["logs", &name]).ok().ends_with("bye\n"));
+    let status = hull
+        .hull(["ps", "-a", "--filter", &filter, "--format", "{{.Status}}"])
+        .ok();
+    assert!(status.starts_with("Exited (3)"), "{status}");
+    hull.hull(["rm", &name]).ok();
+    hull.hull(["inspect", &name]).exits(1);
+    Ok(())
+}
+
+#[test]
+fn what_a_container_wrote_is_there_when_it_starts_again() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("again");
+    hull.hull([
+        "run",
+        "--name",
+        &name,
+        "busybox",
+        "sh",
+        "-c",
+        "cat /kept 2>/dev/null; echo was here >> /kept",
+    ])
+    .ok();
+    assert_eq!(hull.hull(["start", "-a", &name]).ok(), "was here\n");
+    Ok(())
+}
+
+#[test]
+fn kill_ends_a_container_that_does_not_listen() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("deaf");
+    hull.hull([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "busybox",
+        "sh",
+        "-c",
+        "trap '' TERM; while :; do sleep 0.1; done",
+    ])
+    .ok();
+    hull.hull(["stop", "-t", "1", &name]).ok();
+    assert_eq!(
+        hull.hull(["inspect", "--format", "{{.State.ExitCode}}", &name])
+            .ok()
+            .trim(),
+        "137"
+    );
+    Ok(())
+}
+
+#[test]
+fn logs_follow_until_the_container_ends() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("followed");
+    hull.hull([
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        &name,
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5; do echo $i; sleep 0.2; done",
+    ])
+    .ok();
+    assert_eq!(hull.hull(["logs", "-f", &name]).ok(), "1\n2\n3\n4\n5\n");
+    Ok(())
+}

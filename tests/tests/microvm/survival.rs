@@ -1,0 +1,125 @@
+//! What is left standing when a process of hull is killed.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use system_tests::{Hull, hull};
+
+/// Kills the daemon; the next command has it running again.
+fn kill_daemon(hull: &Hull) {
+    let old = hull.shell("pidof hulld").ok();
+    hull.shell("kill -9 $(pidof hulld)").ok();
+    hull.eventually("a new daemon", || {
+        let answer = hull.hull(["info"]);
+        let new = hull.shell("pidof hulld").stdout;
+        if answer.code == 0 && !new.trim().is_empty() && new != old {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
+    });
+}
+
+#[test]
+fn containers_outlive_the_daemon_with_their_logs() -> Result<()> {
+    let hull = hull!();
+    let names: Vec<_> = (0..3).map(|n| hull.container(&format!("outlives-{n}"))).collect();
+    let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done";
+    for name in &names {
+        hull.hull(["run", "-d", "--name", name, "busybox", "sh", "-c", script])
+            .ok();
+    }
+    kill_daemon(&hull);
+    let running = hull.hull(["ps", "--format", "{{.Names}}"]).ok();
+    for name in &names {
+        assert!(
+            running.lines().any(|line| line == &**name),
+            "{} is not listed: {running}",
+            &**name
+        );
+        assert_eq!(
+            hull.hull(["exec", name, "echo", "still here"]).ok(),
+            "still here\n"
+        );
+        let count = |hull: &Hull| hull.hull(["logs", name]).ok().lines().count();
+        let before = count(&hull);
+        hull.eventually("the log going on", || {
+            if count(&hull) > before + 5 {
+                Ok(())
+            } else {
+                Err(format!("{before} lines"))
+            }
+        });
+        let logs = hull.hull(["logs", name]).ok();
+        let numbers: Vec<usize> = logs.lines().map(str::parse).collect::<Result<_, _>>()?;
+        assert!(
+            numbers.iter().copied().eq(1..=numbers.len()),
+            "lines of the log are lost or doubled: {numbers:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_container_that_ends_while_there_is_no_daemon_keeps_its_exit_code() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("unseen");
+    hull.hull([
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        &name,
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 2; exit 6",
+    ])
+    .ok();
+    kill_daemon(&hull);
+    assert_eq!(hull.hull(["wait", &name]).ok(), "6\n");
+    Ok(())
+}
+
+#[test]
+fn a_killed_vmm_is_reported_with_a_reason_and_leaves_nothing() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("killed");
+    let id = hull
+        .hull(["run", "-d", "--name", &name, "busybox", "sleep", "1000"])
+        .ok();
+    let attached = hull
+        .command(["attach", "--no-stdin", &name])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let short = &id[..12];
+    let find = format!(
+        "for p in $(pidof hull-vmm); do tr '\\0' ' ' < /proc/$p/cmdline | grep -q {short} && echo $p; done"
+    );
+    let pid = hull.shell(&find).stdout;
+    let pid = pid
+        .split_whitespace()
+        .next()
+        .context("no hull-vmm names the container on its command line")?;
+    hull.shell(&format!("kill -9 {pid}")).ok();
+    assert_eq!(hull.hull(["wait", &name]).ok(), "137\n");
+    attached.wait_with_output()?;
+    let state = hull
+        .hull(["inspect", "--format", "{{.State.Status}} {{.State.Error}}", &name])
+        .ok();
+    assert!(
+        state.starts_with("exited ") && state.contains("kill"),
+        "no reason is given: {state}"
+    );
+    hull.hull(["rm", &name]).ok();
+    let root = hull.state_root();
+    let runtime = hull.runtime();
+    let left = hull.shell(&format!(
+        "find {} {} -name '*{short}*'; mount | grep {short}; pidof hull-vmm | grep -w {pid}",
+        root.display(),
+        runtime.display()
+    ));
+    assert_eq!(left.stdout, "", "something is left of the container");
+    Ok(())
+}
