@@ -1,0 +1,192 @@
+//! The command line, and what holds where it is silent.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+/// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
+#[derive(Debug, Parser)]
+#[command(name = "hulld", version)]
+pub(crate) struct Options {
+    /// Folder of the state: containers, images, volumes [default: /var/lib/hull, or ~/.local/share/hull without root]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Folder of sockets and locks [default: /run/hull, or $XDG_RUNTIME_DIR/hull without root]
+    #[arg(long, value_name = "DIR")]
+    runtime: Option<PathBuf>,
+
+    /// Socket of the API, as unix://PATH [default: hull.sock in the runtime folder]
+    #[arg(short = 'H', long, value_name = "URL")]
+    host: Option<String>,
+
+    /// Folder with hull-vmm, vmlinux and initramfs.cpio [default: $HULL_LIB, or the folder of this program]
+    #[arg(long, value_name = "DIR")]
+    lib: Option<PathBuf>,
+
+    /// How much is logged
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    pub(crate) log_level: LogLevel,
+}
+
+/// The least serious messages that are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub(crate) fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// Where everything is. All paths are absolute.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) root: PathBuf,
+    pub(crate) runtime: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) lib: PathBuf,
+}
+
+impl Options {
+    /// Fills in what the command line does not say.
+    pub(crate) fn settle(self) -> anyhow::Result<Settings> {
+        let runtime = absolute(self.runtime.unwrap_or_else(default_runtime))?;
+        let socket = match self.host {
+            Some(host) => absolute(socket_path(&host)?)?,
+            None => runtime.join("hull.sock"),
+        };
+        let root = match self.root {
+            Some(root) => absolute(root)?,
+            None => absolute(default_root()?)?,
+        };
+        let lib = match self.lib.or_else(|| folder_from_env("HULL_LIB")) {
+            Some(lib) => absolute(lib)?,
+            None => own_folder()?,
+        };
+        Ok(Settings {
+            root,
+            runtime,
+            socket,
+            lib,
+        })
+    }
+}
+
+fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+    std::path::absolute(&path).with_context(|| format!("cannot make {} absolute", path.display()))
+}
+
+fn socket_path(host: &str) -> anyhow::Result<PathBuf> {
+    match host.strip_prefix("unix://") {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => bail!("cannot listen on `{host}`: give a unix socket as unix://PATH"),
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn folder_from_env(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn default_root() -> anyhow::Result<PathBuf> {
+    if is_root() {
+        return Ok("/var/lib/hull".into());
+    }
+    let data = folder_from_env("XDG_DATA_HOME")
+        .or_else(|| Some(folder_from_env("HOME")?.join(".local/share")))
+        .context("cannot tell where the state is: set HOME or give --root")?;
+    Ok(data.join("hull"))
+}
+
+fn default_runtime() -> PathBuf {
+    if is_root() {
+        return "/run/hull".into();
+    }
+    match folder_from_env("XDG_RUNTIME_DIR") {
+        Some(runtime) => runtime.join("hull"),
+        None => format!("/tmp/hull-{}", rustix::process::geteuid().as_raw()).into(),
+    }
+}
+
+/// The folder of this program, behind all symbolic links.
+fn own_folder() -> anyhow::Result<PathBuf> {
+    let program = env::current_exe()
+        .and_then(fs::canonicalize)
+        .context("cannot find the path of hulld")?;
+    program
+        .parent()
+        .map(Path::to_owned)
+        .context("the path of hulld has no folder")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(arguments: &[&str]) -> anyhow::Result<Settings> {
+        Options::try_parse_from([&["hulld"], arguments].concat())?.settle()
+    }
+
+    #[test]
+    fn the_command_line_wins_and_the_socket_follows_the_runtime_folder() {
+        let settings = settle(&["--root", "/r", "--runtime", "/t", "--lib", "/l"]).unwrap();
+        let expected = Settings {
+            root: "/r".into(),
+            runtime: "/t".into(),
+            socket: "/t/hull.sock".into(),
+            lib: "/l".into(),
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_host_names_the_socket() {
+        let settings = settle(&[
+            "--root",
+            "/r",
+            "--runtime",
+            "/t",
+            "--lib",
+            "/l",
+            "-H",
+            "unix:///s/x.sock",
+        ])
+        .unwrap();
+        assert_eq!(settings.socket, Path::new("/s/x.sock"));
+    }
+
+    #[test]
+    fn a_host_that_is_no_unix_socket_is_refused() {
+        for host in ["tcp://0.0.0.0:2375", "/run/x.sock", "unix://", ""] {
+            let error = settle(&["--root", "/r", "--host", host]).unwrap_err();
+            assert!(error.to_string().contains("unix://PATH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn relative_folders_become_absolute() {
+        let settings = settle(&["--root", "r", "--runtime", "t", "--lib", "l"]).unwrap();
+        assert!(settings.root.is_absolute() && settings.runtime.is_absolute() && settings.lib.is_absolute());
+    }
+}

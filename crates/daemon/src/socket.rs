@@ -1,0 +1,145 @@
+//! The socket of the API.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+use tokio::net::UnixListener;
+
+/// The longest path of a unix socket in bytes (`sun_path` without its final zero).
+const PATH_MAX: usize = 107;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketError {
+    /// Somebody answers there.
+    #[error("cannot listen on {}: another program does so already", .0.display())]
+    InUse(PathBuf),
+    /// Something else has the name.
+    #[error("cannot listen on {}: it exists and is no socket; remove it or choose another with --host", .0.display())]
+    NoSocket(PathBuf),
+    /// The kernel cannot take the path.
+    #[error("cannot listen on {}: a unix socket's path has at most {PATH_MAX} bytes; choose another with --host", .0.display())]
+    PathTooLong(PathBuf),
+    /// The system refused.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A bound socket, removed when this is dropped. Only its owner and group may connect.
+#[derive(Debug)]
+pub(crate) struct ApiSocket {
+    path: PathBuf,
+}
+
+impl ApiSocket {
+    /// Binds a socket; takes the place of one that nobody listens on.
+    pub(crate) fn bind(path: &Path) -> Result<(Self, UnixListener), SocketError> {
+        if path.as_os_str().len() > PATH_MAX {
+            return Err(SocketError::PathTooLong(path.to_owned()));
+        }
+        remove_stale(path)?;
+        // The mode is right from the first moment: changing it later would leave a gap.
+        let before = umask(Mode::from_raw_mode(0o117));
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound.map_err(|source| SocketError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok((
+            Self {
+                path: path.to_owned(),
+            },
+            listener,
+        ))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ApiSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let failed = |source| SocketError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::NoSocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(SocketError::InUse(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_owner_and_group_may_connect_and_the_socket_goes_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let (socket, _listener) = ApiSocket::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a closed listener leaves its socket");
+        let (_socket, _listener) = ApiSocket::bind(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_in_use_and_a_file_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let (_socket, _listener) = ApiSocket::bind(&path).unwrap();
+        assert!(matches!(ApiSocket::bind(&path), Err(SocketError::InUse(_))));
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        assert!(matches!(ApiSocket::bind(&file), Err(SocketError::NoSocket(_))));
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_path_the_kernel_cannot_take_is_refused_by_its_length() {
+        let path = Path::new("/tmp").join("x".repeat(PATH_MAX));
+        let error = ApiSocket::bind(&path).unwrap_err().to_string();
+        assert!(error.contains("at most 107 bytes"), "{error}");
+    }
+}

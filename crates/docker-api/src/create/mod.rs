@@ -1,0 +1,268 @@
+//! A create request of the Docker Engine API as the engine's [`ContainerCreate`].
+
+mod mounts;
+mod refusal;
+
+use std::collections::BTreeMap;
+
+use bollard_stubs::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum,
+    ResourcesUlimits, RestartPolicyNameEnum,
+};
+use engine::{AttachFlags, ContainerCreate, Resources, Rlimit};
+use serde_json::Value;
+
+use self::refusal::unsupported;
+use crate::error::ApiError;
+
+/// Reads the body of `POST /containers/create`.
+///
+/// Every option either reaches the engine, or has no effect by its nature, or is refused by its name.
+pub(crate) fn read(body: Value, name: Option<&str>) -> Result<ContainerCreate, ApiError> {
+    refusal::check(&body)?;
+    let body: ContainerCreateBody = serde_json::from_value(lists_from_text(body))
+        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    if body.healthcheck.as_ref().is_some_and(asks_for_health) {
+        return Err(unsupported("Healthcheck", None));
+    }
+    let host = body.host_config.clone().unwrap_or_default();
+    check_modes(&host)?;
+    let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
+    Ok(ContainerCreate {
+        name: name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned()),
+        mounts: mounts::read(&body, &host)?,
+        image: body.image.unwrap_or_default(),
+        entrypoint: body.entrypoint.map(without_lone_blank),
+        command: body.cmd.filter(|command| !command.is_empty()),
+        env: body.env.unwrap_or_default(),
+        working_dir: body.working_dir.unwrap_or_default(),
+        user: body.user.unwrap_or_default(),
+        groups: host.group_add.unwrap_or_default(),
+        hostname: body.hostname.unwrap_or_default(),
+        domain_name: body.domainname.unwrap_or_default(),
+        labels: body.labels.unwrap_or_default().into_iter().collect(),
+        exposed_ports: body.exposed_ports.unwrap_or_default().into_iter().collect(),
+        terminal: body.tty.unwrap_or_default(),
+        open_stdin: body.open_stdin.unwrap_or_default(),
+        stdin_once: body.stdin_once.unwrap_or_default(),
+        attach: AttachFlags {
+            stdin: body.attach_stdin.unwrap_or_default(),
+            stdout: body.attach_stdout.unwrap_or_default(),
+            stderr: body.attach_stderr.unwrap_or_default(),
+        },
+        stop_signal: body.stop_signal.unwrap_or_default(),
+        stop_timeout: body.stop_timeout.map(stop_timeout).transpose()?,
+        auto_remove: host.auto_remove.unwrap_or_default(),
+        read_only: host.readonly_rootfs.unwrap_or_default(),
+        init: host.init.unwrap_or_default(),
+        privileged: host.privileged.unwrap_or_default(),
+        cap_add: host.cap_add.unwrap_or_default(),
+        cap_drop: host.cap_drop.unwrap_or_default(),
+        no_new_privileges: security.no_new_privileges,
+        seccomp_unconfined: security.seccomp_unconfined,
+        shm_bytes: not_negative("ShmSize", host.shm_size)?,
+        resources: Resources {
+            memory_bytes: not_negative("Memory", host.memory)?,
+            nano_cpus: nano_cpus(host.nano_cpus, host.cpu_quota, host.cpu_period)?,
+            cpu_shares: not_negative("CpuShares", host.cpu_shares)?,
+            pids: host.pids_limit.map_or(0, |pids| u64::try_from(pids).unwrap_or(0)), // -1 is no limit
+        },
+        rlimits: host
+            .ulimits
+            .unwrap_or_default()
+            .into_iter()
+            .map(rlimit)
+            .collect::<Result<_, _>>()?,
+        sysctls: host
+            .sysctls
+            .unwrap_or_default()
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+        extra_hosts: host.extra_hosts.unwrap_or_default(),
+        dns: host.dns.unwrap_or_default(),
+        dns_search: host.dns_search.unwrap_or_default(),
+        dns_options: host.dns_options.unwrap_or_default(),
+        oom_score_adj: oom_score_adj(host.oom_score_adj.unwrap_or_default())?,
+        masked_paths: host.masked_paths,
+        read_only_paths: host.readonly_paths,
+        no_network: body.network_disabled.unwrap_or_default() || host.network_mode.as_deref() == Some("none"),
+    })
+}
+
+/// Docker takes a text where a command is a list, and makes it the list's only item.
+fn lists_from_text(mut body: Value) -> Value {
+    for name in ["Cmd", "Entrypoint"] {
+        if let Some(value @ Value::String(_)) = body.get_mut(name) {
+            *value = Value::Array(vec![value.take()]);
+        }
+    }
+    body
+}
+
+/// `--entrypoint ""` arrives as a list of one empty text and clears the image's entrypoint.
+fn without_lone_blank(entrypoint: Vec<String>) -> Vec<String> {
+    if entrypoint == [""] {
+        Vec::new()
+    } else {
+        entrypoint
+    }
+}
+
+/// `NONE` switches a health check off, which it is.
+fn asks_for_health(check: &HealthConfig) -> bool {
+    let test = check.test.as_deref().unwrap_or_default();
+    !matches!(test.first().map(String::as_str), None | Some("NONE"))
+}
+
+/// Refuses modes of which only some values, or one, can be had.
+fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
+    let texts: [(&str, &Option<String>, &[&str]); 5] = [
+        // There is no network yet, and whoever names no other gets none.
+        ("NetworkMode", &host.network_mode, &["default", "bridge", "none"]),
+        ("IpcMode", &host.ipc_mode, &["private"]),
+        // Users are not mapped, which is what `host` asks for.
+        ("UsernsMode", &host.userns_mode, &["host"]),
+        ("Runtime", &host.runtime, &["hull"]),
+        ("VolumeDriver", &host.volume_driver, &["local"]),
+    ];
+    for (option, value, supported) in texts {
+        let value = value.as_deref().unwrap_or_default();
+        if !value.is_empty() && !supported.contains(&value) {
+            return Err(unsupported(option, Some(value)));
+        }
+    }
+    if host.cgroupns_mode == Some(HostConfigCgroupnsModeEnum::HOST) {
+        return Err(unsupported("CgroupnsMode", Some("host")));
+    }
+    if let Some(isolation @ (HostConfigIsolationEnum::PROCESS | HostConfigIsolationEnum::HYPERV)) =
+        &host.isolation
+    {
+        return Err(unsupported("Isolation", Some(isolation.as_ref())));
+    }
+    check_restart(host)?;
+    check_log(host)?;
+    check_swap(host)
+}
+
+fn check_restart(host: &HostConfig) -> Result<(), ApiError> {
+    use RestartPolicyNameEnum::{EMPTY, NO};
+    match host
+        .restart_policy
+        .as_ref()
+        .and_then(|policy| policy.name.as_ref())
+    {
+        None | Some(EMPTY | NO) => Ok(()),
+        Some(policy) => Err(unsupported("RestartPolicy", Some(policy.as_ref()))),
+    }
+}
+
+fn check_log(host: &HostConfig) -> Result<(), ApiError> {
+    let Some(log) = &host.log_config else {
+        return Ok(());
+    };
+    match log.typ.as_deref() {
+        None | Some("" | "json-file") => {}
+        Some(driver) => return Err(unsupported("LogConfig", Some(driver))),
+    }
+    match log.config.as_ref().and_then(|options| options.keys().next()) {
+        Some(option) => Err(unsupported("LogConfig", Some(option))),
+        None => Ok(()),
+    }
+}
+
+/// A microVM has no swap: passes what asks for none, for what can be had, or for as much as there is memory.
+fn check_swap(host: &HostConfig) -> Result<(), ApiError> {
+    let swap = host.memory_swap.unwrap_or_default();
+    if !matches!(swap, 0 | -1) && Some(swap) != host.memory {
+        return Err(unsupported("MemorySwap", Some(&swap.to_string())));
+    }
+    let swappiness = host.memory_swappiness.unwrap_or(-1);
+    if !matches!(swappiness, -1 | 0) {
+        return Err(unsupported("MemorySwappiness", Some(&swappiness.to_string())));
+    }
+    Ok(())
+}
+
+/// What `SecurityOpt` says.
+#[derive(Default)]
+struct Security {
+    no_new_privileges: bool,
+    seccomp_unconfined: bool,
+}
+
+impl Security {
+    fn read(options: &[String]) -> Result<Self, ApiError> {
+        let mut security = Self::default();
+        for option in options {
+            let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+            match (name, value) {
+                ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
+                ("no-new-privileges", "false") => security.no_new_privileges = false,
+                ("seccomp", "unconfined") => security.seccomp_unconfined = true,
+                ("seccomp", "builtin") => security.seccomp_unconfined = false,
+                // Neither AppArmor nor SELinux is in the guest's kernel.
+                ("apparmor", "unconfined") | ("label", "disable") => {}
+                ("seccomp", _) => return Err(unsupported("SecurityOpt", Some("seccomp=PROFILE"))),
+                _ => return Err(unsupported("SecurityOpt", Some(option))),
+            }
+        }
+        Ok(security)
+    }
+}
+
+fn not_negative(option: &str, value: Option<i64>) -> Result<u64, ApiError> {
+    let value = value.unwrap_or_default();
+    u64::try_from(value)
+        .map_err(|_| ApiError::bad_request(format!("invalid value {value} of {option}: it is negative")))
+}
+
+/// CPU time in billionths of a CPU, from that or from a quota of microseconds in each period.
+fn nano_cpus(nano: Option<i64>, quota: Option<i64>, period: Option<i64>) -> Result<u64, ApiError> {
+    /// Docker's default, in microseconds.
+    const PERIOD: i64 = 100_000;
+    let nano = not_negative("NanoCpus", nano)?;
+    let quota = not_negative("CpuQuota", quota.map(|quota| if quota == -1 { 0 } else { quota }))?;
+    let period = match not_negative("CpuPeriod", period)? {
+        0 => PERIOD as u64,
+        period => period,
+    };
+    if nano != 0 && quota != 0 {
+        let message = "Conflicting options: Nano CPUs and CPU Quota cannot both be set";
+        return Err(ApiError::bad_request(message));
+    }
+    if quota == 0 {
+        return Ok(nano);
+    }
+    let cpus = u128::from(quota) * 1_000_000_000 / u128::from(period);
+    u64::try_from(cpus).map_err(|_| ApiError::bad_request(format!("CpuQuota {quota} is too large")))
+}
+
+fn rlimit(limit: ResourcesUlimits) -> Result<Rlimit, ApiError> {
+    let name = limit.name.unwrap_or_default();
+    let (soft, hard) = (limit.soft.unwrap_or_default(), limit.hard.unwrap_or_default());
+    let bound = |value| match value {
+        -1 => Ok(u64::MAX),
+        value => not_negative("Ulimits", Some(value)),
+    };
+    Ok(Rlimit {
+        soft: bound(soft)?,
+        hard: bound(hard)?,
+        name,
+    })
+}
+
+fn oom_score_adj(value: i64) -> Result<i32, ApiError> {
+    match i32::try_from(value) {
+        Ok(score) if (-1000..=1000).contains(&score) => Ok(score),
+        _ => Err(ApiError::bad_request(format!(
+            "Invalid value {value}, range for oom score adj is [-1000, 1000]"
+        ))),
+    }
+}
+
+fn stop_timeout(seconds: i64) -> Result<u32, ApiError> {
+    u32::try_from(seconds).map_err(|_| unsupported("StopTimeout", Some(&seconds.to_string())))
+}
+
+#[cfg(test)]
+mod tests;

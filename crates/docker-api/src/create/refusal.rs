@@ -1,0 +1,262 @@
+//! What a create request may ask for.
+//!
+//! The body is walked as JSON before it is read into types: an option that is not listed here, known to Docker or not,
+//! passes only while it is empty. So nothing that a client asks for is silently left out.
+
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// Options of the container that are carried out whatever their value is, or whose value is checked where it is read.
+const CONTAINER: &[&str] = &[
+    "AttachStderr",
+    "AttachStdin",
+    "AttachStdout",
+    "Cmd",
+    "Domainname",
+    "Entrypoint",
+    "Env",
+    "ExposedPorts",
+    "Healthcheck",
+    "HostConfig",
+    "Hostname",
+    "Image",
+    "Labels",
+    "NetworkDisabled",
+    "NetworkingConfig",
+    "OpenStdin",
+    "StdinOnce",
+    "StopSignal",
+    "StopTimeout",
+    "Tty",
+    "User",
+    "Volumes",
+    "WorkingDir",
+];
+
+/// The same for the `HostConfig`.
+const HOST: &[&str] = &[
+    "AutoRemove",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "CgroupnsMode",
+    "ConsoleSize",     // the client resizes the terminal once the container runs
+    "ContainerIDFile", // written by the client
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuShares",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "Init",
+    "IpcMode",
+    "Isolation",
+    "LogConfig",
+    "MaskedPaths",
+    "Memory",
+    "MemorySwap",
+    "MemorySwappiness",
+    "Mounts",
+    "NanoCpus",
+    "NetworkMode",
+    "OomScoreAdj",
+    "PidsLimit",
+    "Privileged",
+    "ReadonlyPaths",
+    "ReadonlyRootfs",
+    "RestartPolicy",
+    "Runtime",
+    "SecurityOpt",
+    "ShmSize",
+    "Sysctls",
+    "Tmpfs",
+    "Ulimits",
+    "UsernsMode",
+    "VolumeDriver",
+];
+
+/// The same for one of `HostConfig.Mounts`.
+const MOUNT: &[&str] = &[
+    "BindOptions",
+    "Consistency",
+    "ReadOnly",
+    "Source",
+    "Target",
+    "TmpfsOptions",
+    "Type",
+    "VolumeOptions",
+];
+
+/// The docker CLI's names of options that are refused, for people who never see the API's.
+const FLAGS: &[(&str, &str)] = &[
+    ("Annotations", "--annotation"),
+    ("BlkioWeight", "--blkio-weight"),
+    ("CgroupParent", "--cgroup-parent"),
+    ("CgroupnsMode", "--cgroupns"),
+    ("CpusetCpus", "--cpuset-cpus"),
+    ("CpusetMems", "--cpuset-mems"),
+    ("DeviceCgroupRules", "--device-cgroup-rule"),
+    ("DeviceRequests", "--gpus"),
+    ("Devices", "--device"),
+    ("Healthcheck", "--health-cmd"),
+    ("IpcMode", "--ipc"),
+    ("Links", "--link"),
+    ("LogConfig", "--log-driver, --log-opt"),
+    ("MacAddress", "--mac-address"),
+    ("MemoryReservation", "--memory-reservation"),
+    ("MemorySwap", "--memory-swap"),
+    ("NetworkMode", "--network"),
+    ("OomKillDisable", "--oom-kill-disable"),
+    ("PidMode", "--pid"),
+    ("PortBindings", "-p"),
+    ("PublishAllPorts", "-P"),
+    ("RestartPolicy", "--restart"),
+    ("Runtime", "--runtime"),
+    ("SecurityOpt", "--security-opt"),
+    ("StorageOpt", "--storage-opt"),
+    ("UTSMode", "--uts"),
+    ("UsernsMode", "--userns"),
+    ("VolumesFrom", "--volumes-from"),
+];
+
+/// The refusal of an option, or of one of its values.
+pub(super) fn unsupported(option: &str, value: Option<&str>) -> ApiError {
+    let flag = FLAGS.iter().find(|(name, _)| *name == option);
+    let flag = flag.map(|(_, flag)| format!(" ({flag})")).unwrap_or_default();
+    let value = value.map(|value| format!(" `{value}`")).unwrap_or_default();
+    ApiError::bad_request(format!("hull does not support {option}{value}{flag} yet"))
+}
+
+/// Refuses a create request that asks for something hull does not do.
+pub(super) fn check(body: &Value) -> Result<(), ApiError> {
+    let container = object("the body", body)?;
+    only(container, CONTAINER)?;
+    if let Some(host) = container.get("HostConfig").filter(|host| !host.is_null()) {
+        let host = object("HostConfig", host)?;
+        only(host, HOST)?;
+        let mounts = host.get("Mounts").and_then(Value::as_array);
+        for mount in mounts.into_iter().flatten() {
+            only(object("Mounts", mount)?, MOUNT)?;
+        }
+    }
+    check_endpoints(container)
+}
+
+/// Networks a container is to join: the default one, with nothing asked of it, is named by every client.
+fn check_endpoints(container: &Map<String, Value>) -> Result<(), ApiError> {
+    let endpoints = container
+        .get("NetworkingConfig")
+        .and_then(|config| config.get("EndpointsConfig"));
+    for (network, settings) in endpoints.and_then(Value::as_object).into_iter().flatten() {
+        if !matches!(network.as_str(), "default" | "bridge" | "none") {
+            return Err(unsupported("NetworkMode", Some(network)));
+        }
+        if let Some(setting) = settings.as_object().and_then(first_set) {
+            return Err(unsupported(setting, None));
+        }
+    }
+    Ok(())
+}
+
+fn object<'a>(what: &str, value: &'a Value) -> Result<&'a Map<String, Value>, ApiError> {
+    value
+        .as_object()
+        .ok_or_else(|| ApiError::bad_request(format!("invalid JSON: {what} is not an object")))
+}
+
+fn only(options: &Map<String, Value>, supported: &[&str]) -> Result<(), ApiError> {
+    let refused = options
+        .iter()
+        .find(|(name, value)| !supported.contains(&name.as_str()) && !is_empty(value));
+    match refused {
+        Some((name, _)) => Err(unsupported(name, None)),
+        None => Ok(()),
+    }
+}
+
+fn first_set(options: &Map<String, Value>) -> Option<&str> {
+    options
+        .iter()
+        .find(|(_, value)| !is_empty(value))
+        .map(|(name, _)| name.as_str())
+}
+
+/// Whether a value is what Go encodes when nothing was set.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(body: Value) -> String {
+        check(&body).unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_its_names() {
+        let host = |host: Value| json!({"Image": "busybox", "HostConfig": host});
+        assert_eq!(
+            refusal(host(json!({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}))),
+            "hull does not support PortBindings (-p) yet"
+        );
+        assert_eq!(
+            refusal(host(json!({"PublishAllPorts": true}))),
+            "hull does not support PublishAllPorts (-P) yet"
+        );
+        assert_eq!(
+            refusal(host(json!({"Devices": [{"PathOnHost": "/dev/fuse"}]}))),
+            "hull does not support Devices (--device) yet"
+        );
+        assert_eq!(
+            refusal(json!({"OnBuild": ["RUN x"]})),
+            "hull does not support OnBuild yet"
+        );
+    }
+
+    #[test]
+    fn an_option_nobody_has_heard_of_is_refused_unless_it_is_empty() {
+        assert_eq!(
+            refusal(json!({"Image": "busybox", "HostConfig": {"Novelty": 1}})),
+            "hull does not support Novelty yet"
+        );
+        assert_eq!(check(&json!({"Novelty": {"A": [], "B": {"C": ""}}})), Ok(()));
+    }
+
+    #[test]
+    fn a_network_by_name_or_with_settings_is_refused() {
+        let joined = |network: &str, settings: Value| json!({"NetworkingConfig": {"EndpointsConfig": {network: settings}}});
+        assert_eq!(
+            check(&joined("default", json!({"Aliases": null, "GwPriority": 0}))),
+            Ok(())
+        );
+        assert_eq!(
+            refusal(joined("web", json!({}))),
+            "hull does not support NetworkMode `web` (--network) yet"
+        );
+        assert_eq!(
+            refusal(joined("bridge", json!({"MacAddress": "02:42:ac:11:00:02"}))),
+            "hull does not support MacAddress (--mac-address) yet"
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused() {
+        assert!(refusal(json!([])).contains("not an object"));
+        assert!(refusal(json!({"HostConfig": "x"})).contains("not an object"));
+        assert!(refusal(json!({"HostConfig": {"Mounts": [1]}})).contains("not an object"));
+    }
+}

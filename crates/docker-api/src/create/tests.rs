@@ -1,0 +1,296 @@
+use std::path::PathBuf;
+
+use engine::{MountCreate, MountSource};
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What the docker CLI 28 sends for `docker run --rm busybox echo hello`.
+fn docker_run() -> Value {
+    serde_json::from_str(include_str!("docker-28-run.json")).unwrap()
+}
+
+fn with_host(option: &str, value: Value) -> Value {
+    let mut body = docker_run();
+    body["HostConfig"][option] = value;
+    body
+}
+
+fn create(body: Value) -> ContainerCreate {
+    read(body, None).unwrap()
+}
+
+fn refusal(body: Value) -> String {
+    read(body, None).unwrap_err().message().to_owned()
+}
+
+#[test]
+fn what_docker_run_sends_by_default_passes() {
+    let create = create(docker_run());
+    let expected = ContainerCreate {
+        image: "busybox".into(),
+        command: Some(vec!["echo".into(), "hello".into()]),
+        attach: AttachFlags {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        },
+        auto_remove: true,
+        ..ContainerCreate::default()
+    };
+    assert_eq!(create, expected);
+}
+
+#[test]
+fn an_entrypoint_is_replaced_cleared_or_left() {
+    let entrypoint = |value: Value| create(json!({"Image": "x", "Entrypoint": value})).entrypoint;
+    assert_eq!(entrypoint(json!(null)), None);
+    assert_eq!(entrypoint(json!([""])), Some(vec![]));
+    assert_eq!(entrypoint(json!([])), Some(vec![]));
+    assert_eq!(
+        entrypoint(json!(["sh", "-c"])),
+        Some(vec!["sh".into(), "-c".into()])
+    );
+    assert_eq!(entrypoint(json!("sh")), Some(vec!["sh".into()]));
+}
+
+#[test]
+fn a_leading_slash_is_no_part_of_the_name() {
+    assert_eq!(
+        read(docker_run(), Some("/web")).unwrap().name.as_deref(),
+        Some("web")
+    );
+}
+
+#[test]
+fn modes_that_cannot_be_had_are_refused_with_their_value() {
+    for (option, value, message) in [
+        (
+            "NetworkMode",
+            json!("host"),
+            "hull does not support NetworkMode `host` (--network) yet",
+        ),
+        (
+            "NetworkMode",
+            json!("container:x"),
+            "hull does not support NetworkMode `container:x` (--network) yet",
+        ),
+        (
+            "PidMode",
+            json!("host"),
+            "hull does not support PidMode (--pid) yet",
+        ),
+        (
+            "IpcMode",
+            json!("host"),
+            "hull does not support IpcMode `host` (--ipc) yet",
+        ),
+        (
+            "CgroupnsMode",
+            json!("host"),
+            "hull does not support CgroupnsMode `host` (--cgroupns) yet",
+        ),
+        (
+            "RestartPolicy",
+            json!({"Name": "always"}),
+            "hull does not support RestartPolicy `always` (--restart) yet",
+        ),
+        (
+            "LogConfig",
+            json!({"Type": "syslog"}),
+            "hull does not support LogConfig `syslog` (--log-driver, --log-opt) yet",
+        ),
+        (
+            "LogConfig",
+            json!({"Config": {"max-size": "1m"}}),
+            "hull does not support LogConfig `max-size` (--log-driver, --log-opt) yet",
+        ),
+        (
+            "MemorySwap",
+            json!(1 << 30),
+            "hull does not support MemorySwap `1073741824` (--memory-swap) yet",
+        ),
+        (
+            "SecurityOpt",
+            json!(["apparmor=x"]),
+            "hull does not support SecurityOpt `apparmor=x` (--security-opt) yet",
+        ),
+    ] {
+        assert_eq!(refusal(with_host(option, value)), message);
+    }
+    let health = json!({"Image": "x", "Healthcheck": {"Test": ["CMD", "true"]}});
+    assert_eq!(
+        refusal(health),
+        "hull does not support Healthcheck (--health-cmd) yet"
+    );
+}
+
+#[test]
+fn values_that_ask_for_what_is_so_anyway_pass() {
+    for (option, value) in [
+        ("NetworkMode", json!("bridge")),
+        ("CgroupnsMode", json!("private")),
+        ("IpcMode", json!("private")),
+        ("RestartPolicy", json!({"Name": "", "MaximumRetryCount": 0})),
+        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("SecurityOpt", json!(["label=disable", "seccomp=builtin"])),
+        ("MemorySwap", json!(-1)),
+        ("ConsoleSize", json!([40, 120])),
+    ] {
+        create(with_host(option, value));
+    }
+    create(json!({"Image": "x", "Healthcheck": {"Test": ["NONE"]}}));
+}
+
+#[test]
+fn no_network_is_asked_for_in_two_ways() {
+    assert!(create(with_host("NetworkMode", json!("none"))).no_network);
+    assert!(create(json!({"Image": "x", "NetworkDisabled": true})).no_network);
+    assert!(!create(docker_run()).no_network);
+}
+
+#[test]
+fn cpu_time_is_a_number_or_a_quota_and_not_both() {
+    let nano_cpus = |body| create(body).resources.nano_cpus;
+    assert_eq!(
+        nano_cpus(with_host("NanoCpus", json!(1_500_000_000))),
+        1_500_000_000
+    );
+    assert_eq!(nano_cpus(with_host("CpuQuota", json!(50_000))), 500_000_000);
+    assert_eq!(nano_cpus(with_host("CpuQuota", json!(-1))), 0);
+    let mut both = with_host("NanoCpus", json!(1));
+    both["HostConfig"]["CpuQuota"] = json!(1);
+    assert!(refusal(both).contains("cannot both be set"));
+    assert!(refusal(with_host("NanoCpus", json!(-1))).contains("negative"));
+    assert!(refusal(with_host("CpuQuota", json!(i64::MAX))).len() < 200);
+}
+
+#[test]
+fn limits_are_read_and_checked() {
+    let limits = create(with_host(
+        "Ulimits",
+        json!([{"Name": "nofile", "Soft": 10, "Hard": -1}]),
+    ))
+    .rlimits;
+    assert_eq!(
+        limits,
+        [Rlimit {
+            name: "nofile".into(),
+            soft: 10,
+            hard: u64::MAX
+        }]
+    );
+    assert_eq!(create(with_host("PidsLimit", json!(-1))).resources.pids, 0);
+    assert_eq!(create(with_host("PidsLimit", json!(7))).resources.pids, 7);
+    assert!(refusal(with_host("Memory", json!(-5))).contains("Memory"));
+    assert!(refusal(with_host("OomScoreAdj", json!(1001))).contains("[-1000, 1000]"));
+    assert!(refusal(json!({"Image": "x", "StopTimeout": -1})).contains("StopTimeout"));
+}
+
+#[test]
+fn security_options_reach_the_engine() {
+    let create = create(with_host(
+        "SecurityOpt",
+        json!(["no-new-privileges", "seccomp=unconfined"]),
+    ));
+    assert!(create.no_new_privileges && create.seccomp_unconfined);
+}
+
+fn bind(text: &str) -> MountCreate {
+    create(with_host("Binds", json!([text]))).mounts.remove(0)
+}
+
+#[test]
+fn a_bind_names_a_path_a_volume_or_only_a_target() {
+    let path = bind("/src:/dst:ro,z");
+    assert_eq!(
+        path.source,
+        MountSource::Bind {
+            path: PathBuf::from("/src"),
+            create: true
+        }
+    );
+    assert!(path.read_only && path.target == "/dst");
+    assert_eq!(
+        bind("data:/dst").source,
+        MountSource::Volume {
+            name: Some("data".into())
+        }
+    );
+    assert_eq!(bind("/dst").source, MountSource::Volume { name: None });
+}
+
+#[test]
+fn a_bind_that_makes_no_sense_is_refused_with_its_text() {
+    for text in ["a:b", "", ":/x", "/a:/b:ro:rw", "/a:/b:purple", "/a:/b:shared"] {
+        let message = refusal(with_host("Binds", json!([text])));
+        assert!(message.contains(text) || message.contains("shared"), "{message}");
+    }
+}
+
+#[test]
+fn mounts_of_each_kind_are_read() {
+    let mounts = create(with_host(
+        "Mounts",
+        json!([
+            {"Type": "bind", "Source": "/src", "Target": "/a", "ReadOnly": true},
+            {"Type": "volume", "Target": "/b"},
+            {"Type": "tmpfs", "Target": "/c", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 0o1777}},
+        ]),
+    ))
+    .mounts;
+    assert_eq!(
+        mounts[0].source,
+        MountSource::Bind {
+            path: PathBuf::from("/src"),
+            create: false
+        }
+    );
+    assert!(mounts[0].read_only);
+    assert_eq!(mounts[1].source, MountSource::Volume { name: None });
+    assert_eq!(
+        mounts[2].source,
+        MountSource::Tmpfs {
+            options: "size=4096,mode=1777".into()
+        }
+    );
+}
+
+#[test]
+fn mount_options_that_cannot_be_had_are_refused() {
+    let mount = |mount: Value| refusal(with_host("Mounts", json!([mount])));
+    assert_eq!(
+        mount(json!({"Type": "image", "Source": "x", "Target": "/a"})),
+        "hull does not support mount type `image` yet"
+    );
+    assert_eq!(
+        mount(json!({"Type": "image", "Target": "/a", "ImageOptions": {"Subpath": "x"}})),
+        "hull does not support ImageOptions yet"
+    );
+    assert_eq!(
+        mount(json!({"Type": "bind", "Source": "/s", "Target": "/a", "BindOptions": {"NonRecursive": true}})),
+        "hull does not support BindOptions.NonRecursive yet"
+    );
+    assert_eq!(
+        mount(json!({"Type": "volume", "Source": "v", "Target": "/a", "VolumeOptions": {"Subpath": "x"}})),
+        "hull does not support VolumeOptions.Subpath yet"
+    );
+    assert!(mount(json!({"Type": "bind", "Source": "s", "Target": "/a"})).contains("must be absolute"));
+    assert!(mount(json!({"Type": "tmpfs", "Target": "a"})).contains("must be absolute"));
+}
+
+#[test]
+fn a_volume_of_the_config_gives_way_to_a_mount_at_its_place() {
+    let mut body = with_host("Binds", json!(["/src:/data"]));
+    body["Volumes"] = json!({"/data": {}, "/cache": {}});
+    let mounts = create(body).mounts;
+    assert_eq!(mounts.len(), 2);
+    assert_eq!(
+        mounts[1],
+        MountCreate {
+            source: MountSource::Volume { name: None },
+            target: "/cache".into(),
+            read_only: false
+        }
+    );
+}

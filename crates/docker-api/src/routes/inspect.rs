@@ -1,0 +1,262 @@
+//! One container in full.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use bollard_stubs::models::{
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
+    HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountPoint, NetworkSettings, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use engine::{Container, ContainerCreate, Engine, MountKind, Rlimit, Status, Timeline, VmSize};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::ApiError;
+
+/// What stands for a moment that has not come.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+/// `/dev/shm` when nobody asked for another size, in bytes.
+const SHM_BYTES: u64 = 64 << 20;
+
+/// Docker's answer, and what only hull knows.
+#[derive(Serialize)]
+pub(super) struct Inspection {
+    #[serde(flatten)]
+    docker: ContainerInspectResponse,
+    #[serde(rename = "Hull")]
+    hull: Hull,
+}
+
+/// The microVM of a container.
+#[derive(Serialize)]
+struct Hull {
+    #[serde(rename = "Vm")]
+    vm: VmSize,
+    /// Microseconds from the request to start to each step.
+    #[serde(rename = "Timeline")]
+    timeline: Timeline,
+}
+
+/// `GET /containers/{name}/json`
+pub(super) async fn inspect(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+) -> Result<Json<Inspection>, ApiError> {
+    Ok(Json(describe(engine.inspect(&name).await?)))
+}
+
+fn describe(container: Container) -> Inspection {
+    let hull = Hull {
+        vm: container.vm,
+        timeline: container.timeline,
+    };
+    let mut args = container.args.iter().cloned();
+    let docker = ContainerInspectResponse {
+        created: Some(container.created.to_string()),
+        path: Some(args.next().unwrap_or_default()),
+        args: Some(args.collect()),
+        state: Some(describe_state(&container.state)),
+        image: Some(container.image_id.clone()),
+        resolv_conf_path: Some(String::new()),
+        hostname_path: Some(String::new()),
+        hosts_path: Some(String::new()),
+        log_path: Some(container.log_path.display().to_string()),
+        name: Some(format!("/{}", container.name)),
+        restart_count: Some(0),
+        driver: Some("erofs".into()),
+        platform: Some("linux".into()),
+        mount_label: Some(String::new()),
+        process_label: Some(String::new()),
+        app_armor_profile: Some(String::new()),
+        exec_ids: Some(container.exec_ids).filter(|ids| !ids.is_empty()),
+        host_config: Some(describe_host(&container.config, &container.mounts)),
+        mounts: Some(container.mounts.iter().map(describe_mount).collect()),
+        network_settings: Some(NetworkSettings {
+            ports: Some(HashMap::new()),
+            networks: Some(HashMap::new()),
+            ..NetworkSettings::default()
+        }),
+        config: Some(describe_config(container.config)),
+        id: Some(container.id),
+        ..ContainerInspectResponse::default()
+    };
+    Inspection { docker, hull }
+}
+
+fn describe_state(state: &engine::ContainerState) -> ContainerState {
+    let moment = |moment: Option<Timestamp>| moment.map_or_else(|| NEVER.into(), |moment| moment.to_string());
+    ContainerState {
+        status: Some(match state.status {
+            Status::Created => ContainerStateStatusEnum::CREATED,
+            Status::Running => ContainerStateStatusEnum::RUNNING,
+            Status::Paused => ContainerStateStatusEnum::PAUSED,
+            Status::Exited => ContainerStateStatusEnum::EXITED,
+            Status::Removing => ContainerStateStatusEnum::REMOVING,
+        }),
+        running: Some(matches!(state.status, Status::Running | Status::Paused)),
+        paused: Some(state.status == Status::Paused),
+        restarting: Some(false),
+        oom_killed: Some(state.oom_killed),
+        dead: Some(false),
+        pid: Some(state.pid.map_or(0, i64::from)),
+        exit_code: Some(i64::from(state.exit_code)),
+        error: Some(state.error.clone()),
+        started_at: Some(moment(state.started_at)),
+        finished_at: Some(moment(state.finished_at)),
+        health: None,
+    }
+}
+
+fn describe_config(config: ContainerCreate) -> ContainerConfig {
+    let keys = |keys: Vec<String>| Some(keys).filter(|keys| !keys.is_empty());
+    ContainerConfig {
+        hostname: Some(config.hostname),
+        domainname: Some(config.domain_name),
+        user: Some(config.user),
+        attach_stdin: Some(config.attach.stdin),
+        attach_stdout: Some(config.attach.stdout),
+        attach_stderr: Some(config.attach.stderr),
+        exposed_ports: keys(config.exposed_ports.into_iter().collect()),
+        tty: Some(config.terminal),
+        open_stdin: Some(config.open_stdin),
+        stdin_once: Some(config.stdin_once),
+        env: Some(config.env),
+        cmd: config.command,
+        image: Some(config.image),
+        working_dir: Some(config.working_dir),
+        entrypoint: config.entrypoint,
+        labels: Some(config.labels.into_iter().collect()),
+        stop_signal: Some(config.stop_signal).filter(|signal| !signal.is_empty()),
+        stop_timeout: config.stop_timeout.map(i64::from),
+        ..ContainerConfig::default()
+    }
+}
+
+fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> HostConfig {
+    let list = |list: &Vec<String>| Some(list.clone()).filter(|list| !list.is_empty());
+    let shm_bytes = if config.shm_bytes == 0 {
+        SHM_BYTES
+    } else {
+        config.shm_bytes
+    };
+    HostConfig {
+        cpu_shares: Some(number(config.resources.cpu_shares)),
+        memory: Some(number(config.resources.memory_bytes)),
+        nano_cpus: Some(number(config.resources.nano_cpus)),
+        pids_limit: Some(number(config.resources.pids)).filter(|&pids| pids != 0),
+        init: config.init.then_some(true),
+        ulimits: Some(config.rlimits.iter().map(describe_limit).collect()),
+        binds: binds(mounts),
+        tmpfs: tmpfs(mounts),
+        container_id_file: Some(String::new()),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::new()),
+        }),
+        network_mode: Some(network_mode(config).into()),
+        port_bindings: Some(HashMap::new()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: Some(0),
+        }),
+        auto_remove: Some(config.auto_remove),
+        cap_add: list(&config.cap_add),
+        cap_drop: list(&config.cap_drop),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        dns: Some(config.dns.clone()),
+        dns_options: Some(config.dns_options.clone()),
+        dns_search: Some(config.dns_search.clone()),
+        extra_hosts: list(&config.extra_hosts),
+        group_add: list(&config.groups),
+        ipc_mode: Some("private".into()),
+        oom_score_adj: Some(i64::from(config.oom_score_adj)),
+        privileged: Some(config.privileged),
+        publish_all_ports: Some(false),
+        readonly_rootfs: Some(config.read_only),
+        security_opt: security_options(config),
+        shm_size: Some(number(shm_bytes)),
+        sysctls: Some(config.sysctls.clone().into_iter().collect())
+            .filter(|sysctls: &HashMap<_, _>| !sysctls.is_empty()),
+        runtime: Some("hull".into()),
+        masked_paths: config.masked_paths.clone(),
+        readonly_paths: config.read_only_paths.clone(),
+        ..HostConfig::default()
+    }
+}
+
+/// The network of a container in Docker's words.
+pub(super) fn network_mode(config: &ContainerCreate) -> &'static str {
+    if config.no_network { "none" } else { "default" }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn describe_limit(limit: &Rlimit) -> ResourcesUlimits {
+    let bound = |value| if value == u64::MAX { -1 } else { number(value) };
+    ResourcesUlimits {
+        name: Some(limit.name.clone()),
+        soft: Some(bound(limit.soft)),
+        hard: Some(bound(limit.hard)),
+    }
+}
+
+fn binds(mounts: &[engine::MountPoint]) -> Option<Vec<String>> {
+    let binds = mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Bind)
+        .map(|mount| {
+            let mode = if mount.read_only { ":ro" } else { "" };
+            format!("{}:{}{mode}", mount.source.display(), mount.target)
+        });
+    Some(binds.collect()).filter(|binds: &Vec<_>| !binds.is_empty())
+}
+
+fn tmpfs(mounts: &[engine::MountPoint]) -> Option<HashMap<String, String>> {
+    let tmpfs = mounts.iter().filter(|mount| mount.kind == MountKind::Tmpfs);
+    let tmpfs = tmpfs.map(|mount| (mount.target.clone(), mount.options.clone()));
+    Some(tmpfs.collect()).filter(|tmpfs: &HashMap<_, _>| !tmpfs.is_empty())
+}
+
+fn security_options(config: &ContainerCreate) -> Option<Vec<String>> {
+    let options = [
+        (config.no_new_privileges, "no-new-privileges"),
+        (config.seccomp_unconfined, "seccomp=unconfined"),
+    ];
+    let set = options
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, option)| option.to_owned());
+    Some(set.collect()).filter(|options: &Vec<_>| !options.is_empty())
+}
+
+/// A mount as lists and inspections show it.
+pub(super) fn describe_mount(mount: &engine::MountPoint) -> MountPoint {
+    let name = Some(mount.name.clone()).filter(|name| !name.is_empty());
+    let (kind, driver) = match mount.kind {
+        MountKind::Bind => ("bind", None),
+        MountKind::Volume => ("volume", Some("local".into())),
+        MountKind::Tmpfs => ("tmpfs", None),
+    };
+    MountPoint {
+        typ: Some(kind.into()),
+        name,
+        source: Some(mount.source.display().to_string()),
+        destination: Some(mount.target.clone()),
+        driver,
+        mode: Some(if mount.read_only {
+            "ro".into()
+        } else {
+            String::new()
+        }),
+        rw: Some(!mount.read_only),
+        propagation: Some(if mount.kind == MountKind::Bind {
+            "rprivate".into()
+        } else {
+            String::new()
+        }),
+    }
+}

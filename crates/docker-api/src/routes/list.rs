@@ -1,0 +1,209 @@
+//! The list of containers.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use bollard_stubs::models::{
+    ContainerSummary, ContainerSummaryHostConfig, ContainerSummaryNetworkSettings, ContainerSummaryStateEnum,
+};
+use engine::{Container, ContainerState, Engine, ListFilter, Status};
+use jiff::Timestamp;
+
+use super::inspect::{describe_mount, network_mode};
+use crate::error::ApiError;
+use crate::filters::Filters;
+use crate::human_time;
+use crate::query::Params;
+
+/// Filters that are understood.
+const FILTERS: &[&str] = &[
+    "ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume",
+];
+
+/// `GET /containers/json`
+pub(super) async fn list(
+    State(engine): State<Engine>,
+    params: Params,
+) -> Result<Json<Vec<ContainerSummary>>, ApiError> {
+    if params.flag("size") {
+        return Err(ApiError::bad_request(
+            "hull does not support the sizes of containers (ps --size) yet",
+        ));
+    }
+    let mut filter = read_filter(&params.filters()?.only(FILTERS)?)?;
+    filter.all = params.flag("all");
+    filter.limit = params
+        .number::<i64>("limit")?
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|&l| l > 0);
+    let containers = engine.list(&filter).await?;
+    let now = Timestamp::now();
+    Ok(Json(
+        containers
+            .into_iter()
+            .map(|container| summarize(container, now))
+            .collect(),
+    ))
+}
+
+fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
+    let values = |name: &str| filters.values(name).to_vec();
+    let exit_code = |code: &String| {
+        code.parse()
+            .map_err(|_| ApiError::bad_request(format!("invalid filter 'exited={code}'")))
+    };
+    Ok(ListFilter {
+        all: false,
+        limit: None,
+        ids: values("id"),
+        names: values("name"),
+        statuses: filters
+            .values("status")
+            .iter()
+            .map(|status| read_status(status))
+            .collect::<Result<_, _>>()?,
+        exit_codes: filters
+            .values("exited")
+            .iter()
+            .map(exit_code)
+            .collect::<Result<_, _>>()?,
+        labels: values("label"),
+        images: values("ancestor"),
+        volumes: values("volume"),
+        before: filters.values("before").first().cloned(),
+        since: filters.values("since").first().cloned(),
+    })
+}
+
+/// Statuses that hull's containers never have are refused like those nobody knows.
+fn read_status(status: &str) -> Result<Status, ApiError> {
+    let known = [
+        Status::Created,
+        Status::Running,
+        Status::Paused,
+        Status::Exited,
+        Status::Removing,
+    ];
+    match known.into_iter().find(|known| known.as_str() == status) {
+        Some(status) => Ok(status),
+        None => Err(ApiError::bad_request(format!("invalid filter 'status={status}'"))),
+    }
+}
+
+fn summarize(container: Container, now: Timestamp) -> ContainerSummary {
+    let status = status_words(&container.state, now);
+    ContainerSummary {
+        names: Some(vec![format!("/{}", container.name)]),
+        image: Some(container.config.image.clone()),
+        image_id: Some(container.image_id),
+        command: Some(command_line(&container.args)),
+        created: Some(container.created.as_second()),
+        ports: Some(Vec::new()),
+        state: Some(summary_state(container.state.status)),
+        status: Some(status),
+        host_config: Some(ContainerSummaryHostConfig {
+            network_mode: Some(network_mode(&container.config).to_owned()),
+            annotations: None,
+        }),
+        network_settings: Some(ContainerSummaryNetworkSettings {
+            networks: Some(HashMap::new()),
+        }),
+        mounts: Some(container.mounts.iter().map(describe_mount).collect()),
+        labels: Some(container.config.labels.into_iter().collect()),
+        id: Some(container.id),
+        ..ContainerSummary::default()
+    }
+}
+
+fn summary_state(status: Status) -> ContainerSummaryStateEnum {
+    match status {
+        Status::Created => ContainerSummaryStateEnum::CREATED,
+        Status::Running => ContainerSummaryStateEnum::RUNNING,
+        Status::Paused => ContainerSummaryStateEnum::PAUSED,
+        Status::Exited => ContainerSummaryStateEnum::EXITED,
+        Status::Removing => ContainerSummaryStateEnum::REMOVING,
+    }
+}
+
+/// A command as one line; an argument with a blank in it is quoted, as in Docker's list.
+fn command_line(args: &[String]) -> String {
+    let quoted = args.iter().enumerate().map(|(index, arg)| {
+        if index > 0 && arg.contains(' ') {
+            format!("'{arg}'")
+        } else {
+            arg.clone()
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+fn status_words(state: &ContainerState, now: Timestamp) -> String {
+    let since = |moment: Option<Timestamp>| {
+        human_time::words(moment.map_or(0, |moment| now.as_second() - moment.as_second()))
+    };
+    match state.status {
+        Status::Created => "Created".into(),
+        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
+        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Removing => "Removal In Progress".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(json: &str) -> Result<ListFilter, ApiError> {
+        read_filter(&Filters::parse(json)?.only(FILTERS)?)
+    }
+
+    #[test]
+    fn filters_reach_the_engine() {
+        let filter =
+            filter(r#"{"status":["exited","running"],"exited":["3"],"label":["a=b"],"before":["x"]}"#)
+                .unwrap();
+        assert_eq!(filter.statuses, [Status::Exited, Status::Running]);
+        assert_eq!(filter.exit_codes, [3]);
+        assert_eq!(filter.labels, ["a=b"]);
+        assert_eq!(filter.before.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        for (json, message) in [
+            (r#"{"status":["asleep"]}"#, "invalid filter 'status=asleep'"),
+            (r#"{"exited":["three"]}"#, "invalid filter 'exited=three'"),
+            (r#"{"colour":["red"]}"#, "invalid filter 'colour'"),
+        ] {
+            assert_eq!(filter(json).unwrap_err().message(), message);
+        }
+    }
+
+    #[test]
+    fn a_status_is_said_in_dockers_words() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let ago = |seconds| Some(Timestamp::from_second(1_000_000 - seconds).unwrap());
+        let words = |status, started, finished| {
+            let state = ContainerState {
+                status,
+                exit_code: 3,
+                started_at: started,
+                finished_at: finished,
+                ..ContainerState::default()
+            };
+            status_words(&state, now)
+        };
+        assert_eq!(words(Status::Created, None, None), "Created");
+        assert_eq!(words(Status::Running, ago(3), None), "Up 3 seconds");
+        assert_eq!(words(Status::Paused, ago(60), None), "Up About a minute (Paused)");
+        assert_eq!(words(Status::Exited, ago(9), ago(7200)), "Exited (3) 2 hours ago");
+    }
+
+    #[test]
+    fn a_command_is_one_line_with_blanks_quoted() {
+        let args = ["sh", "-c", "echo hi"].map(String::from);
+        assert_eq!(command_line(&args), "sh -c 'echo hi'");
+    }
+}

@@ -1,0 +1,145 @@
+//! A container's log.
+
+use std::io;
+
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use bytes::{BufMut, Bytes, BytesMut};
+use engine::{Engine, LogOptions, LogReader, LogRecord, OutputStream};
+use futures_util::{Stream, stream};
+use jiff::Timestamp;
+
+use crate::error::ApiError;
+use crate::hijack::content_type;
+use crate::query::Params;
+use crate::stdcopy::Framing;
+use crate::version::ApiVersion;
+
+/// `GET /containers/{name}/logs`
+pub(super) async fn logs(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    Extension(version): Extension<ApiVersion>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let options = read_options(&params)?;
+    let reader = engine.logs(&name, options).await?;
+    let framing = Framing::of(reader.terminal());
+    let stamps = params.flag("timestamps").then(Stamps::default);
+    let mut response = Response::new(Body::from_stream(records(reader, framing, stamps)));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, content_type(version, framing));
+    Ok(response)
+}
+
+fn read_options(params: &Params) -> Result<LogOptions, ApiError> {
+    let options = LogOptions {
+        stdout: params.flag("stdout"),
+        stderr: params.flag("stderr"),
+        follow: params.flag("follow"),
+        tail: params.text("tail").and_then(|lines| lines.parse().ok()), // `all`, as anything else, is all
+        since: moment(params, "since")?,
+        until: moment(params, "until")?,
+    };
+    if !options.stdout && !options.stderr {
+        return Err(ApiError::bad_request(
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
+    Ok(options)
+}
+
+/// A moment; 0 is none.
+fn moment(params: &Params, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    let read = |nanoseconds| {
+        Timestamp::from_nanosecond(nanoseconds).map_err(|error| {
+            ApiError::bad_request(format!("invalid value of the query parameter `{name}`: {error}"))
+        })
+    };
+    params
+        .timestamp(name)?
+        .filter(|&nanoseconds| nanoseconds != 0)
+        .map(read)
+        .transpose()
+}
+
+fn records(
+    reader: LogReader,
+    framing: Framing,
+    stamps: Option<Stamps>,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold((reader, stamps), move |(mut reader, mut stamps)| async move {
+        let record = match reader.next().await {
+            Ok(record) => record?,
+            Err(error) => {
+                tracing::error!(%error, "cannot read a container's log");
+                return Some((Err(io::Error::other(error)), (reader, stamps)));
+            }
+        };
+        let channel = record.stream.into();
+        let bytes = match &mut stamps {
+            Some(stamps) => stamps.put_before(record),
+            None => record.bytes,
+        };
+        Some((Ok(framing.encode(channel, bytes)), (reader, stamps)))
+    })
+}
+
+/// Puts its time before each line. A long line comes in pieces, of which only the first has a time.
+#[derive(Default)]
+struct Stamps {
+    stdout_within_line: bool,
+    stderr_within_line: bool,
+}
+
+impl Stamps {
+    fn put_before(&mut self, record: LogRecord) -> Bytes {
+        let within_line = match record.stream {
+            OutputStream::Stdout => &mut self.stdout_within_line,
+            OutputStream::Stderr => &mut self.stderr_within_line,
+        };
+        let continues = std::mem::replace(within_line, !record.bytes.ends_with(b"\n"));
+        if continues {
+            return record.bytes;
+        }
+        let mut line = BytesMut::new();
+        line.put_slice(format!("{:.9} ", record.time).as_bytes());
+        line.put_slice(&record.bytes);
+        line.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamped(stamps: &mut Stamps, stream: OutputStream, text: &'static str) -> Bytes {
+        let time = Timestamp::from_nanosecond(1_700_000_000_120_000_000).unwrap();
+        stamps.put_before(LogRecord {
+            stream,
+            time,
+            bytes: Bytes::from_static(text.as_bytes()),
+        })
+    }
+
+    #[test]
+    fn each_line_has_its_time_with_nine_decimals() {
+        let line = stamped(&mut Stamps::default(), OutputStream::Stdout, "hi\n");
+        assert_eq!(line, "2023-11-14T22:13:20.120000000Z hi\n");
+    }
+
+    #[test]
+    fn a_line_in_pieces_has_one_time_and_the_other_stream_its_own() {
+        let mut stamps = Stamps::default();
+        assert!(stamped(&mut stamps, OutputStream::Stdout, "begins ").starts_with(b"2023-"));
+        assert!(stamped(&mut stamps, OutputStream::Stderr, "other\n").starts_with(b"2023-"));
+        assert_eq!(
+            stamped(&mut stamps, OutputStream::Stdout, "and ends\n"),
+            "and ends\n"
+        );
+        assert!(stamped(&mut stamps, OutputStream::Stdout, "next\n").starts_with(b"2023-"));
+    }
+}

@@ -1,0 +1,50 @@
+//! The routes, one module for each part of the API.
+
+mod containers;
+mod exec;
+mod images;
+mod inspect;
+mod list;
+mod logs;
+mod streams;
+mod system;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+use engine::Engine;
+
+use crate::body::BODY_LIMIT;
+use crate::error::ApiError;
+
+/// All routes, without a version in front.
+pub(crate) fn router(engine: Engine) -> Router {
+    Router::new()
+        .route("/_ping", get(system::ping))
+        .route("/version", get(system::version))
+        .route("/info", get(system::info))
+        .route("/images/json", get(images::list))
+        .route("/images/{*path}", get(images::inspect).post(images::create))
+        .route("/containers/json", get(list::list))
+        .route("/containers/create", post(containers::create))
+        .route("/containers/{name}", delete(containers::remove))
+        .route("/containers/{name}/json", get(inspect::inspect))
+        .route("/containers/{name}/start", post(containers::start))
+        .route("/containers/{name}/stop", post(containers::stop))
+        .route("/containers/{name}/restart", post(containers::restart))
+        .route("/containers/{name}/kill", post(containers::kill))
+        .route("/containers/{name}/pause", post(containers::pause))
+        .route("/containers/{name}/unpause", post(containers::unpause))
+        .route("/containers/{name}/wait", post(containers::wait))
+        .route("/containers/{name}/resize", post(containers::resize))
+        .route("/containers/{name}/attach", post(streams::attach))
+        .route("/containers/{name}/logs", get(logs::logs))
+        .route("/containers/{name}/exec", post(exec::create))
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/resize", post(exec::resize))
+        .route("/exec/{id}/json", get(exec::inspect))
+        .fallback(async || ApiError::page_not_found())
+        .method_not_allowed_fallback(async || ApiError::page_not_found())
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(engine)
+}
