@@ -1,0 +1,34 @@
+//! The program inside the helper VM (`machine-agent`), twice: as PID 1, which brings the kernel's side up
+//! and buries the dead, and as its one child, which speaks to the host and keeps hulld running.
+//!
+//! They are two processes because PID 1 must wait for every process there is, and whoever runs children of
+//! its own must not have them waited for by somebody else.
+
+mod daemon;
+mod init;
+mod port;
+mod serve;
+mod shell;
+mod storage;
+
+pub use init::{InitError, init};
+pub use serve::{ServeError, serve};
+
+/// The virtio-serial port that carries the link.
+pub const LINK_PORT: &str = "hull.link";
+/// What the agent sends first on that port: the link's protocol begins after it.
+pub(crate) const PREAMBLE: &[u8] = b"hull-link 1\n";
+/// The virtio-fs tag of the host's `/`.
+pub const HOST_TAG: &str = "host";
+/// Where the host's `/` is mounted in the VM.
+pub const HOST_ROOT: &str = "/host";
+/// hull's programs and images in the VM.
+pub(crate) const LIB: &str = "/usr/local/lib/hull";
+/// hulld's state, on the data disk.
+pub(crate) const STATE: &str = "/var/lib/hull";
+/// hulld's runtime folder.
+pub(crate) const RUNTIME: &str = "/run/hull";
+/// Where hulld serves the API in the VM.
+pub(crate) const API_SOCKET: &str = "/run/hull/hull.sock";
+/// What the commands of the VM are run with.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,0 +1,131 @@
+//! The agent: the VM's end of the link.
+
+use std::io;
+
+use tokio::sync::{mpsc, watch};
+
+use super::daemon::{Daemon, DaemonError};
+use super::storage::{self, StorageError};
+use super::{port, shell};
+use crate::link::{LinkEnd, LinkStream, Opener, link, splice};
+use crate::protocol::{Event, Message, ProtocolError, Request};
+
+/// The agent cannot go on; the VM shuts down.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The channel to the host cannot be used.
+    #[error("cannot use the virtio-serial port to the host: {0}")]
+    Port(io::Error),
+    /// The host is gone, or does not keep to the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}
+
+/// What keeps the VM from being of use; told to the host.
+#[derive(Debug, thiserror::Error)]
+enum BringUpError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error("cannot set the helper VM up: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serve the host until it says stop or is gone.
+pub async fn serve() -> Result<(), ServeError> {
+    let port = tokio::task::spawn_blocking(port::open)
+        .await
+        .map_err(io::Error::other)
+        .and_then(|inner| inner);
+    let channel = port.and_then(port::into_channel).map_err(ServeError::Port)?;
+    let (opener, mut accepted, driver) = link(channel, LinkEnd::Guest);
+    let mut link_ends = tokio::spawn(driver);
+    let (set_daemon, daemon) = watch::channel(None);
+    let (stop, mut stopped) = mpsc::channel(1);
+    let mut up = tokio::spawn(bring_up_and_tell(opener.clone(), set_daemon));
+    loop {
+        tokio::select! {
+            Some(stream) = accepted.recv() => {
+                tokio::spawn(answer(stream, daemon.clone(), stop.clone()));
+            }
+            // When the host hears of a failure it ends the VM; until then the shell may help to see why.
+            Ok(Err(e)) = &mut up, if !up.is_finished() => return Err(e.into()),
+            _ = stopped.recv() => return Ok(()),
+            _ = &mut link_ends => return Ok(()),
+        }
+    }
+}
+
+/// Mount, start hulld, and tell the host of each step on a stream of its own.
+async fn bring_up_and_tell(
+    opener: Opener,
+    set_daemon: watch::Sender<Option<Daemon>>,
+) -> Result<(), ProtocolError> {
+    let mut events = opener.open().await.map_err(io::Error::other)?;
+    let (say, mut said) = mpsc::unbounded_channel();
+    let bring_up = async move {
+        let result = bring_up(say).await;
+        result.map(|daemon| set_daemon.send_replace(Some(daemon)))
+    };
+    let tell = async {
+        while let Some(step) = said.recv().await {
+            Message::Event(Event::Progress(step)).send(&mut events).await?;
+        }
+        Ok::<_, ProtocolError>(())
+    };
+    let (result, told) = tokio::join!(bring_up, tell);
+    told?;
+    let event = match result {
+        Ok(_) => Event::Ready,
+        Err(e) => Event::Failed(e.to_string()),
+    };
+    Message::Event(event).send(&mut events).await
+}
+
+async fn bring_up(say: mpsc::UnboundedSender<String>) -> Result<Daemon, BringUpError> {
+    rustix::system::sethostname(b"hull-machine").map_err(io::Error::from)?;
+    let tell = say.clone();
+    let mounting = tokio::task::spawn_blocking(move || {
+        storage::mount_all(&|step| {
+            // The host may be gone; then the VM ends anyway.
+            let _ = tell.send(step);
+        })
+    });
+    mounting.await.map_err(io::Error::other)??;
+    Ok(Daemon::start().await?)
+}
+
+/// Serve one stream that the host opened.
+async fn answer(mut stream: LinkStream, daemon: watch::Receiver<Option<Daemon>>, stop: mpsc::Sender<()>) {
+    let result = match Message::receive(&mut stream).await {
+        Ok(Some(Message::Request(Request::Api))) => api(&mut stream, daemon).await,
+        Ok(Some(Message::Request(Request::Shell(spec)))) => shell::run(stream, spec).await,
+        Ok(Some(Message::Request(Request::Stop))) => {
+            // A second request changes nothing.
+            let _ = stop.try_send(());
+            Ok(())
+        }
+        Ok(Some(other)) => {
+            Message::Error(format!("{other:?} is not for the helper VM"))
+                .send(&mut stream)
+                .await
+        }
+        Ok(None) => Ok(()),
+        Err(e) => Err(e),
+    };
+    if let Err(e) = result {
+        eprintln!("machine-agent: {e}");
+    }
+}
+
+/// Join a client of the Docker Engine API with hulld. When either is gone altogether, dropping the stream
+/// resets it, and the other learns of it too.
+async fn api(stream: &mut LinkStream, daemon: watch::Receiver<Option<Daemon>>) -> Result<(), ProtocolError> {
+    let up = daemon.borrow().clone();
+    let daemon = up.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "hulld is not up yet"))?;
+    let mut hulld = daemon.connect().await?;
+    // An error here is one side hanging up: the ordinary end of many connections.
+    let _ = splice(stream, &mut hulld).await;
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! QEMU and the file server: their arguments, and their lives.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use super::{ConfineSpec, LaunchSpec, SupervisorError, file};
+use crate::agent::{HOST_TAG, LINK_PORT};
+use crate::host::{Accelerator, Virtiofsd};
+
+/// The two processes that make a helper VM. Dropped, they are killed.
+pub(super) struct Processes {
+    pub(super) qemu: Child,
+    pub(super) virtiofsd: Child,
+}
+
+impl Processes {
+    /// Start both. Returns them and this side of the link into the VM.
+    pub(super) fn spawn(spec: &LaunchSpec) -> Result<(Self, UnixStream), SupervisorError> {
+        // The file server gets a socket that listens already, so QEMU need not wait for it.
+        let path = spec.dirs.virtiofs_socket();
+        let listener = UnixListener::bind(&path).map_err(file("listen on", &path))?;
+        let virtiofsd = spawn(
+            spec.user_namespace,
+            virtiofsd_command(&spec.virtiofsd),
+            listener.into(),
+            &spec.dirs.virtiofsd_log(),
+        )?;
+        let (ours, theirs) = UnixStream::pair().map_err(file("make a socket for", &spec.qemu))?;
+        let theirs = theirs.into_std().map_err(file("make a socket for", &spec.qemu))?;
+        let qemu = spawn(false, qemu_command(spec), theirs.into(), &spec.dirs.qemu_log())?;
+        Ok((Processes { qemu, virtiofsd }, ours))
+    }
+
+    /// Kill both and wait until they are gone.
+    pub(super) async fn kill(&mut self) {
+        for child in [&mut self.qemu, &mut self.virtiofsd] {
+            // It fails only when the process is gone already.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+/// Start a program through [`ConfineSpec`], with `socket` as its standard input.
+fn spawn(
+    user_namespace: bool,
+    command: Vec<OsString>,
+    socket: OwnedFd,
+    log_path: &Path,
+) -> Result<Child, SupervisorError> {
+    let log = File::create(log_path).map_err(file("write", log_path))?;
+    let also_log = log.try_clone().map_err(file("write", log_path))?;
+    let own = Path::new("/proc/self/exe");
+    let spec = ConfineSpec {
+        parent: std::process::id(),
+        user_namespace,
+        command,
+    };
+    Command::new(own)
+        .args(spec.arguments())
+        .stdin(Stdio::from(socket))
+        .stdout(log)
+        .stderr(also_log)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(file("run", own))
+}
+
+/// Both implementations serve `/` as it is, with ownership and extended attributes, and ask again whether
+/// a file changed after a second (`cache=auto`).
+fn virtiofsd_command(virtiofsd: &Virtiofsd) -> Vec<OsString> {
+    let (program, arguments): (_, &[&str]) = match virtiofsd {
+        Virtiofsd::Qemu(program) => (
+            program,
+            &[
+                "--fd=0",
+                "--rlimit-nofile=0",
+                "-o",
+                "source=/,cache=auto,xattr,sandbox=chroot,log_level=warn",
+            ],
+        ),
+        Virtiofsd::Rust(program) => (
+            program,
+            &[
+                "--fd=0",
+                "--rlimit-nofile=0",
+                "--shared-dir=/",
+                "--cache=auto",
+                "--xattr",
+                "--sandbox=chroot",
+            ],
+        ),
+    };
+    std::iter::once(program.into())
+        .chain(arguments.iter().map(OsString::from))
+        .collect()
+}
+
+fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
+    let (accel, cpu, kernel_arguments) = match spec.accelerator {
+        Accelerator::Kvm => ("kvm", "host", "console=ttyS0 quiet panic=-1"),
+        // The emulated processor speculates nothing, so mitigations only cost; it shows SVM by itself.
+        Accelerator::Tcg => (
+            "tcg,thread=multi",
+            "max",
+            "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
+        ),
+    };
+    let memory = spec.config.memory_mib;
+    let mut command: Vec<OsString> = vec![spec.qemu.clone().into()];
+    let mut add = |arguments: &[&str]| command.extend(arguments.iter().map(OsString::from));
+    add(&[
+        "-name",
+        "hull-machine",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+    ]);
+    add(&["-machine", "pc,memory-backend=memory,usb=off,vmport=off"]);
+    add(&[
+        "-accel",
+        accel,
+        "-cpu",
+        cpu,
+        "-smp",
+        &spec.config.cpus.to_string(),
+        "-m",
+        &format!("{memory}M"),
+    ]);
+    // The file server reads and writes the VM's memory, hence a file that can be shared.
+    add(&[
+        "-object",
+        &format!("memory-backend-memfd,id=memory,size={memory}M,share=on"),
+    ]);
+    add(&[
+        "-device",
+        "virtio-serial-pci,max_ports=2",
+        "-chardev",
+        "socket,id=link,fd=0",
+    ]);
+    add(&[
+        "-device",
+        &format!("virtserialport,chardev=link,nr=1,name={LINK_PORT}"),
+    ]);
+    add(&["-append", kernel_arguments]);
+    let dirs = &spec.dirs;
+    command.extend([
+        "-kernel".into(),
+        dirs.kernel().into(),
+        "-initrd".into(),
+        dirs.initrd().into(),
+        "-serial".into(),
+        joined("file:", &dirs.console_log()),
+        "-chardev".into(),
+        joined("socket,id=files,path=", &doubled_commas(&dirs.virtiofs_socket())),
+        "-drive".into(),
+        joined(
+            "id=data,if=none,format=raw,cache=writeback,discard=unmap,file=",
+            &doubled_commas(&dirs.disk()),
+        ),
+    ]);
+    command.extend(
+        [
+            "-device",
+            &format!("vhost-user-fs-pci,chardev=files,tag={HOST_TAG}"),
+            "-device",
+            "virtio-blk-pci,drive=data",
+        ]
+        .map(OsString::from),
+    );
+    command
+}
+
+fn joined(option: &str, path: &Path) -> OsString {
+    let mut value = OsString::from(option);
+    value.push(path);
+    value
+}
+
+/// A path as part of one of QEMU's option lists, where a comma is written twice.
+fn doubled_commas(path: &Path) -> PathBuf {
+    let doubled = path
+        .as_os_str()
+        .as_bytes()
+        .split(|&b| b == b',')
+        .collect::<Vec<_>>()
+        .join(&b",,"[..]);
+    OsString::from_vec(doubled).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_qemus_option() {
+        assert_eq!(doubled_commas(Path::new("/a,b/c")), Path::new("/a,,b/c"));
+        assert_eq!(doubled_commas(Path::new("/plain")), Path::new("/plain"));
+    }
+}

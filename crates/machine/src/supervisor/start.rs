@@ -1,0 +1,205 @@
+//! From nothing to a helper VM in which hulld answers, in order, each step undone when a later one fails.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode};
+use rustix::io::FdFlags;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::processes::Processes;
+use super::{LaunchSpec, SupervisorError, file, image_id, log_tail};
+use crate::agent::PREAMBLE;
+use crate::dirs::MachineDirs;
+use crate::link::{LinkEnd, LinkError, LinkStream, Opener, link};
+use crate::protocol::{Event, MachineStatus, Message, ProtocolError};
+
+/// How long an earlier VM's processes may take to be gone: they are dying already.
+const LOCK_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the VM may take from QEMU's start to hulld's first answer, on a loaded host, emulated.
+const START_PATIENCE: Duration = Duration::from_secs(180);
+
+/// A helper VM that is up. Dropped, its processes are killed.
+pub(super) struct RunningVm {
+    pub(super) processes: Processes,
+    pub(super) opener: Opener,
+    link: JoinHandle<LinkError>,
+    ready_at: Instant,
+    image: String,
+    _lock: File,
+}
+
+/// Bring the VM up; `announce` is told of each step.
+pub(super) async fn start(
+    spec: &LaunchSpec,
+    announce: &mut impl FnMut(&Event),
+) -> Result<RunningVm, SupervisorError> {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let lock = take_lock(&spec.dirs).await?;
+    remove_stale_sockets(&spec.dirs)?;
+    let image = image_id(&spec.dirs.initrd());
+    let (mut processes, channel) = Processes::spawn(spec)?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(file("handle signals of", Path::new("hull-machine")))?;
+    let up = tokio::select! {
+        up = timeout(START_PATIENCE, connect(channel, announce)) => up.unwrap_or_else(|_| {
+            Err(SupervisorError::TooSlow { seconds: START_PATIENCE.as_secs(), log: log_tail(&spec.dirs.console_log()) })
+        }),
+        error = processes.ended(&spec.dirs) => Err(error),
+        _ = terminate.recv() => Err(SupervisorError::Interrupted),
+    };
+    let (opener, link) = match up {
+        Ok(up) => up,
+        Err(e) => {
+            processes.kill().await;
+            remove_socket(&spec.dirs.virtiofs_socket())?;
+            return Err(e);
+        }
+    };
+    Ok(RunningVm {
+        processes,
+        opener,
+        link,
+        ready_at: Instant::now(),
+        image,
+        _lock: lock,
+    })
+}
+
+impl RunningVm {
+    /// What does not change while the VM runs, and a clock for the rest.
+    pub(super) fn status(&self, spec: &LaunchSpec) -> impl Fn() -> MachineStatus + use<> {
+        let ready_at = self.ready_at;
+        let status = MachineStatus {
+            accelerator: spec.accelerator,
+            memory_mib: spec.config.memory_mib,
+            cpus: spec.config.cpus,
+            uptime_seconds: 0,
+            pid: std::process::id(),
+            qemu_pid: self.processes.qemu.id().unwrap_or_default(),
+            api_socket: spec.dirs.api_socket.clone(),
+            image: self.image.clone(),
+        };
+        move || MachineStatus {
+            uptime_seconds: ready_at.elapsed().as_secs(),
+            ..status.clone()
+        }
+    }
+
+    /// Wait until the VM fails by itself, and say how.
+    pub(super) async fn ended(&mut self, dirs: &MachineDirs) -> SupervisorError {
+        tokio::select! {
+            error = self.processes.ended(dirs) => error,
+            error = &mut self.link => error.unwrap_or(LinkError::Closed).into(),
+        }
+    }
+}
+
+impl Processes {
+    /// Wait until one of the two processes ends, and say which, how and what it had to say.
+    async fn ended(&mut self, dirs: &MachineDirs) -> SupervisorError {
+        let (program, status, logs) = tokio::select! {
+            status = self.qemu.wait() => ("QEMU", status, [dirs.qemu_log(), dirs.console_log()]),
+            status = self.virtiofsd.wait() => ("virtiofsd", status, [dirs.virtiofsd_log(), dirs.qemu_log()]),
+        };
+        match status {
+            Ok(status) => SupervisorError::Ended {
+                program,
+                status,
+                log: logs.each_ref().map(|log| log_tail(log)).join("\n"),
+            },
+            Err(source) => file("wait for", Path::new(program))(source),
+        }
+    }
+}
+
+/// Take the lock that an earlier supervisor and its two children hold until the last of them is gone. The
+/// descriptor is inherited by this supervisor's children for the same reason.
+async fn take_lock(dirs: &MachineDirs) -> Result<File, SupervisorError> {
+    let path = dirs.lock();
+    let failed = file("lock", &path);
+    let to_open = path.clone();
+    let locking = tokio::task::spawn_blocking(move || {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&to_open)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        rustix::io::fcntl_setfd(&file, FdFlags::empty())?;
+        Ok(file)
+    });
+    match timeout(LOCK_PATIENCE, locking).await {
+        Ok(locked) => locked
+            .map_err(io::Error::other)
+            .and_then(|inner| inner)
+            .map_err(failed),
+        Err(_) => Err(SupervisorError::Occupied { lock: path }),
+    }
+}
+
+/// With the lock held, sockets in the machine's own folder are leftovers. The API socket is one only when
+/// nobody answers on it.
+fn remove_stale_sockets(dirs: &MachineDirs) -> Result<(), SupervisorError> {
+    remove_socket(&dirs.control_socket())?;
+    remove_socket(&dirs.virtiofs_socket())?;
+    if BlockingUnixStream::connect(&dirs.api_socket).is_ok() {
+        return Err(SupervisorError::SocketInUse {
+            socket: dirs.api_socket.clone(),
+        });
+    }
+    remove_socket(&dirs.api_socket)
+}
+
+fn remove_socket(path: &Path) -> Result<(), SupervisorError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file("remove the socket", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Set the link up once the agent has sent its preamble, and wait for its word that hulld answers.
+async fn connect(
+    mut channel: UnixStream,
+    announce: &mut impl FnMut(&Event),
+) -> Result<(Opener, JoinHandle<LinkError>), SupervisorError> {
+    let mut preamble = [0; PREAMBLE.len()];
+    channel
+        .read_exact(&mut preamble)
+        .await
+        .map_err(ProtocolError::Io)?;
+    if preamble != PREAMBLE {
+        return Err(SupervisorError::Agent {
+            reason: "the helper VM's image is of another version of hull".to_owned(),
+        });
+    }
+    let (opener, accepted, driver) = link(channel, LinkEnd::Host);
+    let link = tokio::spawn(driver);
+    await_ready(accepted, announce).await?;
+    Ok((opener, link))
+}
+
+/// The first stream that the agent opens carries its events.
+async fn await_ready(
+    mut accepted: mpsc::Receiver<LinkStream>,
+    announce: &mut impl FnMut(&Event),
+) -> Result<(), SupervisorError> {
+    let mut events = accepted.recv().await.ok_or(LinkError::Closed)?;
+    loop {
+        match Message::receive(&mut events).await? {
+            Some(Message::Event(Event::Ready)) => return Ok(()),
+            Some(Message::Event(Event::Failed(reason))) => return Err(SupervisorError::Agent { reason }),
+            Some(Message::Event(step)) => announce(&step),
+            Some(_) => {}
+            None => return Err(LinkError::Closed.into()),
+        }
+    }
+}
