@@ -1,7 +1,102 @@
 //! `hull-vmm`: one process, one microVM.
+//!
+//! The spec (`vm_spec::VmSpec`) is JSON on standard input, the log goes to standard error. The process ends with the
+//! microVM: status 0 once the guest ran, whatever ended it, and 1 when the microVM could not be built or run. How it
+//! ended is in the exit report that the spec names.
 
+mod arch;
+mod board;
+mod bus;
+mod control;
+mod devices;
+mod ending;
+mod hv;
+mod loader;
+mod log;
 mod memory;
 mod resource;
+mod spec;
+mod vcpu;
 mod virtio;
 
-fn main() {}
+use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use vm_spec::{ExitReason, ExitReport, VmSpec};
+
+use control::Controls;
+use ending::Ending;
+use hv::kvm::KvmHypervisor;
+use log::log;
+use resource::Access;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(report) if report.reason == ExitReason::VmmError => fail(&report.detail),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}")),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    log!("{message}");
+    ExitCode::FAILURE
+}
+
+/// Runs a microVM to its end. An error means that there is no exit report either.
+fn run() -> Result<ExitReport> {
+    let spec = spec::read(std::io::stdin(), host_memory_mib())?;
+    log::set_id(&spec.id);
+    let mut file = resource::open(&spec.exit_report, Access::Append).context("the exit report")?;
+    let ending = Arc::new(Ending::new().context("cannot make an eventfd")?);
+    end_on_panic(&ending);
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| run_microvm(spec, &ending)));
+    let report = ended
+        .unwrap_or_else(|_| Err(anyhow!("the VMM panicked")))
+        .unwrap_or_else(|error| {
+            // A panic has said more than the error that it became.
+            let first = ending.report().cloned();
+            first.unwrap_or_else(|| ExitReport {
+                reason: ExitReason::VmmError,
+                detail: format!("{error:#}"),
+            })
+        });
+    write_report(&mut file, &report);
+    Ok(report)
+}
+
+fn run_microvm(spec: VmSpec, ending: &Arc<Ending>) -> Result<ExitReport> {
+    let signals = control::hold_signals()?;
+    let listener = resource::listen(&spec.control).context("the control socket")?;
+    let hypervisor = KvmHypervisor::open()?;
+    let mut microvm = board::start(&hypervisor, spec, ending)?;
+    Ok(Controls::new(listener, signals)?.serve(&mut microvm, ending)?)
+}
+
+fn write_report(file: &mut File, report: &ExitReport) {
+    if let Err(error) = ending::write_report(file, report) {
+        log!("cannot write the exit report: {error}");
+    }
+}
+
+/// A panic on any thread is a bug of the VMM, and ends the microVM with a report of it.
+fn end_on_panic(ending: &Arc<Ending>) {
+    let ending = Arc::clone(ending);
+    panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let detail = format!(
+            "the VMM panicked on thread {}: {panic}",
+            thread.name().unwrap_or("?")
+        );
+        ending.end(ExitReason::VmmError, detail);
+    }));
+}
+
+/// The host's memory in MiB.
+fn host_memory_mib() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit)) >> 20
+}

@@ -4,8 +4,12 @@
 //! `vm_spec::DeviceSpec`. It sees queues, guest memory and an [`interrupt::Interrupt`]; it knows neither KVM nor the
 //! transport.
 
+pub mod blk;
 pub mod device;
+pub mod fs;
 pub mod interrupt;
 pub mod queue;
 pub mod registry;
+pub mod rng;
+pub mod transport;
 pub mod worker;

@@ -31,7 +31,7 @@ pub struct QueueError {
 pub struct Virtqueue {
     index: u16,
     queue: Queue,
-    kick: EventFd,
+    kick: Arc<EventFd>,
     memory: GuestMemory,
     interrupt: Arc<dyn Interrupt>,
 }
@@ -41,14 +41,14 @@ impl Virtqueue {
     pub fn new(
         index: u16,
         queue: Queue,
-        kick: EventFd,
+        kick: impl Into<Arc<EventFd>>,
         memory: GuestMemory,
         interrupt: Arc<dyn Interrupt>,
     ) -> Self {
         Self {
             index,
             queue,
-            kick,
+            kick: kick.into(),
             memory,
             interrupt,
         }
@@ -156,9 +156,9 @@ impl Virtqueue {
         QueueState::from(self.queue.state())
     }
 
-    /// Takes the queue apart: the rings and the eventfd.
-    pub(crate) fn into_parts(self) -> (Queue, EventFd) {
-        (self.queue, self.kick)
+    /// The rings, back from the device.
+    pub fn into_queue(self) -> Queue {
+        self.queue
     }
 
     fn error(&self, action: &'static str, source: virtio_queue::Error) -> QueueError {

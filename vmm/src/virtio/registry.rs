@@ -3,7 +3,10 @@
 use thiserror::Error;
 use vm_spec::DeviceSpec;
 
+use super::blk::Blk;
 use super::device::{DeviceError, VirtioDevice};
+use super::fs::Fs;
+use super::rng::Rng;
 
 /// A device could not be made from its spec.
 #[derive(Debug, Error)]
@@ -18,12 +21,16 @@ pub struct RegistryError {
 /// Makes the device that `spec` asks for.
 pub fn make(spec: DeviceSpec) -> Result<Box<dyn VirtioDevice>, RegistryError> {
     match spec {
-        DeviceSpec::Layers(_) => made("layers", Err("this build has no virtio-fs")),
-        DeviceSpec::Folders(_) => made("folders", Err("this build has no virtio-fs")),
-        DeviceSpec::Blk(_) => made("blk", Err("this build has no virtio-blk")),
+        DeviceSpec::Layers(spec) => made("layers", Fs::layers(spec).map(boxed)),
+        DeviceSpec::Folders(spec) => made("folders", Fs::folders(spec).map(boxed)),
+        DeviceSpec::Blk(spec) => made("blk", Blk::open(&spec).map(boxed)),
         DeviceSpec::Vsock(_) => made("vsock", Err("this build has no virtio-vsock")),
-        DeviceSpec::Rng => made("rng", Err("this build has no virtio-rng")),
+        DeviceSpec::Rng => Ok(boxed(Rng::new())),
     }
+}
+
+fn boxed(device: impl VirtioDevice + 'static) -> Box<dyn VirtioDevice> {
+    Box::new(device)
 }
 
 fn made<E: Into<DeviceError>>(

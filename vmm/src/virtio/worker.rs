@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::interrupt::Interrupt;
 use super::queue::{QueueError, Virtqueue};
+use crate::log::log;
 
 /// Bytes of stack a device's thread has.
 const STACK_SIZE: usize = 256 << 10;
@@ -53,7 +54,7 @@ pub fn serve_queues(
     mut serve: impl FnMut(&mut Virtqueue) -> Result<(), QueueError>,
 ) {
     if let Err(error) = serve_until(stop, queues, &mut serve) {
-        eprintln!("hull-vmm: {error}; the device waits for a reset");
+        log!("{error}; the device waits for a reset");
         interrupt.failed();
     }
 }

@@ -1,0 +1,223 @@
+//! The main thread's loop: the control socket (`vm_spec::control`), signals, and the ending of the microVM.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use thiserror::Error;
+use vm_spec::control::{MAX_REQUEST, Request, Response, State};
+use vm_spec::{ExitReason, ExitReport};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+use crate::board::Microvm;
+use crate::ending::Ending;
+use crate::log::log;
+
+/// The most clients at a time; who comes later is turned away.
+const MAX_CLIENTS: usize = 32;
+
+/// What an event is about; clients are numbered from [`FIRST_CLIENT`].
+const ENDING: u64 = 0;
+const SIGNALS: u64 = 1;
+const LISTENER: u64 = 2;
+const FIRST_CLIENT: u64 = 3;
+
+/// The loop could not be set up or go on.
+#[derive(Debug, Error)]
+#[error("cannot {action}: {source}")]
+pub struct ControlError {
+    action: &'static str,
+    source: io::Error,
+}
+
+fn cannot<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> ControlError {
+    move |source| ControlError {
+        action,
+        source: source.into(),
+    }
+}
+
+/// SIGTERM and SIGINT, held back from this thread and from all it starts, to be read as events.
+pub fn hold_signals() -> Result<SignalFd, ControlError> {
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block().map_err(cannot("block signals"))?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(cannot("make a signalfd"))
+}
+
+/// Everything the main thread waits for.
+pub struct Controls {
+    epoll: Epoll,
+    signals: SignalFd,
+    listener: UnixListener,
+    clients: BTreeMap<u64, Client>,
+    next_client: u64,
+}
+
+impl Controls {
+    /// Takes over the listening socket and the held signals.
+    pub fn new(listener: UnixListener, signals: SignalFd) -> Result<Self, ControlError> {
+        listener
+            .set_nonblocking(true)
+            .map_err(cannot("set up the control socket"))?;
+        let epoll = Epoll::new().map_err(cannot("make an epoll"))?;
+        Ok(Self {
+            epoll,
+            signals,
+            listener,
+            clients: BTreeMap::new(),
+            next_client: FIRST_CLIENT,
+        })
+    }
+
+    /// Serves clients until `ending` has come, by them or otherwise.
+    pub fn serve(&mut self, microvm: &mut Microvm, ending: &Ending) -> Result<ExitReport, ControlError> {
+        self.watch(ending.as_raw_fd(), ENDING)?;
+        self.watch(self.signals.as_raw_fd(), SIGNALS)?;
+        self.watch(self.listener.as_raw_fd(), LISTENER)?;
+        let mut events = [EpollEvent::default(); MAX_CLIENTS];
+        loop {
+            if let Some(report) = ending.report() {
+                return Ok(report.clone());
+            }
+            let ready = match self.epoll.wait(-1, &mut events) {
+                Ok(ready) => ready,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(cannot("wait for events")(error)),
+            };
+            for event in &events[..ready] {
+                match event.data() {
+                    ENDING => {}
+                    SIGNALS => self.take_signal(ending),
+                    LISTENER => self.accept(),
+                    client => self.serve_client(client, microvm, ending),
+                }
+            }
+        }
+    }
+
+    fn watch(&self, fd: RawFd, token: u64) -> Result<(), ControlError> {
+        let interest = EpollEvent::new(EventSet::IN, token);
+        self.epoll
+            .ctl(ControlOperation::Add, fd, interest)
+            .map_err(cannot("watch a descriptor"))
+    }
+
+    fn take_signal(&self, ending: &Ending) {
+        if let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = i32::try_from(info.ssi_signo)
+                .ok()
+                .and_then(|number| Signal::try_from(number).ok());
+            ending.end(ExitReason::Signal, signal.map_or("", Signal::as_str));
+        }
+    }
+
+    fn accept(&mut self) {
+        let accepted = self.listener.accept().and_then(|(stream, _)| {
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        });
+        let stream = match accepted {
+            Ok(stream) if self.clients.len() < MAX_CLIENTS => stream,
+            Ok(_) => return log!("control: more than {MAX_CLIENTS} clients; one is turned away"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return log!("control: cannot accept a client: {error}"),
+        };
+        let token = self.next_client;
+        match self.watch(stream.as_raw_fd(), token) {
+            Ok(()) => {
+                self.next_client += 1;
+                self.clients.insert(
+                    token,
+                    Client {
+                        stream,
+                        received: Vec::new(),
+                    },
+                );
+            }
+            Err(error) => log!("control: {error}"),
+        }
+    }
+
+    /// Answers what a client has sent so far; one that is done or misbehaves is dropped (and with its descriptor, the
+    /// epoll's interest in it).
+    fn serve_client(&mut self, token: u64, microvm: &mut Microvm, ending: &Ending) {
+        let Some(client) = self.clients.get_mut(&token) else {
+            return;
+        };
+        if !client.serve(|request| answer(request, microvm, ending)) {
+            self.clients.remove(&token);
+        }
+    }
+}
+
+/// Carries out one request.
+fn answer(line: &[u8], microvm: &mut Microvm, ending: &Ending) -> Response {
+    let request = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(error) => return Response::Error(format!("not a request: {error}")),
+    };
+    match request {
+        Request::State => Response::State(microvm.state()),
+        Request::Pause => {
+            microvm.pause();
+            Response::State(microvm.state())
+        }
+        Request::Resume => {
+            microvm.resume();
+            Response::State(microvm.state())
+        }
+        Request::Stop => {
+            ending.end(ExitReason::Stopped, "");
+            Response::State(State::Stopped)
+        }
+    }
+}
+
+struct Client {
+    stream: UnixStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    /// Reads what there is and answers every whole line. False when the client is to be dropped.
+    fn serve(&mut self, mut answer: impl FnMut(&[u8]) -> Response) -> bool {
+        let mut chunk = [0; MAX_REQUEST];
+        let len = match self.stream.read(&mut chunk) {
+            Ok(0) => return false,
+            Ok(len) => len,
+            Err(error) => {
+                return matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                );
+            }
+        };
+        self.received.extend_from_slice(&chunk[..len]);
+        while let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.received.drain(..=end).collect();
+            if !self.send(&answer(&line)) {
+                return false;
+            }
+        }
+        if self.received.len() < MAX_REQUEST {
+            return true;
+        }
+        self.send(&Response::Error(format!(
+            "a request has at most {MAX_REQUEST} bytes"
+        )));
+        false
+    }
+
+    /// An answer is far smaller than a socket's buffer: a client that has filled it does not read, and is dropped.
+    fn send(&mut self, response: &Response) -> bool {
+        let Ok(mut line) = serde_json::to_vec(response) else {
+            return false;
+        };
+        line.push(b'\n');
+        self.stream.write_all(&line).is_ok()
+    }
+}

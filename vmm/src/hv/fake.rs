@@ -1,0 +1,324 @@
+//! A hypervisor for tests, whose guest is the test itself: it reads and writes ports and device memory through a
+//! [`FakeGuest`], and each access goes the way of a real one, through a vCPU's thread and the bus, or through an
+//! ioeventfd.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{HvError, Hypervisor, Kicker, Vcpu, VcpuExit, Vm};
+use crate::arch::VcpuSetup;
+
+/// What the guest's vCPU 0 does next.
+enum Access {
+    Read { mmio: bool, address: u64, data: Vec<u8> },
+    Write { mmio: bool, address: u64, data: Vec<u8> },
+    Fault(String),
+    Kick,
+}
+
+/// What a test can see of the machine that was built.
+#[derive(Default)]
+struct Machine {
+    memory: Vec<Arc<GuestRegionMmap>>,
+    irqs: Vec<(u32, EventFd)>,
+    doorbells: Vec<(u64, u32, EventFd)>,
+    setups: Vec<VcpuSetup>,
+    kicks: Vec<Sender<Access>>,
+    resumed: usize,
+}
+
+/// The hypervisor of a test.
+pub(crate) struct FakeHypervisor {
+    machine: Arc<Mutex<Machine>>,
+    /// The ends of the line to vCPU 0, taken when it is made.
+    line: Mutex<Option<(Receiver<Access>, Sender<Vec<u8>>)>>,
+    accesses: Sender<Access>,
+}
+
+/// The guest: accesses by vCPU 0, one at a time.
+pub(crate) struct FakeGuest {
+    machine: Arc<Mutex<Machine>>,
+    accesses: Sender<Access>,
+    answers: Receiver<Vec<u8>>,
+}
+
+/// A hypervisor for one machine, and its guest.
+pub(crate) fn machine() -> (FakeHypervisor, FakeGuest) {
+    let (accesses, received) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
+    let machine = Arc::new(Mutex::new(Machine::default()));
+    let line = Mutex::new(Some((received, answer)));
+    let hypervisor = FakeHypervisor {
+        machine: Arc::clone(&machine),
+        line,
+        accesses: accesses.clone(),
+    };
+    (
+        hypervisor,
+        FakeGuest {
+            machine,
+            accesses,
+            answers,
+        },
+    )
+}
+
+impl FakeGuest {
+    /// Reads device memory.
+    pub(crate) fn read<const N: usize>(&self, gpa: u64) -> [u8; N] {
+        self.read_from(true, gpa)
+    }
+
+    /// Reads an I/O port.
+    pub(crate) fn read_port<const N: usize>(&self, port: u16) -> [u8; N] {
+        self.read_from(false, u64::from(port))
+    }
+
+    fn read_from<const N: usize>(&self, mmio: bool, address: u64) -> [u8; N] {
+        self.accesses
+            .send(Access::Read {
+                mmio,
+                address,
+                data: vec![0; N],
+            })
+            .unwrap();
+        self.answers.recv().unwrap().try_into().unwrap()
+    }
+
+    /// Writes device memory: rings the doorbell there, if there is one, and exits otherwise.
+    pub(crate) fn write(&self, gpa: u64, data: &[u8]) {
+        let value = data.try_into().map(u32::from_le_bytes);
+        let machine = self.machine.lock().unwrap();
+        let doorbell = machine
+            .doorbells
+            .iter()
+            .find(|(at, rings, _)| *at == gpa && Ok(*rings) == value);
+        match doorbell {
+            Some((_, _, event)) => event.write(1).unwrap(),
+            None => {
+                drop(machine);
+                self.write_to(true, gpa, data);
+            }
+        }
+    }
+
+    /// Writes to an I/O port.
+    pub(crate) fn write_port(&self, port: u16, data: &[u8]) {
+        self.write_to(false, u64::from(port), data);
+    }
+
+    fn write_to(&self, mmio: bool, address: u64, data: &[u8]) {
+        self.accesses
+            .send(Access::Write {
+                mmio,
+                address,
+                data: data.to_vec(),
+            })
+            .unwrap();
+        self.answers.recv().unwrap();
+    }
+
+    /// Does something that no hypervisor can go on from.
+    pub(crate) fn fault(&self, what: &str) {
+        self.accesses.send(Access::Fault(what.to_owned())).unwrap();
+    }
+
+    /// Guest memory.
+    pub(crate) fn memory(&self) -> GuestMemoryMmap {
+        GuestMemoryMmap::from_arc_regions(self.machine.lock().unwrap().memory.clone()).unwrap()
+    }
+
+    /// Waits until the interrupt line `gsi` was pulsed.
+    pub(crate) fn wait_for_irq(&self, gsi: u32) {
+        let machine = self.machine.lock().unwrap();
+        let irq = machine
+            .irqs
+            .iter()
+            .find(|(line, _)| *line == gsi)
+            .expect("an interrupt line")
+            .1
+            .try_clone()
+            .unwrap();
+        drop(machine);
+        // The eventfd is non-blocking for the VMM's sake.
+        while irq.read().is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether the interrupt line `gsi` was pulsed since the last look.
+    pub(crate) fn irq_is_pending(&self, gsi: u32) -> bool {
+        let machine = self.machine.lock().unwrap();
+        machine
+            .irqs
+            .iter()
+            .any(|(line, irq)| *line == gsi && irq.read().is_ok())
+    }
+
+    /// The vCPUs' first states, in their order.
+    pub(crate) fn with_setups<T>(&self, look: impl FnOnce(&[VcpuSetup]) -> T) -> T {
+        look(&self.machine.lock().unwrap().setups)
+    }
+
+    /// How often a vCPU was let go on after it was held.
+    pub(crate) fn resumed_count(&self) -> usize {
+        self.machine.lock().unwrap().resumed
+    }
+}
+
+impl Hypervisor for FakeHypervisor {
+    fn create_vm(&self) -> Result<Box<dyn Vm>, HvError> {
+        let line = Mutex::new(self.line.lock().unwrap().take());
+        Ok(Box::new(FakeVm {
+            machine: Arc::clone(&self.machine),
+            line,
+            accesses: self.accesses.clone(),
+        }))
+    }
+
+    fn supported_cpuid(&self) -> Result<CpuId, HvError> {
+        Ok(CpuId::from_entries(&[kvm_cpuid_entry2 {
+            function: 1,
+            ..Default::default()
+        }])
+        .unwrap())
+    }
+}
+
+struct FakeVm {
+    machine: Arc<Mutex<Machine>>,
+    line: Mutex<Option<(Receiver<Access>, Sender<Vec<u8>>)>>,
+    accesses: Sender<Access>,
+}
+
+impl Vm for FakeVm {
+    fn map_memory(&self, slot: u32, region: &Arc<GuestRegionMmap>) -> Result<(), HvError> {
+        let mut machine = self.machine.lock().unwrap();
+        assert_eq!(
+            slot as usize,
+            machine.memory.len(),
+            "slots are handed out in order"
+        );
+        machine.memory.push(Arc::clone(region));
+        Ok(())
+    }
+
+    fn create_vcpu(&self, id: u8) -> Result<Box<dyn Vcpu>, HvError> {
+        let line = self.line.lock().unwrap().take();
+        let (accesses, line) = match line {
+            Some(line) => (self.accesses.clone(), line),
+            // Not the first: it waits to be started, and for kicks.
+            None => {
+                let (accesses, received) = mpsc::channel();
+                (accesses, (received, mpsc::channel().0))
+            }
+        };
+        let mut machine = self.machine.lock().unwrap();
+        assert_eq!(usize::from(id), machine.kicks.len(), "vCPUs are made in order");
+        machine.kicks.push(accesses.clone());
+        let (received, answers) = line;
+        Ok(Box::new(FakeVcpu {
+            machine: Arc::clone(&self.machine),
+            accesses,
+            received,
+            answers,
+            data: Answer::None,
+        }))
+    }
+
+    fn register_irqfd(&self, event: &EventFd, gsi: u32) -> Result<(), HvError> {
+        self.machine
+            .lock()
+            .unwrap()
+            .irqs
+            .push((gsi, event.try_clone().unwrap()));
+        Ok(())
+    }
+
+    fn register_ioeventfd(&self, event: &EventFd, gpa: u64, value: u32) -> Result<(), HvError> {
+        self.machine
+            .lock()
+            .unwrap()
+            .doorbells
+            .push((gpa, value, event.try_clone().unwrap()));
+        Ok(())
+    }
+}
+
+/// What the guest waits for when the vCPU runs again.
+enum Answer {
+    None,
+    Data(Vec<u8>),
+}
+
+struct FakeVcpu {
+    machine: Arc<Mutex<Machine>>,
+    accesses: Sender<Access>,
+    received: Receiver<Access>,
+    answers: Sender<Vec<u8>>,
+    data: Answer,
+}
+
+impl Vcpu for FakeVcpu {
+    fn set_up(&mut self, setup: &VcpuSetup) -> Result<(), HvError> {
+        let setup = VcpuSetup {
+            cpuid: setup.cpuid.clone(),
+            msrs: setup.msrs.clone(),
+            entry: setup.entry,
+        };
+        self.machine.lock().unwrap().setups.push(setup);
+        Ok(())
+    }
+
+    fn kicker(&self) -> Result<Box<dyn Kicker>, HvError> {
+        Ok(Box::new(FakeKicker(self.accesses.clone())))
+    }
+
+    fn run(&mut self) -> Result<VcpuExit<'_>, HvError> {
+        if let Answer::Data(data) = std::mem::replace(&mut self.data, Answer::None) {
+            // A test that has seen enough does not wait for answers.
+            let _ = self.answers.send(data);
+        }
+        match self.received.recv() {
+            Ok(Access::Read { mmio, address, data }) => {
+                self.data = Answer::Data(data);
+                let Answer::Data(data) = &mut self.data else {
+                    unreachable!()
+                };
+                match mmio {
+                    true => Ok(VcpuExit::MmioRead(address, data)),
+                    false => Ok(VcpuExit::IoIn(address as u16, data)),
+                }
+            }
+            Ok(Access::Write { mmio, address, data }) => {
+                self.data = Answer::Data(data);
+                let Answer::Data(data) = &self.data else {
+                    unreachable!()
+                };
+                match mmio {
+                    true => Ok(VcpuExit::MmioWrite(address, data)),
+                    false => Ok(VcpuExit::IoOut(address as u16, data)),
+                }
+            }
+            Ok(Access::Fault(what)) => Ok(VcpuExit::Fault(what)),
+            Ok(Access::Kick) | Err(_) => Ok(VcpuExit::Interrupted),
+        }
+    }
+
+    fn resumed(&mut self) {
+        self.machine.lock().unwrap().resumed += 1;
+    }
+}
+
+struct FakeKicker(Sender<Access>);
+
+impl Kicker for FakeKicker {
+    fn kick(&self, _thread: &JoinHandle<()>) {
+        let _ = self.0.send(Access::Kick);
+    }
+}
