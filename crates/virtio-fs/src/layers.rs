@@ -5,8 +5,8 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, stat64};
@@ -118,8 +118,10 @@ impl LayerDirectory {
         let mut by_name = HashMap::with_capacity(files.len());
         for (node, (name, file)) in (FIRST_FILE..).zip(files) {
             let entry = entry_name(&name)?;
-            let metadata =
-                file.metadata().map_err(|source| LayersError::Attributes { name: name.clone(), source })?;
+            let metadata = file.metadata().map_err(|source| LayersError::Attributes {
+                name: name.clone(),
+                source,
+            })?;
             if !metadata.is_file() {
                 return Err(LayersError::NotAFile { name });
             }
@@ -154,9 +156,13 @@ impl LayerDirectory {
     /// Takes over what [`save`](Self::save) returned. The window is filled by [`fill_window`](Self::fill_window).
     pub fn restore(&self, state: LayersState) {
         self.open_needless.store(state.open_needless, Ordering::Relaxed);
-        self.opendir_needless.store(state.opendir_needless, Ordering::Relaxed);
-        *self.mappings() =
-            state.mappings.into_iter().map(|mapping| (mapping.window_offset, mapping)).collect();
+        self.opendir_needless
+            .store(state.opendir_needless, Ordering::Relaxed);
+        *self.mappings() = state
+            .mappings
+            .into_iter()
+            .map(|mapping| (mapping.window_offset, mapping))
+            .collect();
     }
 
     /// Maps into an empty window what the guest expects to see there.
@@ -175,26 +181,45 @@ impl LayerDirectory {
     }
 
     fn map(&self, mapping: &Mapping, len: u64, window: &mut dyn FsCacheReqHandler) -> io::Result<()> {
-        let Mapping { window_offset, node, file_offset } = *mapping;
+        let Mapping {
+            window_offset,
+            node,
+            file_offset,
+        } = *mapping;
         let layer = self.layer(node)?;
         // The guest asks for whole ranges. What lies beyond the file's last page must not be mapped from the file:
         // touching it would fault. It keeps the window's own empty pages.
         let end = layer.len.div_ceil(PAGE).saturating_mul(PAGE);
         let mapped = len.min(end.saturating_sub(file_offset));
         if mapped < len {
-            window.unmap(vec![RemovemappingOne { moffset: window_offset, len }])?;
+            window.unmap(vec![RemovemappingOne {
+                moffset: window_offset,
+                len,
+            }])?;
         }
         if mapped == 0 {
             return Ok(());
         }
-        window.map(file_offset, window_offset, mapped, SetupmappingFlags::READ.bits(), layer.fd)
+        window.map(
+            file_offset,
+            window_offset,
+            mapped,
+            SetupmappingFlags::READ.bits(),
+            layer.fd,
+        )
     }
 
     fn layer(&self, node: u64) -> io::Result<&Layer> {
-        let index = node.checked_sub(FIRST_FILE).and_then(|index| usize::try_from(index).ok());
+        let index = node
+            .checked_sub(FIRST_FILE)
+            .and_then(|index| usize::try_from(index).ok());
         index.and_then(|index| self.layers.get(index)).ok_or_else(|| {
             let root = node == ROOT_ID;
-            if root { Errno::ISDIR.into() } else { Errno::STALE.into() }
+            if root {
+                Errno::ISDIR.into()
+            } else {
+                Errno::STALE.into()
+            }
         })
     }
 
@@ -202,7 +227,12 @@ impl LayerDirectory {
         if node == ROOT_ID {
             return Ok(attributes::synthetic(node, libc::S_IFDIR | 0o555, 2, 0));
         }
-        Ok(attributes::synthetic(node, libc::S_IFREG | 0o444, 1, self.layer(node)?.len))
+        Ok(attributes::synthetic(
+            node,
+            libc::S_IFREG | 0o444,
+            1,
+            self.layer(node)?.len,
+        ))
     }
 
     fn entry(&self, node: u64) -> io::Result<Entry> {
@@ -251,8 +281,12 @@ impl FileSystem for LayerDirectory {
     type Handle = u64;
 
     fn init(&self, capable: FsOptions) -> io::Result<FsOptions> {
-        self.open_needless.store(capable.contains(FsOptions::ZERO_MESSAGE_OPEN), Ordering::Relaxed);
-        self.opendir_needless.store(capable.contains(FsOptions::ZERO_MESSAGE_OPENDIR), Ordering::Relaxed);
+        self.open_needless
+            .store(capable.contains(FsOptions::ZERO_MESSAGE_OPEN), Ordering::Relaxed);
+        self.opendir_needless.store(
+            capable.contains(FsOptions::ZERO_MESSAGE_OPENDIR),
+            Ordering::Relaxed,
+        );
         Ok(FsOptions::ASYNC_READ
             | FsOptions::BIG_WRITES
             | FsOptions::MAX_PAGES
@@ -272,7 +306,11 @@ impl FileSystem for LayerDirectory {
         match self.by_name.get(name) {
             Some(&node) => self.entry(node),
             // Node 0 is an answer that may be cached: there will never be such a file.
-            None => Ok(Entry { inode: 0, entry_timeout: FOREVER, ..Entry::default() }),
+            None => Ok(Entry {
+                inode: 0,
+                entry_timeout: FOREVER,
+                ..Entry::default()
+            }),
         }
     }
 
@@ -350,7 +388,11 @@ impl FileSystem for LayerDirectory {
         if moffset % DAX_RANGE != 0 || foffset % DAX_RANGE != 0 || len != DAX_RANGE {
             return Err(Errno::INVAL.into());
         }
-        let mapping = Mapping { window_offset: moffset, node, file_offset: foffset };
+        let mapping = Mapping {
+            window_offset: moffset,
+            node,
+            file_offset: foffset,
+        };
         self.map(&mapping, len, window)?;
         self.mappings().insert(moffset, mapping);
         Ok(())
@@ -363,7 +405,10 @@ impl FileSystem for LayerDirectory {
         requests: Vec<RemovemappingOne>,
         window: &mut dyn FsCacheReqHandler,
     ) -> io::Result<()> {
-        if requests.iter().any(|part| part.moffset % DAX_RANGE != 0 || part.len != DAX_RANGE) {
+        if requests
+            .iter()
+            .any(|part| part.moffset % DAX_RANGE != 0 || part.len != DAX_RANGE)
+        {
             return Err(Errno::INVAL.into());
         }
         for part in requests {
@@ -413,7 +458,9 @@ impl FileSystem for LayerDirectory {
         offset: u64,
         add_entry: &mut dyn FnMut(DirEntry, Entry) -> io::Result<usize>,
     ) -> io::Result<()> {
-        self.list(node, offset, &mut |entry, file| add_entry(entry, self.entry(file)?))
+        self.list(node, offset, &mut |entry, file| {
+            add_entry(entry, self.entry(file)?)
+        })
     }
 
     // Everything that would change something. What is not listed answers ENOSYS by default.

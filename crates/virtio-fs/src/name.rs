@@ -11,7 +11,9 @@ const NAME_MAX: usize = 255;
 
 /// A name that cannot stand in a directory.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{name:?} cannot name a directory entry: it must be 1 to 255 bytes, without '/' or NUL, and not '.' or '..'")]
+#[error(
+    "{name:?} cannot name a directory entry: it must be 1 to 255 bytes, without '/' or NUL, and not '.' or '..'"
+)]
 pub struct NameError {
     /// The name that was refused.
     pub name: String,
@@ -28,7 +30,9 @@ fn is_component(name: &[u8]) -> bool {
 
 /// Checks a name that a spec gives to an entry of a root directory.
 pub(crate) fn entry_name(name: &str) -> Result<CString, NameError> {
-    let refused = || NameError { name: name.to_owned() };
+    let refused = || NameError {
+        name: name.to_owned(),
+    };
     if !is_component(name.as_bytes()) {
         return Err(refused());
     }
@@ -67,12 +71,25 @@ mod tests {
     fn names_that_lead_elsewhere_are_refused() {
         let long = "x".repeat(256);
         for name in ["", ".", "..", "a/b", "/", "/etc/passwd", "../x", "a\0b", &long] {
-            assert_eq!(entry_name(name), Err(NameError { name: name.to_owned() }), "{name:?}");
+            assert_eq!(
+                entry_name(name),
+                Err(NameError {
+                    name: name.to_owned()
+                }),
+                "{name:?}"
+            );
         }
         for name in [c"", c".", c"..", c"a/b", c"/"] {
-            assert_eq!(component(name).unwrap_err().raw_os_error(), Some(libc::EINVAL), "{name:?}");
+            assert_eq!(
+                component(name).unwrap_err().raw_os_error(),
+                Some(libc::EINVAL),
+                "{name:?}"
+            );
         }
         let long = CString::new(long).unwrap();
-        assert_eq!(component(&long).unwrap_err().raw_os_error(), Some(libc::ENAMETOOLONG));
+        assert_eq!(
+            component(&long).unwrap_err().raw_os_error(),
+            Some(libc::ENAMETOOLONG)
+        );
     }
 }

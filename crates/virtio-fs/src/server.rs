@@ -70,7 +70,10 @@ pub struct Served<F: FileSystem + Send + Sync> {
 impl<F: FileSystem + Send + Sync> Served<F> {
     fn new(files: F) -> Box<Served<F>> {
         let files = Arc::new(files);
-        Box::new(Served { server: Server::new(files.clone()), files })
+        Box::new(Served {
+            server: Server::new(files.clone()),
+            files,
+        })
     }
 }
 

@@ -12,4 +12,5 @@ pub mod queue;
 pub mod registry;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 pub mod worker;

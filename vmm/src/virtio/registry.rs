@@ -6,6 +6,7 @@ use vm_spec::DeviceSpec;
 use super::blk::Blk;
 use super::device::{DeviceError, VirtioDevice};
 use super::fs::Fs;
+use super::vsock::Vsock;
 use super::rng::Rng;
 
 /// A device could not be made from its spec.
@@ -24,7 +25,7 @@ pub fn make(spec: DeviceSpec) -> Result<Box<dyn VirtioDevice>, RegistryError> {
         DeviceSpec::Layers(spec) => made("layers", Fs::layers(spec).map(boxed)),
         DeviceSpec::Folders(spec) => made("folders", Fs::folders(spec).map(boxed)),
         DeviceSpec::Blk(spec) => made("blk", Blk::open(&spec).map(boxed)),
-        DeviceSpec::Vsock(_) => made("vsock", Err("this build has no virtio-vsock")),
+        DeviceSpec::Vsock(spec) => made("vsock", Vsock::new(spec).map(boxed)),
         DeviceSpec::Rng => Ok(boxed(Rng::new())),
     }
 }

@@ -76,7 +76,11 @@ impl Folders {
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => self.look_up(parent, name)?,
             Err(errno) => return Err(errno.into()),
         };
-        match self.nodes.get(entry.inode).and_then(|node| self.open_node(&node, flags)) {
+        match self
+            .nodes
+            .get(entry.inode)
+            .and_then(|node| self.open_node(&node, flags))
+        {
             Ok(file) => Ok((entry, file)),
             Err(error) => {
                 self.nodes.forget(entry.inode, 1);
@@ -92,7 +96,13 @@ impl Folders {
         }
         // Through /proc/self/fd: an empty path would take CAP_DAC_READ_SEARCH.
         let follow = AtFlags::SYMLINK_FOLLOW;
-        rustix::fs::linkat(&self.descriptors, own_name(&node.file), &parent.file, name, follow)?;
+        rustix::fs::linkat(
+            &self.descriptors,
+            own_name(&node.file),
+            &parent.file,
+            name,
+            follow,
+        )?;
         self.look_up(parent, name)
     }
 
@@ -106,7 +116,11 @@ impl Folders {
 
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Symlink {
-            let inherited = if inherits && kind == FileType::Directory { libc::S_ISGID } else { 0 };
+            let inherited = if inherits && kind == FileType::Directory {
+                libc::S_ISGID
+            } else {
+                0
+            };
             self.set_mode(&file, mode & PERMISSIONS | inherited)?;
         }
         let stat = rustix::fs::fstat(&file)?;
@@ -116,7 +130,12 @@ impl Folders {
     /// Sets the permissions of what an `O_PATH` descriptor holds.
     pub(super) fn set_mode(&self, file: &OwnedFd, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode & PERMISSIONS);
-        Ok(rustix::fs::chmodat(&self.descriptors, own_name(file), mode, AtFlags::empty())?)
+        Ok(rustix::fs::chmodat(
+            &self.descriptors,
+            own_name(file),
+            mode,
+            AtFlags::empty(),
+        )?)
     }
 }
 
@@ -126,7 +145,9 @@ fn give(file: &OwnedFd, stat: &Stat, uid: u32, gid: u32) -> io::Result<()> {
         return Ok(());
     }
     match set_owner(file, Some(uid), Some(gid)) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) && !rustix::process::geteuid().is_root() => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && !rustix::process::geteuid().is_root() => {
+            Ok(())
+        }
         result => result,
     }
 }
@@ -138,5 +159,11 @@ pub(super) fn set_owner(file: &OwnedFd, uid: Option<u32>, gid: Option<u32>) -> i
         return Err(Errno::INVAL.into());
     }
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-    Ok(rustix::fs::chownat(file, c"", uid, gid, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(rustix::fs::chownat(
+        file,
+        c"",
+        uid,
+        gid,
+        AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }

@@ -119,7 +119,11 @@ impl Folders {
         if mode & libc::S_IXGRP != 0 {
             kept &= !libc::S_ISGID;
         }
-        if kept == mode { Ok(()) } else { self.set_mode(&node.file, kept) }
+        if kept == mode {
+            Ok(())
+        } else {
+            self.set_mode(&node.file, kept)
+        }
     }
 
     fn set_size(&self, node: &Node, size: i64, kill_set_id: bool) -> io::Result<()> {
@@ -128,7 +132,11 @@ impl Folders {
             return Err(Errno::INVAL.into());
         }
         rustix::fs::ftruncate(self.open_node(node, libc::O_WRONLY)?, size)?;
-        if kill_set_id { self.kill_set_id(node) } else { Ok(()) }
+        if kill_set_id {
+            self.kill_set_id(node)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -145,7 +153,12 @@ fn times(attr: &stat64, valid: SetattrValid) -> Timestamps {
         Timespec { tv_sec, tv_nsec }
     };
     Timestamps {
-        last_access: time(SetattrValid::ATIME_NOW, SetattrValid::ATIME, attr.st_atime, attr.st_atime_nsec),
+        last_access: time(
+            SetattrValid::ATIME_NOW,
+            SetattrValid::ATIME,
+            attr.st_atime,
+            attr.st_atime_nsec,
+        ),
         last_modification: time(
             SetattrValid::MTIME_NOW,
             SetattrValid::MTIME,
@@ -182,7 +195,10 @@ impl FileSystem for Folders {
     fn lookup(&self, _: &Context, parent: u64, name: &CStr) -> io::Result<Entry> {
         if parent == ROOT_ID {
             let name = component(name)?;
-            let folder = self.shared.iter().position(|shared| shared.name.as_c_str() == name);
+            let folder = self
+                .shared
+                .iter()
+                .position(|shared| shared.name.as_c_str() == name);
             return self.folder_entry(folder.ok_or(Errno::NOENT)?);
         }
         self.look_up(&*self.nodes.get(parent)?, name)
@@ -290,7 +306,13 @@ impl FileSystem for Folders {
         if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {
             return Err(Errno::INVAL.into());
         }
-        Ok(rustix::fs::renameat_with(&old_parent.file, old_name, &new_parent.file, new_name, flags)?)
+        Ok(rustix::fs::renameat_with(
+            &old_parent.file,
+            old_name,
+            &new_parent.file,
+            new_name,
+            flags,
+        )?)
     }
 
     fn link(&self, _: &Context, node: u64, new_parent: u64, new_name: &CStr) -> io::Result<Entry> {
@@ -301,7 +323,11 @@ impl FileSystem for Folders {
 
     fn open(&self, _: &Context, node: u64, flags: u32, fuse_flags: u32) -> io::Result<Opened> {
         let kill_set_id = fuse_flags & FOPEN_IN_KILL_SUIDGID != 0;
-        Ok((Some(self.open_file(node, flags, kill_set_id)?), OpenOptions::empty(), None))
+        Ok((
+            Some(self.open_file(node, flags, kill_set_id)?),
+            OpenOptions::empty(),
+            None,
+        ))
     }
 
     fn create(
@@ -375,11 +401,19 @@ impl FileSystem for Folders {
     fn fsync(&self, _: &Context, node: u64, data_only: bool, handle: u64) -> io::Result<()> {
         let handle = self.handles.get(handle, node)?;
         let file = handle.file();
-        if data_only { file.sync_data() } else { file.sync_all() }
+        if data_only {
+            file.sync_data()
+        } else {
+            file.sync_all()
+        }
     }
 
     fn fsyncdir(&self, ctx: &Context, node: u64, data_only: bool, handle: u64) -> io::Result<()> {
-        if node == ROOT_ID { Ok(()) } else { self.fsync(ctx, node, data_only, handle) }
+        if node == ROOT_ID {
+            Ok(())
+        } else {
+            self.fsync(ctx, node, data_only, handle)
+        }
     }
 
     fn fallocate(
@@ -393,7 +427,12 @@ impl FileSystem for Folders {
     ) -> io::Result<()> {
         self.check_writable(&*self.nodes.get(node)?)?;
         let handle = self.handles.get(handle, node)?;
-        Ok(rustix::fs::fallocate(&*handle.file(), FallocateFlags::from_bits_retain(mode), offset, len)?)
+        Ok(rustix::fs::fallocate(
+            &*handle.file(),
+            FallocateFlags::from_bits_retain(mode),
+            offset,
+            len,
+        )?)
     }
 
     fn lseek(&self, _: &Context, node: u64, handle: u64, offset: u64, whence: u32) -> io::Result<u64> {
@@ -425,11 +464,18 @@ impl FileSystem for Folders {
             return Err(Errno::NOTDIR.into());
         }
         let file = self.open_node(&held, libc::O_RDONLY)?;
-        Ok((Some(self.handles.insert(node, libc::O_RDONLY as u32, file)?), OpenOptions::empty()))
+        Ok((
+            Some(self.handles.insert(node, libc::O_RDONLY as u32, file)?),
+            OpenOptions::empty(),
+        ))
     }
 
     fn releasedir(&self, _: &Context, node: u64, _: u32, handle: u64) -> io::Result<()> {
-        if node == ROOT_ID { Ok(()) } else { self.handles.remove(handle, node) }
+        if node == ROOT_ID {
+            Ok(())
+        } else {
+            self.handles.remove(handle, node)
+        }
     }
 
     fn readdir(
@@ -489,7 +535,11 @@ impl FileSystem for Folders {
 
     fn listxattr(&self, _: &Context, node: u64, size: u32) -> io::Result<ListxattrReply> {
         if node == ROOT_ID {
-            return Ok(if size == 0 { ListxattrReply::Count(0) } else { ListxattrReply::Names(Vec::new()) });
+            return Ok(if size == 0 {
+                ListxattrReply::Count(0)
+            } else {
+                ListxattrReply::Names(Vec::new())
+            });
         }
         self.xattr_names(&*self.nodes.get(node)?, size)
     }

@@ -112,7 +112,10 @@ impl Folders {
                 return Err(FoldersError::Duplicate { name: folder.name });
             }
             roots.push(root_node(index, &folder)?);
-            shared.push(Shared { name, read_only: folder.read_only });
+            shared.push(Shared {
+                name,
+                read_only: folder.read_only,
+            });
         }
         Ok(Folders {
             shared,
@@ -149,7 +152,11 @@ impl Folders {
 
     /// Makes a file known to the guest and counts the lookup.
     fn know(&self, folder: usize, file: OwnedFd, stat: &Stat) -> io::Result<Entry> {
-        let identity = Identity { folder, device: stat.st_dev, inode: stat.st_ino };
+        let identity = Identity {
+            folder,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let number = self.nodes.look_up(identity, Node { file, folder, kind })?;
         Ok(entry(number, stat))
@@ -204,16 +211,25 @@ fn entry(number: u64, stat: &Stat) -> Entry {
 }
 
 fn root_node(folder: usize, spec: &Folder) -> Result<(Identity, Node), FoldersError> {
-    let failed = |errno: Errno| FoldersError::Root { name: spec.name.clone(), source: errno.into() };
+    let failed = |errno: Errno| FoldersError::Root {
+        name: spec.name.clone(),
+        source: errno.into(),
+    };
     let stat = rustix::fs::fstat(spec.root.as_fd()).map_err(failed)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if !matches!(kind, FileType::Directory | FileType::RegularFile) {
-        return Err(FoldersError::Kind { name: spec.name.clone() });
+        return Err(FoldersError::Kind {
+            name: spec.name.clone(),
+        });
     }
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&spec.root));
     let file = rustix::fs::openat(CWD, own, flags, Mode::empty()).map_err(failed)?;
-    let identity = Identity { folder, device: stat.st_dev, inode: stat.st_ino };
+    let identity = Identity {
+        folder,
+        device: stat.st_dev,
+        inode: stat.st_ino,
+    };
     Ok((identity, Node { file, folder, kind }))
 }
 

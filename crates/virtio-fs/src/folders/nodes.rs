@@ -54,12 +54,19 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Starts with the roots of folders, which get the numbers from 2 on, in order.
     pub(super) fn new(roots: Vec<(Identity, Node)>, limit: usize) -> Nodes {
-        let mut table = Table { next: ROOT_ID + 1, ..Table::default() };
+        let mut table = Table {
+            next: ROOT_ID + 1,
+            ..Table::default()
+        };
         let count = roots.len() as u64;
         for (identity, node) in roots {
             table.insert(identity, node);
         }
-        Nodes { table: Mutex::new(table), roots: count, limit }
+        Nodes {
+            table: Mutex::new(table),
+            roots: count,
+            limit,
+        }
     }
 
     /// The number of a folder's root.
@@ -81,7 +88,11 @@ impl Nodes {
     /// `ESTALE` when there is none.
     pub(super) fn get(&self, number: u64) -> io::Result<Arc<Node>> {
         let table = self.lock();
-        table.slots.get(&number).map(|slot| slot.node.clone()).ok_or_else(|| Errno::STALE.into())
+        table
+            .slots
+            .get(&number)
+            .map(|slot| slot.node.clone())
+            .ok_or_else(|| Errno::STALE.into())
     }
 
     /// Counts one more lookup of a file; returns its number. `node` is dropped when the file is known already.
@@ -108,7 +119,9 @@ impl Nodes {
             return;
         }
         let mut table = self.lock();
-        let Some(slot) = table.slots.get_mut(&number) else { return };
+        let Some(slot) = table.slots.get_mut(&number) else {
+            return;
+        };
         slot.lookups = slot.lookups.saturating_sub(lookups);
         if slot.lookups == 0 {
             let identity = slot.identity;
@@ -128,7 +141,9 @@ impl Nodes {
     pub(super) fn known(&self) -> Vec<(u64, u64, Arc<Node>)> {
         let table = self.lock();
         let slots = table.slots.iter().filter(|(number, _)| !self.is_root(**number));
-        let mut known: Vec<_> = slots.map(|(&number, slot)| (number, slot.lookups, slot.node.clone())).collect();
+        let mut known: Vec<_> = slots
+            .map(|(&number, slot)| (number, slot.lookups, slot.node.clone()))
+            .collect();
         known.sort_by_key(|(number, ..)| *number);
         known
     }
@@ -142,7 +157,14 @@ impl Nodes {
         }
         table.next = table.next.max(number + 1);
         table.numbers.insert(identity, number);
-        table.slots.insert(number, Slot { node: Arc::new(node), identity, lookups });
+        table.slots.insert(
+            number,
+            Slot {
+                node: Arc::new(node),
+                identity,
+                lookups,
+            },
+        );
     }
 
     /// The number that the next new node gets.
@@ -168,7 +190,14 @@ impl Table {
         // Counting from at most `LAST` on: 2^63 lookups do not happen.
         self.next += 1;
         self.numbers.insert(identity, number);
-        self.slots.insert(number, Slot { node: Arc::new(node), identity, lookups: 1 });
+        self.slots.insert(
+            number,
+            Slot {
+                node: Arc::new(node),
+                identity,
+                lookups: 1,
+            },
+        );
         number
     }
 }
@@ -196,7 +225,10 @@ pub(super) struct Handles {
 
 impl Handles {
     pub(super) fn new(limit: usize) -> Handles {
-        Handles { open: Mutex::new((1, HashMap::new())), limit }
+        Handles {
+            open: Mutex::new((1, HashMap::new())),
+            limit,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, (u64, HashMap<u64, Arc<Handle>>)> {
@@ -223,15 +255,25 @@ impl Handles {
             return Err(Errno::NFILE.into());
         }
         *next = (*next).max(number + 1);
-        handles.insert(number, Arc::new(Handle { node, flags, file: Mutex::new(file) }));
+        handles.insert(
+            number,
+            Arc::new(Handle {
+                node,
+                flags,
+                file: Mutex::new(file),
+            }),
+        );
         Ok(())
     }
 
     /// All open files, in the order of their numbers: number, node and the flags they were opened with.
     pub(super) fn known(&self) -> Vec<(u64, u64, u32)> {
         let open = self.lock();
-        let mut known: Vec<_> =
-            open.1.iter().map(|(&number, handle)| (number, handle.node, handle.flags)).collect();
+        let mut known: Vec<_> = open
+            .1
+            .iter()
+            .map(|(&number, handle)| (number, handle.node, handle.flags))
+            .collect();
         known.sort_unstable();
         known
     }
@@ -242,7 +284,11 @@ impl Handles {
     /// `EBADF` otherwise.
     pub(super) fn get(&self, number: u64, node: u64) -> io::Result<Arc<Handle>> {
         let open = self.lock();
-        open.1.get(&number).filter(|handle| handle.node == node).cloned().ok_or_else(|| Errno::BADF.into())
+        open.1
+            .get(&number)
+            .filter(|handle| handle.node == node)
+            .cloned()
+            .ok_or_else(|| Errno::BADF.into())
     }
 
     /// Closes a file.

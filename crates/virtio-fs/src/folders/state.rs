@@ -58,15 +58,26 @@ impl Folders {
     /// What the guest knows. Files that were deleted but are still open cannot be found again, and are stale after a
     /// restore.
     pub fn save(&self) -> FoldersState {
-        let nodes = self.nodes.known().into_iter().map(|(number, lookups, node)| NodeState {
-            number,
-            lookups,
-            folder: node.folder,
-            path: self.path_below_root(&node).ok().flatten(),
-        });
-        let handles =
-            self.handles.known().into_iter().map(|(number, node, flags)| HandleState { number, node, flags });
-        FoldersState { next_node: self.nodes.next(), nodes: nodes.collect(), handles: handles.collect() }
+        let nodes = self
+            .nodes
+            .known()
+            .into_iter()
+            .map(|(number, lookups, node)| NodeState {
+                number,
+                lookups,
+                folder: node.folder,
+                path: self.path_below_root(&node).ok().flatten(),
+            });
+        let handles = self
+            .handles
+            .known()
+            .into_iter()
+            .map(|(number, node, flags)| HandleState { number, node, flags });
+        FoldersState {
+            next_node: self.nodes.next(),
+            nodes: nodes.collect(),
+            handles: handles.collect(),
+        }
     }
 
     /// Takes over what [`save`](Self::save) returned, looking every file up anew below its root. What is gone stays
@@ -82,10 +93,15 @@ impl Folders {
         }
         for handle in state.handles {
             let flags = handle.flags as i32 & !ONCE;
-            let opened = self.nodes.get(handle.node).and_then(|node| self.open_node(&node, flags));
+            let opened = self
+                .nodes
+                .get(handle.node)
+                .and_then(|node| self.open_node(&node, flags));
             if let Ok(file) = opened {
                 // Past the limit there is nobody to tell: the guest sees EBADF.
-                let _ = self.handles.put_back(handle.number, handle.node, handle.flags, file);
+                let _ = self
+                    .handles
+                    .put_back(handle.number, handle.node, handle.flags, file);
             }
         }
     }
@@ -114,13 +130,26 @@ impl Folders {
         let mut found: Option<(Identity, Node)> = None;
         let root = self.nodes.get(Nodes::root(state.folder))?;
         for step in Path::new(OsStr::from_bytes(path)).components() {
-            let Component::Normal(name) = step else { return Err(stale()) };
+            let Component::Normal(name) = step else {
+                return Err(stale());
+            };
             let name = CString::new(name.as_bytes())?;
             let parent = found.as_ref().map_or(&*root, |(_, node)| node);
             let (file, stat) = peek(parent, &name)?;
-            let identity = Identity { folder: state.folder, device: stat.st_dev, inode: stat.st_ino };
+            let identity = Identity {
+                folder: state.folder,
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            };
             let kind = FileType::from_raw_mode(stat.st_mode);
-            found = Some((identity, Node { file, folder: state.folder, kind }));
+            found = Some((
+                identity,
+                Node {
+                    file,
+                    folder: state.folder,
+                    kind,
+                },
+            ));
         }
         found.ok_or_else(stale)
     }

@@ -22,7 +22,11 @@ fn passes(name: &CStr) -> bool {
 
 /// The names of a NUL-separated list that a guest may see.
 fn visible(list: &[u8]) -> Vec<u8> {
-    list.split_inclusive(|&byte| byte == 0).filter(|name| name.starts_with(NAMESPACE)).flatten().copied().collect()
+    list.split_inclusive(|&byte| byte == 0)
+        .filter(|name| name.starts_with(NAMESPACE))
+        .flatten()
+        .copied()
+        .collect()
 }
 
 impl Folders {
@@ -59,7 +63,12 @@ impl Folders {
             return Err(Errno::OPNOTSUPP.into());
         }
         let file = self.open_node(node, libc::O_RDONLY)?;
-        Ok(rustix::fs::fsetxattr(&file, name, value, XattrFlags::from_bits_retain(flags))?)
+        Ok(rustix::fs::fsetxattr(
+            &file,
+            name,
+            value,
+            XattrFlags::from_bits_retain(flags),
+        )?)
     }
 
     pub(super) fn remove_xattr(&self, node: &Node, name: &CStr) -> io::Result<()> {
@@ -78,7 +87,10 @@ mod tests {
 
     #[test]
     fn only_user_attributes_are_listed() {
-        assert_eq!(visible(b"security.selinux\0user.a\0trusted.overlay.opaque\0user.b\0"), b"user.a\0user.b\0");
+        assert_eq!(
+            visible(b"security.selinux\0user.a\0trusted.overlay.opaque\0user.b\0"),
+            b"user.a\0user.b\0"
+        );
         assert_eq!(visible(b""), b"");
     }
 }

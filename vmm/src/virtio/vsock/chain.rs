@@ -36,7 +36,9 @@ impl<'m> Packet<'m> {
             if slices.len() == MAX_DESCRIPTORS || descriptor.is_write_only() != writable {
                 return None;
             }
-            let slice = memory.get_slice(descriptor.addr(), descriptor.len() as usize).ok()?;
+            let slice = memory
+                .get_slice(descriptor.addr(), descriptor.len() as usize)
+                .ok()?;
             len = len.checked_add(slice.len())?;
             slices.push(slice);
         }
@@ -88,7 +90,9 @@ impl<'m> Packet<'m> {
                 continue;
             }
             // Both are within the slice, so this does not fail.
-            let Ok(part) = slice.subslice(begin, take) else { break };
+            let Ok(part) = slice.subslice(begin, take) else {
+                break;
+            };
             parts.push(part);
             left -= take;
         }

@@ -17,7 +17,12 @@ pub struct Inbound {
 impl Inbound {
     /// A buffer of `capacity` bytes that is empty.
     pub fn new(capacity: u32) -> Inbound {
-        Inbound { capacity, received: 0, forwarded: 0, announced: 0 }
+        Inbound {
+            capacity,
+            received: 0,
+            forwarded: 0,
+            announced: 0,
+        }
     }
 
     /// `len` bytes came from the guest.
@@ -45,7 +50,9 @@ impl Inbound {
     /// Whether the guest should be told of free room: it counts less than half the buffer as free, and what it does
     /// not know of is worth a packet.
     pub fn update_due(&self) -> bool {
-        let known_free = self.capacity.saturating_sub(self.received.wrapping_sub(self.announced));
+        let known_free = self
+            .capacity
+            .saturating_sub(self.received.wrapping_sub(self.announced));
         let unknown_free = self.forwarded.wrapping_sub(self.announced);
         let empty = self.received == self.forwarded;
         known_free < self.capacity / 2 && unknown_free > 0 && (empty || unknown_free >= self.capacity / 4)
@@ -69,7 +76,8 @@ impl Outbound {
 
     /// How many bytes may be sent.
     pub fn free(&self) -> u32 {
-        self.buf_alloc.saturating_sub(self.sent.wrapping_sub(self.fwd_cnt))
+        self.buf_alloc
+            .saturating_sub(self.sent.wrapping_sub(self.fwd_cnt))
     }
 
     /// `len` bytes were sent.
@@ -107,7 +115,10 @@ mod tests {
         credit.forward(50);
         credit.receive(1).unwrap();
         credit.forward(1);
-        assert!(credit.update_due(), "more than half is free and unknown to the guest");
+        assert!(
+            credit.update_due(),
+            "more than half is free and unknown to the guest"
+        );
     }
 
     #[test]
@@ -115,7 +126,12 @@ mod tests {
         let mut inbound = Inbound::new(100);
         let mut outbound = Outbound::default();
         for step in (0u64..(1 << 33)).step_by(1 << 26) {
-            inbound = Inbound { received: step as u32, forwarded: step as u32, announced: step as u32, ..inbound };
+            inbound = Inbound {
+                received: step as u32,
+                forwarded: step as u32,
+                announced: step as u32,
+                ..inbound
+            };
             inbound.receive(100).unwrap();
             assert_eq!(inbound.receive(1), Err(Overrun));
             outbound.sent = step as u32;

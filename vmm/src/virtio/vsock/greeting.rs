@@ -27,12 +27,17 @@ pub fn read(mut stream: &UnixStream) -> io::Result<Greeting> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let (len, _) = match recv(stream.as_fd(), &mut line[..], flags) {
         Ok(received) => received,
-        Err(errno) if io::Error::from(errno).kind() == ErrorKind::WouldBlock => return Ok(Greeting::Incomplete),
+        Err(errno) if io::Error::from(errno).kind() == ErrorKind::WouldBlock => {
+            return Ok(Greeting::Incomplete);
+        }
         Err(errno) => return Err(errno.into()),
     };
     let greeting = parse(&line[..len]);
     if let Greeting::Port(_) = greeting {
-        let end = line.iter().position(|&byte| byte == b'\n').map_or(len, |newline| newline + 1);
+        let end = line
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .map_or(len, |newline| newline + 1);
         stream.read_exact(&mut line[..end])?;
     }
     Ok(greeting)
@@ -43,12 +48,18 @@ fn parse(received: &[u8]) -> Greeting {
         return Greeting::Invalid;
     }
     let Some(end) = received.iter().position(|&byte| byte == b'\n') else {
-        return if received.len() < LONGEST { Greeting::Incomplete } else { Greeting::Invalid };
+        return if received.len() < LONGEST {
+            Greeting::Incomplete
+        } else {
+            Greeting::Invalid
+        };
     };
     let line = std::str::from_utf8(&received[..end]).ok();
     let port = line.and_then(|line| line.strip_prefix("CONNECT "));
     let digits = port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|port| port.parse().ok()).map_or(Greeting::Invalid, Greeting::Port)
+    digits
+        .and_then(|port| port.parse().ok())
+        .map_or(Greeting::Invalid, Greeting::Port)
 }
 
 #[cfg(test)]
@@ -86,7 +97,12 @@ mod tests {
             b"xxxxxxxxxxxxxxxxxxx",
         ];
         for other in others {
-            assert_eq!(parse(other), Greeting::Invalid, "{:?}", String::from_utf8_lossy(other));
+            assert_eq!(
+                parse(other),
+                Greeting::Invalid,
+                "{:?}",
+                String::from_utf8_lossy(other)
+            );
         }
     }
 }

@@ -112,7 +112,8 @@ impl Multiplexer {
 
     fn listen(&mut self) -> io::Result<()> {
         let event = EpollEvent::new(EventSet::IN, LISTENER);
-        self.epoll.ctl(ControlOperation::Add, self.listener.as_raw_fd(), event)?;
+        self.epoll
+            .ctl(ControlOperation::Add, self.listener.as_raw_fd(), event)?;
         self.listening = true;
         Ok(())
     }
@@ -125,13 +126,19 @@ impl Multiplexer {
                 Ok((stream, _)) if self.connections.len() < MAX_CONNECTIONS => self.greet(stream),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
                 Err(error) => {
                     eprintln!("hull-vmm: vsock: cannot accept a connection: {error}");
                     // Out of descriptors, most likely. The client stays in the backlog until one is free.
                     self.listening = false;
                     let event = EpollEvent::default();
-                    let _ = self.epoll.ctl(ControlOperation::Delete, self.listener.as_raw_fd(), event);
+                    let _ = self
+                        .epoll
+                        .ctl(ControlOperation::Delete, self.listener.as_raw_fd(), event);
                     return;
                 }
             }
@@ -158,9 +165,15 @@ impl Multiplexer {
         let events = EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
         let event = EpollEvent::new(events, token);
         stream.set_nonblocking(true).ok()?;
-        self.epoll.ctl(ControlOperation::Add, stream.as_raw_fd(), event).ok()?;
+        self.epoll
+            .ctl(ControlOperation::Add, stream.as_raw_fd(), event)
+            .ok()?;
         self.next_token += 1;
-        let capacity = if self.connections.len() < GENEROUS { CAPACITY } else { CAPACITY_OF_MANY };
+        let capacity = if self.connections.len() < GENEROUS {
+            CAPACITY
+        } else {
+            CAPACITY_OF_MANY
+        };
         let connection = Connection::new(stream, phase, ports, self.guest_cid, capacity);
         self.connections.insert(token, connection);
         Some(token)
@@ -190,7 +203,9 @@ impl Multiplexer {
 
     /// Something happened to a connection's socket.
     pub fn socket_event(&mut self, token: u64, events: EventSet) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
         if connection.phase == Phase::Greeting {
             return self.read_greeting(token, events);
         }
@@ -207,10 +222,13 @@ impl Multiplexer {
     }
 
     fn read_greeting(&mut self, token: u64, events: EventSet) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
         match greeting::read(connection.stream()) {
             Ok(Greeting::Port(guest)) => {
-                let Some(host) = free_port(&mut self.next_port, &self.tokens, &self.guest_ports, guest) else {
+                let Some(host) = free_port(&mut self.next_port, &self.tokens, &self.guest_ports, guest)
+                else {
                     return self.remove(token);
                 };
                 let ports = Ports { host, guest };
@@ -225,7 +243,9 @@ impl Multiplexer {
 
     /// After anything happened to a connection: ends it when it is over, or lets it wait for its turn to send.
     pub(super) fn settle(&mut self, token: u64) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
         if !connection.is_finished() {
             return self.enqueue(token);
         }
@@ -237,7 +257,9 @@ impl Multiplexer {
     }
 
     pub(super) fn enqueue(&mut self, token: u64) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
         if !connection.queued && connection.has_something() {
             connection.queued = true;
             self.line.push_back(token);
@@ -246,7 +268,9 @@ impl Multiplexer {
 
     /// Ends a connection and tells the guest.
     pub(super) fn reset(&mut self, token: u64) {
-        let Some(connection) = self.connections.get(&token) else { return };
+        let Some(connection) = self.connections.get(&token) else {
+            return;
+        };
         if matches!(connection.phase, Phase::Requested | Phase::Established) {
             let Ports { host, guest } = connection.ports;
             self.refusals.push_back(Header {
@@ -264,7 +288,9 @@ impl Multiplexer {
 
     /// The guest says that it has no such connection (any more).
     pub(super) fn guest_reset(&mut self, token: u64) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
         let ports = connection.ports;
         let established = connection.phase == Phase::Established;
         if established && connection.guest_gone() {
@@ -276,7 +302,9 @@ impl Multiplexer {
 
     pub(super) fn remove(&mut self, token: u64) {
         // Closing the socket takes it out of the epoll set.
-        let Some(connection) = self.connections.remove(&token) else { return };
+        let Some(connection) = self.connections.remove(&token) else {
+            return;
+        };
         if self.tokens.get(&connection.ports) == Some(&token) {
             self.tokens.remove(&connection.ports);
         }
@@ -312,7 +340,10 @@ fn free_port(
     // There are at most `MAX_CONNECTIONS` in the way, and the ports of the spec.
     for _ in 0..=MAX_CONNECTIONS + guest_ports.len() {
         let host = *next;
-        *next = next.checked_add(1).filter(|&port| port != u32::MAX).unwrap_or(FIRST_PORT);
+        *next = next
+            .checked_add(1)
+            .filter(|&port| port != u32::MAX)
+            .unwrap_or(FIRST_PORT);
         if !used.contains_key(&Ports { host, guest }) && !guest_ports.contains_key(&host) {
             return Some(host);
         }

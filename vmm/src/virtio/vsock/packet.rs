@@ -143,8 +143,8 @@ mod tests {
         };
         let bytes = header.to_bytes();
         let expected = [
-            3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4, 3, 2, 1, 8, 7, 6, 5, 0x0d, 0x0c, 0x0b, 0x0a, 1, 0,
-            5, 0, 2, 0, 0, 0, 0x14, 0x13, 0x12, 0x11, 0x24, 0x23, 0x22, 0x21,
+            3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4, 3, 2, 1, 8, 7, 6, 5, 0x0d, 0x0c, 0x0b, 0x0a,
+            1, 0, 5, 0, 2, 0, 0, 0, 0x14, 0x13, 0x12, 0x11, 0x24, 0x23, 0x22, 0x21,
         ];
         assert_eq!(bytes, expected);
         assert_eq!(Header::from_bytes(&bytes), header);

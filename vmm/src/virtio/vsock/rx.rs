@@ -96,7 +96,9 @@ fn send_header(
     memory: &GuestMemoryMmap,
     take: impl FnOnce() -> Option<Header>,
 ) -> Result<Turn, QueueError> {
-    let Some(packet) = next_buffer(queue, memory)? else { return Ok(Turn::NoBuffers) };
+    let Some(packet) = next_buffer(queue, memory)? else {
+        return Ok(Turn::NoBuffers);
+    };
     let Some(header) = take() else {
         queue.undo_pop();
         return Ok(Turn::Nothing);
@@ -114,14 +116,17 @@ fn send_data(
     window: usize,
 ) -> Result<Turn, QueueError> {
     let limit = window.min(TURN);
-    let Some(first) = next_buffer(queue, memory)? else { return Ok(Turn::NoBuffers) };
+    let Some(first) = next_buffer(queue, memory)? else {
+        return Ok(Turn::NoBuffers);
+    };
     let mut parts = Vec::with_capacity(BATCH);
     let mut room = first.payload(limit, &mut parts);
     let mut packets = vec![first];
     while room < limit && packets.len() < BATCH {
         let Some(chain) = queue.pop()? else { break };
         // One that is no buffer is dealt with when it is first.
-        let Some(packet) = Packet::writable(memory, chain) else {
+        let packet = Packet::writable(memory, chain).filter(|packet| packet.capacity() > 0);
+        let Some(packet) = packet else {
             queue.undo_pop();
             break;
         };
@@ -138,10 +143,17 @@ fn send_data(
         }
         left -= len;
         sent += 1;
-        packet.set_header(Header { len: len as u32, ..connection.header(op::RW) });
+        packet.set_header(Header {
+            len: len as u32,
+            ..connection.header(op::RW)
+        });
         queue.add_used(packet.head, (HEADER_LEN + len) as u32)?;
     }
-    Ok(if sent == 0 { Turn::Nothing } else { Turn::Sent(sent) })
+    Ok(if sent == 0 {
+        Turn::Nothing
+    } else {
+        Turn::Sent(sent)
+    })
 }
 
 /// The guest's next buffer that can hold a header and a byte of payload. Others go back to it unused.
@@ -151,7 +163,9 @@ fn next_buffer<'m>(
 ) -> Result<Option<Packet<'m>>, QueueError> {
     // A guest that posts unusable buffers without end is not waited for longer than it takes to look at all of them.
     for _ in 0..u16::MAX {
-        let Some(chain) = queue.pop()? else { return Ok(None) };
+        let Some(chain) = queue.pop()? else {
+            return Ok(None);
+        };
         let head = chain.head_index();
         match Packet::writable(memory, chain) {
             Some(packet) if packet.capacity() > 0 => return Ok(Some(packet)),

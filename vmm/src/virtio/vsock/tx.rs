@@ -17,7 +17,10 @@ impl Multiplexer {
         if header.dst_cid != HOST_CID || header.kind != STREAM {
             return self.refuse(header);
         }
-        let ports = Ports { host: header.dst_port, guest: header.src_port };
+        let ports = Ports {
+            host: header.dst_port,
+            guest: header.src_port,
+        };
         let Some(&token) = self.tokens.get(&ports) else {
             return match header.op {
                 op::REQUEST => self.open(header, ports),
@@ -36,7 +39,9 @@ impl Multiplexer {
 
     /// Acts on a packet of a connection; false when it has no place there.
     fn dispatch(&mut self, token: u64, header: Header, parts: &[VolatileSlice]) -> bool {
-        let Some(connection) = self.connections.get_mut(&token) else { return false };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return false;
+        };
         match (header.op, connection.phase) {
             (op::RST, _) => self.guest_reset(token),
             (op::RESPONSE, Phase::Requested) => return connection.accepted().is_ok(),
@@ -51,7 +56,9 @@ impl Multiplexer {
     }
 
     fn open(&mut self, header: Header, ports: Ports) {
-        let Some(token) = self.connect(ports) else { return self.refuse(header) };
+        let Some(token) = self.connect(ports) else {
+            return self.refuse(header);
+        };
         if let Some(connection) = self.connections.get_mut(&token) {
             connection.update_credit(&header);
             connection.accept();
