@@ -1,0 +1,115 @@
+//! Which socket the daemon is at, and the folders a daemon started from here keeps its state in.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Names the daemon when `--host` does not.
+const HOST_VARIABLE: &str = "HULL_HOST";
+
+/// A host that was named but cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum EndpointError {
+    /// Another scheme than `unix://`, or a relative path.
+    #[error("host {host:?} cannot be used: write unix:///absolute/path/to/hull.sock")]
+    Unsupported {
+        /// What was given.
+        host: String,
+    },
+}
+
+/// The daemon's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// Path of the unix socket.
+    pub(crate) socket: PathBuf,
+    /// Whether the user named it. Only the default one is started when nobody listens there.
+    pub(crate) named: bool,
+}
+
+impl Endpoint {
+    /// `--host` first, then `HULL_HOST`, then the default socket of this user.
+    pub(crate) fn select(flag: Option<&str>) -> Result<Self, EndpointError> {
+        let variable = env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty());
+        match flag.map(str::to_owned).or(variable) {
+            Some(host) => Self::named(&host),
+            None => Ok(Self {
+                socket: Directories::of_this_user().socket(),
+                named: false,
+            }),
+        }
+    }
+
+    fn named(host: &str) -> Result<Self, EndpointError> {
+        match host.strip_prefix("unix://").map(Path::new) {
+            Some(path) if path.is_absolute() => Ok(Self {
+                socket: path.to_owned(),
+                named: true,
+            }),
+            _ => Err(EndpointError::Unsupported {
+                host: host.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Where hull keeps things for one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directories {
+    /// Images, containers and disks; outlives a reboot.
+    pub(crate) state: PathBuf,
+    /// Sockets, locks and the daemon's log; gone after a reboot.
+    pub(crate) runtime: PathBuf,
+}
+
+impl Directories {
+    /// The system's folders for root, the XDG base directories for everybody else.
+    pub(crate) fn of_this_user() -> Self {
+        let uid = rustix::process::getuid();
+        if uid.is_root() {
+            return Self {
+                state: "/var/lib/hull".into(),
+                runtime: "/run/hull".into(),
+            };
+        }
+        let absolute = |name: &str| {
+            env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let state = absolute("XDG_DATA_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("hull"));
+        let private_tmp = PathBuf::from(format!("/tmp/hull-{}", uid.as_raw()));
+        Self {
+            state: state.unwrap_or_else(|| private_tmp.join("data")),
+            runtime: absolute("XDG_RUNTIME_DIR").map_or(private_tmp, |run| run.join("hull")),
+        }
+    }
+
+    /// The API socket of the daemon that uses these folders.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime.join("hull.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_unix_socket_is_used_as_it_is() {
+        let endpoint = Endpoint::select(Some("unix:///run/other.sock")).unwrap();
+        assert_eq!(endpoint.socket, Path::new("/run/other.sock"));
+        assert!(endpoint.named);
+    }
+
+    #[test]
+    fn hosts_that_are_no_absolute_unix_path_are_refused_by_name() {
+        for host in ["tcp://127.0.0.1:2375", "unix://relative.sock", "/run/hull.sock"] {
+            let error = Endpoint::select(Some(host)).unwrap_err().to_string();
+            assert!(error.contains(host), "{error}");
+        }
+    }
+}

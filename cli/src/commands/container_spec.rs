@@ -1,0 +1,435 @@
+//! The options that describe a container, for `run` and `create`.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use bollard_stubs::models::{ContainerCreateBody, ContainerCreateResponse, HostConfig};
+use clap::{Args, ValueEnum};
+
+use super::volumes::{Volumes, tmpfs};
+use super::{environment, print};
+use crate::api::{ApiError, Client, Target};
+use crate::failure::{Failure, OWN_FAILURE};
+use crate::format::parse_memory;
+use crate::terminal;
+
+/// What a container is to be.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct ContainerOptions {
+    /// Attach to STDIN, STDOUT or STDERR
+    #[arg(short, long, value_name = "STREAM", ignore_case = true)]
+    attach: Vec<StandardStream>,
+
+    /// Add Linux capabilities
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+
+    /// Drop Linux capabilities
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+
+    /// Write the container ID to the file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+
+    /// Number of CPUs
+    #[arg(long, value_name = "DECIMAL", value_parser = parse_cpus)]
+    cpus: Option<i64>,
+
+    /// Overwrite the default ENTRYPOINT of the image
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+
+    /// Set environment variables
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Container host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+
+    /// Run an init inside the container that forwards signals and reaps processes
+    #[arg(long)]
+    init: bool,
+
+    /// Keep STDIN open even if not attached
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Set meta data on a container
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+
+    /// Memory of the container's microVM
+    #[arg(short, long, value_name = "BYTES", value_parser = parse_memory)]
+    memory: Option<i64>,
+
+    /// Assign a name to the container
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Mount the container's root filesystem as read only
+    #[arg(long)]
+    read_only: bool,
+
+    /// Automatically remove the container when it exits
+    #[arg(long)]
+    pub(super) rm: bool,
+
+    /// Signal to stop the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+
+    /// Timeout (in seconds) to stop a container
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+
+    /// Mount a tmpfs directory
+    #[arg(long, value_name = "PATH[:OPTIONS]")]
+    tmpfs: Vec<String>,
+
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    pub(super) tty: bool,
+
+    /// Username or UID (format: <name|uid>[:<group|gid>])
+    #[arg(short, long)]
+    user: Option<String>,
+
+    /// Bind mount a volume
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    volume: Vec<String>,
+
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIRECTORY")]
+    workdir: Option<String>,
+
+    /// Image, then the command to run in it and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    image_and_command: Vec<String>,
+}
+
+/// A standard stream of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StandardStream {
+    /// Standard input.
+    Stdin,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Which streams the client takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttachedStreams {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl ContainerOptions {
+    /// What `-a` asks for, else output and error, and the input with `-i`. `-d` attaches nothing.
+    pub(super) fn streams(&self, detach: bool) -> anyhow::Result<AttachedStreams> {
+        if detach && !self.attach.is_empty() {
+            bail!("conflicting options: cannot specify both --attach and --detach");
+        }
+        let named = |stream| self.attach.contains(&stream);
+        let all = self.attach.is_empty() && !detach;
+        Ok(AttachedStreams {
+            stdin: named(StandardStream::Stdin) || all && self.interactive,
+            stdout: named(StandardStream::Stdout) || all,
+            stderr: named(StandardStream::Stderr) || all,
+        })
+    }
+
+    /// Asks the daemon for the container and writes its ID to the `--cidfile`; the ID.
+    pub(super) async fn create(&self, client: &Client, streams: AttachedStreams) -> Result<String, Failure> {
+        let own_failure = |error: anyhow::Error| Failure::new(OWN_FAILURE, error);
+        let cidfile = self.open_cidfile().map_err(own_failure)?;
+        let body = self.body(streams).map_err(own_failure)?;
+        let target = Target::new(&["containers", "create"]).option("name", self.name.as_deref());
+        let created: Result<ContainerCreateResponse, ApiError> = client.post(target, &body).await;
+        let response = match created {
+            Ok(response) => response,
+            Err(error) => {
+                if let Some((path, _)) = cidfile {
+                    // It was made for an ID that there is none of.
+                    drop(std::fs::remove_file(path));
+                }
+                return Err(self.creation_failure(error));
+            }
+        };
+        for warning in &response.warnings {
+            eprintln!("WARNING: {warning}");
+        }
+        if let Some((path, mut file)) = cidfile {
+            file.write_all(response.id.as_bytes())
+                .with_context(|| format!("failed to write the container ID to the file {}", path.display()))
+                .map_err(own_failure)?;
+        }
+        Ok(response.id)
+    }
+
+    fn creation_failure(&self, error: ApiError) -> Failure {
+        let (image, _) = self.image_and_command();
+        match &error {
+            ApiError::Refused { message, .. }
+                if error.is_not_found() && message.starts_with("No such image") =>
+            {
+                let named = message.strip_prefix("No such image: ").unwrap_or(image);
+                eprintln!("Unable to find image '{named}' locally");
+                Failure::new(
+                    OWN_FAILURE,
+                    anyhow::anyhow!(
+                        "hull: pulling images does not exist yet; `hull images` lists those that are here"
+                    ),
+                )
+            }
+            _ => Failure::new(OWN_FAILURE, anyhow::anyhow!("hull: {error}")),
+        }
+    }
+
+    fn open_cidfile(&self) -> anyhow::Result<Option<(PathBuf, File)>> {
+        let Some(path) = &self.cidfile else {
+            return Ok(None);
+        };
+        let file = File::create_new(path).with_context(|| {
+            format!(
+                "container ID file {} cannot be created; make sure that no other container uses it, or delete it",
+                path.display()
+            )
+        })?;
+        Ok(Some((path.clone(), file)))
+    }
+
+    fn image_and_command(&self) -> (&str, &[String]) {
+        match &self.image_and_command[..] {
+            [image, command @ ..] => (image, command),
+            [] => ("", &[]),
+        }
+    }
+
+    fn body(&self, streams: AttachedStreams) -> anyhow::Result<ContainerCreateBody> {
+        let (image, command) = self.image_and_command();
+        let volumes = if self.volume.is_empty() {
+            Volumes::default()
+        } else {
+            Volumes::parse(&self.volume, &env::current_dir()?)?
+        };
+        let body = ContainerCreateBody {
+            hostname: self.hostname.clone(),
+            user: self.user.clone(),
+            attach_stdin: Some(streams.stdin),
+            attach_stdout: Some(streams.stdout),
+            attach_stderr: Some(streams.stderr),
+            tty: Some(self.tty),
+            open_stdin: Some(self.interactive),
+            // Without it a container that nobody is attached to could be given input later.
+            stdin_once: Some(self.interactive && streams.stdin),
+            env: Some(environment::collect(&self.env_file, self.env.clone())?),
+            cmd: (!command.is_empty()).then(|| command.to_vec()),
+            image: Some(image.to_owned()),
+            volumes: (!volumes.anonymous.is_empty()).then_some(volumes.anonymous),
+            working_dir: self.workdir.clone(),
+            // An empty entrypoint takes the image's away.
+            entrypoint: self.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
+            labels: Some(labels(&self.label)),
+            stop_signal: self.stop_signal.clone(),
+            stop_timeout: self.stop_timeout,
+            host_config: Some(self.host_config(volumes.binds)),
+            ..Default::default()
+        };
+        Ok(body)
+    }
+
+    fn host_config(&self, binds: Vec<String>) -> HostConfig {
+        let window = if self.tty { terminal::window_size() } else { None };
+        let list = |values: &[String]| (!values.is_empty()).then(|| values.to_vec());
+        HostConfig {
+            auto_remove: Some(self.rm),
+            binds: (!binds.is_empty()).then_some(binds),
+            cap_add: list(&self.cap_add),
+            cap_drop: list(&self.cap_drop),
+            console_size: window.map(|size| vec![size.rows.into(), size.columns.into()]),
+            container_id_file: self.cidfile.as_ref().map(|path| path.display().to_string()),
+            init: self.init.then_some(true),
+            memory: self.memory,
+            nano_cpus: self.cpus,
+            readonly_rootfs: Some(self.read_only),
+            tmpfs: (!self.tmpfs.is_empty()).then(|| tmpfs(&self.tmpfs)),
+            ..Default::default()
+        }
+    }
+}
+
+/// `hull: MESSAGE` and the exit code that Docker gives a container that did not start: 127 when
+/// there is no such command, 126 when it cannot be executed.
+pub(super) fn start_failure(error: &ApiError) -> Failure {
+    let message = error.to_string();
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    let code = if says(&["executable file not found", "no such file or directory"]) {
+        127
+    } else if says(&["permission denied", "is a directory"]) {
+        126
+    } else {
+        OWN_FAILURE
+    };
+    Failure::new(code, anyhow::anyhow!("hull: {message}"))
+}
+
+/// Prints a created container's ID.
+pub(super) fn print_id(id: &str) -> Result<(), Failure> {
+    Ok(print(&format!("{id}\n"))?)
+}
+
+fn labels(values: &[String]) -> HashMap<String, String> {
+    let split = |value: &String| {
+        let (name, value) = value.split_once('=').unwrap_or((value, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    values.iter().map(split).collect()
+}
+
+/// A decimal number of CPUs, in billionths.
+fn parse_cpus(text: &str) -> Result<i64, String> {
+    const DIGITS: usize = 9;
+    let invalid = || format!("failed to parse {text:?} as a number of CPUs, such as 1.5");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.len() > DIGITS {
+        return Err(invalid());
+    }
+    let digits = format!("{whole}{fraction:0<DIGITS$}");
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(invalid());
+    }
+    digits.parse().map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    #[derive(Debug, Parser)]
+    #[command(disable_help_flag = true)]
+    struct Line {
+        #[command(flatten)]
+        options: ContainerOptions,
+    }
+
+    fn body(line: &str) -> Value {
+        let line = Line::try_parse_from(["run"].into_iter().chain(line.split(' '))).unwrap();
+        let streams = line.options.streams(false).unwrap();
+        serde_json::to_value(line.options.body(streams).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_option_reaches_the_body() {
+        let body = body(
+            "-it --rm --name n -e A=1 -w /w -u 1:2 --entrypoint /e -m 64m --cpus 1.5 -h host --read-only \
+             --tmpfs /t:size=1m -v /a:/b:ro -v /c --init --cap-add NET_ADMIN --cap-drop ALL \
+             --stop-signal SIGINT --stop-timeout 3 -l k=v image cmd -x --rm",
+        );
+        assert_eq!(body["Cmd"], json!(["cmd", "-x", "--rm"]));
+        for (pointer, expected) in [
+            ("/Image", json!("image")),
+            ("/Hostname", json!("host")),
+            ("/User", json!("1:2")),
+            ("/Tty", json!(true)),
+            ("/OpenStdin", json!(true)),
+            ("/StdinOnce", json!(true)),
+            ("/AttachStdin", json!(true)),
+            ("/Env", json!(["A=1"])),
+            ("/Volumes", json!({"/c": {}})),
+            ("/WorkingDir", json!("/w")),
+            ("/Entrypoint", json!(["/e"])),
+            ("/Labels", json!({"k": "v"})),
+            ("/StopSignal", json!("SIGINT")),
+            ("/StopTimeout", json!(3)),
+            ("/HostConfig/AutoRemove", json!(true)),
+            ("/HostConfig/Binds", json!(["/a:/b:ro"])),
+            ("/HostConfig/CapAdd", json!(["NET_ADMIN"])),
+            ("/HostConfig/CapDrop", json!(["ALL"])),
+            ("/HostConfig/Init", json!(true)),
+            ("/HostConfig/Memory", json!(64 << 20)),
+            ("/HostConfig/NanoCpus", json!(1_500_000_000)),
+            ("/HostConfig/ReadonlyRootfs", json!(true)),
+            ("/HostConfig/Tmpfs", json!({"/t": "size=1m"})),
+        ] {
+            assert_eq!(body.pointer(pointer), Some(&expected), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn options_behind_the_image_belong_to_the_command() {
+        assert_eq!(body("image -it")["Cmd"], json!(["-it"]));
+        assert_eq!(body("image -- x")["Cmd"], json!(["--", "x"]));
+        assert_eq!(body("-- image x")["Cmd"], json!(["x"]));
+        assert_eq!(body("image")["Cmd"], json!(null));
+    }
+
+    #[test]
+    fn attach_chooses_streams_and_excludes_detach() {
+        let options = |line: &str| {
+            Line::try_parse_from(["run"].into_iter().chain(line.split(' ')))
+                .unwrap()
+                .options
+        };
+        let only_error = options("-a stderr image").streams(false).unwrap();
+        assert_eq!(
+            (only_error.stdin, only_error.stdout, only_error.stderr),
+            (false, false, true)
+        );
+        let detached = options("-i image").streams(true).unwrap();
+        assert_eq!(
+            (detached.stdin, detached.stdout, detached.stderr),
+            (false, false, false)
+        );
+        assert!(options("-a STDOUT image").streams(true).is_err());
+    }
+
+    #[test]
+    fn cpus_are_exact_billionths() {
+        assert_eq!(parse_cpus("1.5"), Ok(1_500_000_000));
+        assert_eq!(parse_cpus(".25"), Ok(250_000_000));
+        assert_eq!(parse_cpus("0.000000001"), Ok(1));
+        for text in ["", ".", "x", "-1", "1e3", "0.0000000001", "99999999999"] {
+            assert!(parse_cpus(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn start_failures_have_dockers_exit_codes() {
+        for (message, code) in [
+            ("exec: \"nope\": executable file not found in $PATH: unknown", 127),
+            (
+                "exec: \"/nope\": stat /nope: no such file or directory: unknown",
+                127,
+            ),
+            ("exec: \"/etc/passwd\": permission denied: unknown", 126),
+            ("exec: \"/etc\": is a directory: unknown", 126),
+            ("no memory left", 125),
+        ] {
+            let error = ApiError::Refused {
+                status: hyper::StatusCode::BAD_REQUEST,
+                message: message.to_owned(),
+            };
+            assert_eq!(start_failure(&error).code, code, "{message}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `hull inspect`
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::print;
+use crate::api::{ApiError, Client, Target};
+use crate::failure::{CommandResult, Failure};
+use crate::format::indented;
+use crate::template::Template;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+
+    /// Display total file sizes if the type is container
+    #[arg(short, long)]
+    size: bool,
+
+    /// Only look for objects of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<Kind>,
+
+    /// Names or IDs
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+/// What can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A container.
+    Container,
+    /// An image.
+    Image,
+}
+
+/// How the objects are written.
+enum Output {
+    /// One indented list.
+    List,
+    /// A line of JSON each.
+    Lines,
+    /// The template for each.
+    Template(Template),
+}
+
+pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
+    let output = match arguments.format.as_deref() {
+        None | Some("") => Output::List,
+        Some("json") => Output::Lines,
+        Some(template) => Output::Template(Template::parse(template)?),
+    };
+    let mut objects = Vec::new();
+    let mut failures = Vec::new();
+    for name in &arguments.names {
+        match find(client, name, &arguments).await {
+            Ok(Some(object)) => objects.push(object),
+            Ok(None) => failures.push(not_found(name, arguments.kind)),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    print(&render(&output, &objects)?)?;
+    if failures.is_empty() {
+        return Ok(());
+    }
+    for failure in failures {
+        eprintln!("{failure}");
+    }
+    Err(Failure::silent(1))
+}
+
+async fn find(client: &Client, name: &str, arguments: &Arguments) -> Result<Option<Bytes>, ApiError> {
+    for kind in [Kind::Container, Kind::Image] {
+        if arguments.kind.is_some_and(|wanted| wanted != kind) {
+            continue;
+        }
+        let target = match kind {
+            Kind::Container => Target::new(&["containers", name, "json"]).flag("size", arguments.size),
+            Kind::Image => Target::new(&["images", name, "json"]),
+        };
+        match client.get_bytes(target).await {
+            Err(error) if error.is_not_found() => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+fn not_found(name: &str, kind: Option<Kind>) -> String {
+    match kind {
+        None => format!("error: no such object: {name}"),
+        Some(Kind::Container) => format!("Error response from daemon: No such container: {name}"),
+        Some(Kind::Image) => format!("Error response from daemon: No such image: {name}"),
+    }
+}
+
+fn render(output: &Output, objects: &[Bytes]) -> anyhow::Result<String> {
+    let mut texts = Vec::with_capacity(objects.len());
+    for object in objects {
+        texts.push(std::str::from_utf8(object)?.trim());
+    }
+    let mut rendered = String::new();
+    match output {
+        Output::List => {
+            rendered = indented(&format!("[{}]", texts.join(",")));
+            rendered.push('\n');
+        }
+        Output::Lines => {
+            for text in texts {
+                rendered.push_str(text);
+                rendered.push('\n');
+            }
+        }
+        Output::Template(template) => {
+            for text in texts {
+                let value: Value = serde_json::from_str(text)?;
+                rendered.push_str(&template.render(&value)?);
+                rendered.push('\n');
+            }
+        }
+    }
+    Ok(rendered)
+}

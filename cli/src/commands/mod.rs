@@ -1,0 +1,90 @@
+//! The commands, a file each, and what several of them share.
+
+pub(crate) mod attach;
+pub(crate) mod create;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod info;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod logs;
+pub(crate) mod machine;
+pub(crate) mod ps;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+mod container_spec;
+mod environment;
+mod filters;
+mod foreground;
+mod volumes;
+
+use std::io::{self, Write};
+
+use futures_util::future::join_all;
+
+use crate::api::{ApiError, Client, Endpoint};
+use crate::args::{self, Command};
+use crate::failure::{CommandResult, Failure};
+
+/// Does what the command line says.
+pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
+    let endpoint = Endpoint::select(arguments.host.as_deref())?;
+    let client = Client::new(endpoint);
+    match arguments.command {
+        Command::Run(arguments) => run::execute(&client, *arguments).await,
+        Command::Create(arguments) => create::execute(&client, *arguments).await,
+        Command::Start(arguments) => start::execute(&client, arguments).await,
+        Command::Ps(arguments) => ps::execute(&client, arguments).await,
+        Command::Logs(arguments) => logs::execute(&client, arguments).await,
+        Command::Exec(arguments) => exec::execute(&client, arguments).await,
+        Command::Attach(arguments) => attach::execute(&client, arguments).await,
+        Command::Stop(arguments) => stop::execute(&client, arguments).await,
+        Command::Kill(arguments) => kill::execute(&client, arguments).await,
+        Command::Rm(arguments) => rm::execute(&client, arguments).await,
+        Command::Inspect(arguments) => inspect::execute(&client, arguments).await,
+        Command::Images(arguments) => images::execute(&client, arguments).await,
+        Command::Wait(arguments) => wait::execute(&client, arguments).await,
+        Command::Version(arguments) => version::execute(&client, arguments).await,
+        Command::Info(arguments) => info::execute(&client, arguments).await,
+        Command::Doctor(arguments) => doctor::execute(&client, arguments).await,
+        Command::Machine(arguments) => machine::execute(&client, arguments).await,
+    }
+}
+
+/// Does the same to every container at the same time. What worked is printed in the order of the
+/// command line, what did not is said on standard error; 1 when anything did not work.
+async fn for_each(
+    names: &[String],
+    action: impl AsyncFn(&str) -> Result<Option<String>, ApiError>,
+) -> CommandResult {
+    let results = join_all(names.iter().map(|name| action(name))).await;
+    let mut failed = false;
+    for result in results {
+        match result {
+            Ok(Some(line)) => print_line(&line)?,
+            Ok(None) => {}
+            Err(error) => {
+                failed = true;
+                eprintln!("{error}");
+            }
+        }
+    }
+    if failed { Err(Failure::silent(1)) } else { Ok(()) }
+}
+
+/// Prints text to standard output; a reader that has gone is an error, not a panic.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn print_line(line: &str) -> io::Result<()> {
+    print(&format!("{line}\n"))
+}
