@@ -1,2 +1,38 @@
-//! Not yet.
-fn main() {}
+//! PID 1 of a hull microVM: it prepares the container, starts its processes and carries their streams, as the host asks
+//! over vsock. `guest-protocol` is the contract.
+
+mod agent;
+mod boot;
+mod capabilities;
+mod cgroup;
+mod command;
+mod container;
+mod control;
+mod devices;
+mod init;
+mod launch;
+mod mounts;
+mod os_error;
+mod poll;
+mod process;
+mod report;
+mod rlimits;
+mod root;
+mod rootfs;
+mod seccomp;
+mod start;
+mod stream;
+mod sys;
+mod terminal;
+mod user;
+mod view;
+
+use anyhow::{Context, bail};
+
+fn main() -> anyhow::Result<()> {
+    if std::process::id() != 1 {
+        bail!("guest-agent is the init of a hull microVM; it does nothing anywhere else");
+    }
+    let agent = agent::Agent::boot().context("the guest cannot be made ready")?;
+    agent.serve().context("the guest agent cannot go on")
+}

@@ -1,0 +1,120 @@
+//! The cgroup of the container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use guest_protocol::Limits;
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::{pread, write};
+
+use crate::boot::make_directory;
+use crate::os_error::{During, OsError};
+
+const PATH: &str = "/sys/fs/cgroup/container";
+
+/// The period of `cpu.max`, in microseconds.
+const CPU_PERIOD_US: u32 = 100_000;
+
+/// A cgroup v2 with all processes of the container in it, and the agent outside.
+pub(crate) struct Cgroup {
+    directory: OwnedFd,
+    memory_events: OwnedFd,
+}
+
+impl Cgroup {
+    pub(crate) fn create(limits: &Limits) -> Result<Self, OsError> {
+        make_directory(PATH)?;
+        let directory = open(
+            PATH,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .during("open", PATH)?;
+        for (file, value) in settings(limits) {
+            let fd = openat(&directory, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .during("open", format!("{PATH}/{file}"))?;
+            write(&fd, value.as_bytes()).during("write", format!("{value:?} to {PATH}/{file}"))?;
+        }
+        let memory_events = openat(
+            &directory,
+            "memory.events",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .during("open", format!("{PATH}/memory.events"))?;
+        Ok(Self {
+            directory,
+            memory_events,
+        })
+    }
+
+    /// How many processes the out-of-memory killer has ended in it so far.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let mut buffer = [0; 512];
+        match pread(&self.memory_events, &mut buffer, 0) {
+            Ok(count) => parse_oom_kills(&String::from_utf8_lossy(&buffer[..count])),
+            Err(_) => 0,
+        }
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// The files to write and what to write to them, `Documentation/admin-guide/cgroup-v2.rst`.
+fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
+    let mut settings = Vec::new();
+    if let Some(bytes) = limits.memory_bytes {
+        settings.push(("memory.max", bytes.to_string()));
+    }
+    if let Some(count) = limits.pids {
+        settings.push(("pids.max", count.to_string()));
+    }
+    if let Some(quota) = limits.cpu_quota_us {
+        settings.push(("cpu.max", format!("{quota} {CPU_PERIOD_US}")));
+    }
+    if let Some(weight) = limits.cpu_weight {
+        settings.push(("cpu.weight", weight.to_string()));
+    }
+    settings
+}
+
+fn parse_oom_kills(events: &str) -> u64 {
+    events
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_limits_that_are_set_are_written() {
+        assert_eq!(settings(&Limits::default()), []);
+        let limits = Limits {
+            memory_bytes: Some(1 << 20),
+            pids: Some(5),
+            cpu_quota_us: Some(150_000),
+            cpu_weight: Some(39),
+        };
+        let expected = [
+            ("memory.max", "1048576"),
+            ("pids.max", "5"),
+            ("cpu.max", "150000 100000"),
+            ("cpu.weight", "39"),
+        ];
+        let expected = expected.map(|(file, value)| (file, value.to_string()));
+        assert_eq!(settings(&limits), expected);
+    }
+
+    #[test]
+    fn kills_are_told_from_other_events() {
+        let events = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!(parse_oom_kills(events), 2);
+        assert_eq!(parse_oom_kills(""), 0);
+    }
+}

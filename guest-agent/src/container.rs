@@ -1,0 +1,43 @@
+//! The one container of the microVM, as far as it lies outside of its processes.
+
+use guest_protocol::ContainerSpec;
+use rustix::mount::MountFlags;
+
+use crate::boot::make_directory;
+use crate::cgroup::Cgroup;
+use crate::os_error::OsError;
+use crate::rootfs::{Rootfs, RootfsError, mount_virtio_fs};
+use crate::view::{SHARED, shared_tags};
+
+/// Why a container could not be created.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContainerError {
+    #[error(transparent)]
+    Os(#[from] OsError),
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+}
+
+/// A container whose root file system and cgroup are there. Its namespaces come with its init.
+pub(crate) struct Container {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) rootfs: Rootfs,
+}
+
+impl Container {
+    pub(crate) fn create(spec: ContainerSpec) -> Result<Self, ContainerError> {
+        let rootfs = Rootfs::mount(&spec.rootfs)?;
+        let tags = shared_tags(&spec.mounts);
+        if !tags.is_empty() {
+            make_directory(SHARED)?;
+        }
+        for (index, tag) in tags.into_iter().enumerate() {
+            let target = format!("{SHARED}/{index}");
+            make_directory(&target)?;
+            mount_virtio_fs(tag, &target, MountFlags::empty())?;
+        }
+        let cgroup = Cgroup::create(&spec.limits)?;
+        Ok(Self { spec, cgroup, rootfs })
+    }
+}

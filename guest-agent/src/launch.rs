@@ -1,0 +1,129 @@
+//! Starting a process: pipes, the fork into the container's namespaces and cgroup, and the first steps in there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use guest_protocol::{ContainerSpec, ProcessSpec};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::os_error::{During, OsError};
+use crate::sys::{Fork, fork_into};
+use crate::{report, start};
+
+/// Asked for each pipe, so that a process that writes much and the agent take turns less often.
+const PIPE_SIZE: usize = 256 * 1024;
+
+/// Where a process belongs.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// It becomes the container's init, in new namespaces.
+    Init,
+    /// It joins the namespaces of the init that this pidfd names.
+    Join(BorrowedFd<'a>),
+}
+
+/// A process on its way to its program.
+pub(crate) struct Launched {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    /// Where its [`report::Report`]s come from.
+    pub(crate) report: OwnedFd,
+    /// The agent's ends of the pipes; none of them with a terminal, which comes as a report.
+    pub(crate) pipes: Pipes,
+}
+
+/// The agent's ends.
+#[derive(Default)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// What the process has as stdin, stdout and stderr.
+pub(crate) enum Stdio {
+    Pipes([OwnedFd; 3]),
+    /// It opens one in the container.
+    Terminal,
+}
+
+/// Forks a process off. What goes wrong in it is reported, not returned.
+pub(crate) fn launch(
+    container: &ContainerSpec,
+    process: &ProcessSpec,
+    cgroup: BorrowedFd<'_>,
+    place: Place<'_>,
+) -> Result<Launched, OsError> {
+    let (pipes, stdio) = if process.terminal.is_some() {
+        (Pipes::default(), Stdio::Terminal)
+    } else {
+        make_pipes(process.stdin).during("make", "the pipes of the process")?
+    };
+    let (report, reporter) = report::channel().during("make", "the report socket")?;
+    match fork(place, container, cgroup).during("fork", "the process")? {
+        Fork::Child => start::run(container, process, place, stdio, reporter),
+        Fork::Parent { pid, pidfd } => Ok(Launched {
+            pid,
+            pidfd,
+            report,
+            pipes,
+        }),
+    }
+}
+
+fn make_pipes(has_stdin: bool) -> Result<(Pipes, Stdio), Errno> {
+    let (stdin, process_stdin) = if has_stdin {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        (Some(ours(write)?), read)
+    } else {
+        (
+            None,
+            open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+        )
+    };
+    let (stdout, process_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, process_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    let pipes = Pipes {
+        stdin,
+        stdout: Some(ours(stdout)?),
+        stderr: Some(ours(stderr)?),
+    };
+    Ok((
+        pipes,
+        Stdio::Pipes([process_stdin, process_stdout, process_stderr]),
+    ))
+}
+
+/// The agent's end of a pipe never waits; the process's end does, as programs expect.
+fn ours(end: OwnedFd) -> Result<OwnedFd, Errno> {
+    fcntl_setfl(&end, fcntl_getfl(&end)? | OFlags::NONBLOCK)?;
+    // A size the kernel refuses is no reason not to start.
+    let _ = fcntl_setpipe_size(&end, PIPE_SIZE);
+    Ok(end)
+}
+
+fn fork(place: Place<'_>, container: &ContainerSpec, cgroup: BorrowedFd<'_>) -> Result<Fork, Errno> {
+    match place {
+        Place::Init => {
+            let mut namespaces =
+                libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+            if container.namespaces.network {
+                namespaces |= libc::CLONE_NEWNET;
+            }
+            fork_into(namespaces, cgroup)
+        }
+        Place::Join(init) => {
+            // A pid namespace is joined by children only: the agent steps over for the moment of the fork.
+            let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+            move_into_thread_name_spaces(init, ThreadNameSpaceType::PROCESS_ID)?;
+            let fork = fork_into(0, cgroup);
+            if !matches!(fork, Ok(Fork::Child)) {
+                move_into_thread_name_spaces(own.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
+            }
+            fork
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The container's root file system: layers as EROFS files on virtio-fs, stacked under a writable one by overlayfs.
+
+use std::fs;
+
+use guest_protocol::Rootfs as RootfsSpec;
+use rustix::fs::{CWD, Mode, OFlags, chmodat, chownat, mkdirat, open, stat, syncfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_set_string, fsopen, mount, mount_remount,
+    unmount,
+};
+
+use crate::boot::make_directory;
+use crate::mounts;
+use crate::os_error::{During, OsError};
+
+/// Where the container's root is mounted for the agent.
+pub(crate) const ROOT: &str = "/run/root";
+/// Where the device with the layer files is.
+const LAYER_FILES: &str = "/run/layers";
+/// Where each layer is mounted, in a directory named by its index.
+const LAYERS: &str = "/run/layer";
+/// Where the writable file system is.
+const DISK: &str = "/run/disk";
+const UPPER: &str = "/run/disk/upper";
+const WORK: &str = "/run/disk/work";
+
+/// Why a root file system could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RootfsError {
+    #[error(transparent)]
+    Os(#[from] OsError),
+    #[error("no disk has the serial number {wanted:?}; there are {found:?}")]
+    NoDisk { wanted: String, found: Vec<String> },
+    #[error("cannot list the disks: {0}")]
+    ListDisks(std::io::Error),
+    #[error("the layer name {0:?} is not a single path component")]
+    LayerName(String),
+}
+
+/// The mounted root file system.
+pub(crate) struct Rootfs {
+    has_disk: bool,
+}
+
+impl Rootfs {
+    pub(crate) fn mount(spec: &RootfsSpec) -> Result<Self, RootfsError> {
+        for directory in [ROOT, LAYER_FILES, LAYERS, DISK] {
+            make_directory(directory)?;
+        }
+        match &spec.disk {
+            Some(serial) => mount_disk(serial)?,
+            None => mount_memory()?,
+        }
+        if !spec.layers.is_empty() {
+            mount_virtio_fs(&spec.layers_tag, LAYER_FILES, MountFlags::RDONLY)?;
+        }
+        for (index, name) in spec.layers.iter().enumerate() {
+            mount_layer(index, name)?;
+        }
+        make_upper(spec.layers.len())?;
+        stack(spec.layers.len())?;
+        Ok(Self {
+            has_disk: spec.disk.is_some(),
+        })
+    }
+
+    /// Writes everything to the disk and lets go of it.
+    pub(crate) fn unmount(&mut self) -> Result<(), OsError> {
+        if !std::mem::take(&mut self.has_disk) {
+            return Ok(());
+        }
+        let disk = open(
+            DISK,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .during("open", DISK)?;
+        syncfs(&disk).during("write back", DISK)?;
+        drop(disk);
+        unmount(ROOT, UnmountFlags::DETACH).during("unmount", ROOT)?;
+        match unmount(DISK, UnmountFlags::empty()) {
+            Ok(()) => Ok(()),
+            // Something still holds it; without writers the disk is just as clean.
+            Err(Errno::BUSY) => mount_remount(DISK, MountFlags::RDONLY, c"").during("make read-only", DISK),
+            Err(error) => Err(error).during("unmount", DISK),
+        }
+    }
+}
+
+/// Mounts a virtio-fs device, with a DAX window where it has one.
+pub(crate) fn mount_virtio_fs(tag: &str, target: &str, flags: MountFlags) -> Result<(), OsError> {
+    let flags = flags | MountFlags::NODEV | MountFlags::NOATIME;
+    match mount(tag, target, c"virtiofs", flags, c"dax=always") {
+        Err(Errno::INVAL) => mount(tag, target, c"virtiofs", flags, None),
+        result => result,
+    }
+    .during("mount the virtio-fs device", tag)
+}
+
+fn mount_layer(index: usize, name: &str) -> Result<(), RootfsError> {
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        return Err(RootfsError::LayerName(name.into()));
+    }
+    let target = format!("{LAYERS}/{index}");
+    make_directory(&target)?;
+    let file = format!("{LAYER_FILES}/{name}");
+    Ok(mount(file, target, c"erofs", MountFlags::RDONLY, None).during("mount the layer", name)?)
+}
+
+fn mount_disk(serial: &str) -> Result<(), RootfsError> {
+    let device = find_disk(serial)?;
+    // The template leaves the inode tables to be zeroed later, which would fill its holes; deleted files give their
+    // blocks back to the host.
+    let options = c"noinit_itable,discard";
+    let flags = MountFlags::NOATIME;
+    Ok(mount(&device, DISK, c"ext4", flags, options).during("mount the disk", device)?)
+}
+
+fn mount_memory() -> Result<(), RootfsError> {
+    Ok(mount(c"tmpfs", DISK, c"tmpfs", MountFlags::NOATIME, c"mode=0755")
+        .during("mount", "a tmpfs as the writable layer")?)
+}
+
+/// The device with this serial number.
+fn find_disk(serial: &str) -> Result<String, RootfsError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/sys/block").map_err(RootfsError::ListDisks)? {
+        let name = entry
+            .map_err(RootfsError::ListDisks)?
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
+        if !name.starts_with("vd") {
+            continue;
+        }
+        let its = fs::read_to_string(format!("/sys/block/{name}/serial")).map_err(RootfsError::ListDisks)?;
+        if its.trim_end() == serial {
+            return Ok(format!("/dev/{name}"));
+        }
+        found.push(its.trim_end().to_string());
+    }
+    Err(RootfsError::NoDisk {
+        wanted: serial.into(),
+        found,
+    })
+}
+
+/// Makes the writable layer on a new disk. Its root directory stands for the root of the whole stack, so it takes owner
+/// and mode from the layer below.
+fn make_upper(layers: usize) -> Result<(), OsError> {
+    match mkdirat(CWD, UPPER, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => return Ok(()),
+        result => result.during("make the directory", UPPER)?,
+    }
+    make_directory(WORK)?;
+    if let Some(top) = layers.checked_sub(1) {
+        let top = format!("{LAYERS}/{top}");
+        let status = stat(&top).during("look at", top)?;
+        let owner = rustix::fs::Uid::from_raw(status.st_uid);
+        let group = rustix::fs::Gid::from_raw(status.st_gid);
+        chownat(CWD, UPPER, Some(owner), Some(group), rustix::fs::AtFlags::empty())
+            .during("change the owner of", UPPER)?;
+        chmodat(
+            CWD,
+            UPPER,
+            Mode::from_raw_mode(status.st_mode),
+            rustix::fs::AtFlags::empty(),
+        )
+        .during("change the mode of", UPPER)?;
+    }
+    Ok(())
+}
+
+/// Stacks the layers under the writable one. Layers are named one by one: in one string, many of them would not fit in
+/// the page that mount(2) takes.
+fn stack(layers: usize) -> Result<(), OsError> {
+    let target = open(ROOT, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", ROOT)?;
+    if layers == 0 {
+        let upper = open(UPPER, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", UPPER)?;
+        let root = mounts::bind(&upper).during("bind", UPPER)?;
+        return mounts::attach(&root, &target).during("mount", ROOT);
+    }
+    let overlay = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("create", "an overlay")?;
+    let set = |key: &str, value: &str| {
+        fsconfig_set_string(&overlay, key, value).during("set the overlay option", format!("{key}={value}"))
+    };
+    for index in (0..layers).rev() {
+        set("lowerdir+", &format!("{LAYERS}/{index}"))?;
+    }
+    set("upperdir", UPPER)?;
+    set("workdir", WORK)?;
+    // A changed file lies whole in the writable layer, where a commit finds it by itself.
+    for (key, value) in [
+        ("metacopy", "off"),
+        ("redirect_dir", "off"),
+        ("index", "off"),
+        ("xino", "off"),
+    ] {
+        set(key, value)?;
+    }
+    let root =
+        mounts::finish(&overlay, MountAttrFlags::empty()).during("stack", format!("{layers} layers"))?;
+    mounts::attach(&root, &target).during("mount", ROOT)
+}

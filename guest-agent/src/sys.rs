@@ -1,0 +1,282 @@
+//! System calls that no safe crate offers. All `unsafe` of the agent is here.
+#![expect(unsafe_code, reason = "the one module that makes raw system calls")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::mem::{size_of, size_of_val};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use rustix::io::Errno;
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::process::Pid;
+
+/// The address of a vsock port, vsock(7).
+pub(crate) struct VsockAddress {
+    pub(crate) cid: u32,
+    pub(crate) port: u32,
+}
+
+impl VsockAddress {
+    /// Any context id of this machine.
+    pub(crate) const ANY: u32 = libc::VMADDR_CID_ANY;
+    /// The context id of the host.
+    pub(crate) const HOST: u32 = libc::VMADDR_CID_HOST;
+}
+
+// SAFETY: `f` gets a pointer to a whole `sockaddr_vm` that lives until it returns, and its size.
+unsafe impl SocketAddrArg for VsockAddress {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
+        // SAFETY: all zeroes is a valid `sockaddr_vm`.
+        let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+        address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+        address.svm_cid = self.cid;
+        address.svm_port = self.port;
+        f(
+            ptr::from_ref(&address).cast(),
+            size_of_val(&address) as SocketAddrLen,
+        )
+    }
+}
+
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`, which does not fit in a C int.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// Which side of a [`fork_into`] this is.
+pub(crate) enum Fork {
+    /// The new process.
+    Child,
+    /// The process that forked.
+    Parent {
+        /// The new process.
+        pid: Pid,
+        /// Names it for as long as it is open, whatever becomes of the pid.
+        pidfd: OwnedFd,
+    },
+}
+
+/// Forks into new namespaces (`CLONE_NEW*` flags) and a cgroup, clone3(2). The caller has a single thread, so that the
+/// child finds no lock taken.
+pub(crate) fn fork_into(namespaces: c_int, cgroup: BorrowedFd<'_>) -> Result<Fork, Errno> {
+    let mut pidfd: c_int = -1;
+    // SAFETY: all zeroes is a valid `clone_args`.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces as u64 | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.pidfd = ptr::from_mut(&mut pidfd) as u64;
+    args.cgroup = cgroup.as_raw_fd() as u64;
+    // SAFETY: without CLONE_VM and a stack this is fork(2): the child runs on a copy of this memory. The pointers in
+    // `args` are valid for the call.
+    match syscall(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })? {
+        0 => Ok(Fork::Child),
+        pid => {
+            let pid = Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?;
+            // SAFETY: the kernel has stored a new descriptor there, and nobody else knows of it.
+            Ok(Fork::Parent {
+                pid,
+                pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+            })
+        }
+    }
+}
+
+/// Forks; `None` is the child. The caller has a single thread.
+pub(crate) fn fork() -> Result<Option<Pid>, Errno> {
+    // SAFETY: with a single thread the child may do all that its parent may.
+    let pid = syscall(c_long::from(unsafe { libc::fork() }))?;
+    Ok(Pid::from_raw(pid as i32))
+}
+
+/// Makes the cgroup of this process the root of all it sees of them, unshare(2).
+pub(crate) fn new_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: no descriptor table is unshared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+/// Changes attributes (`MOUNT_ATTR_*`) of a mount, mount_setattr(2).
+pub(crate) fn set_mount_attributes(mount: impl AsFd, set: u64) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    change_mount(mount, libc::AT_EMPTY_PATH, &attributes)
+}
+
+/// Makes the owners of a mount's files those that the user namespace maps theirs to, mount_setattr(2).
+pub(crate) fn map_mount_owners(mount: impl AsFd, user_namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    change_mount(mount, libc::AT_EMPTY_PATH, &attributes)
+}
+
+fn change_mount(mount: impl AsFd, flags: c_int, attributes: &libc::mount_attr) -> Result<(), Errno> {
+    let fd = mount.as_fd().as_raw_fd();
+    // SAFETY: the pointers are to an empty string and a whole `mount_attr`, and the size is its size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            c"".as_ptr(),
+            flags,
+            attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    syscall(result).map(drop)
+}
+
+/// One instruction of a seccomp filter, `struct sock_filter` of `linux/filter.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct FilterInstruction {
+    pub(crate) code: u16,
+    pub(crate) jt: u8,
+    pub(crate) jf: u8,
+    pub(crate) k: u32,
+}
+
+/// Installs a filter for this process and all it becomes, seccomp(2).
+pub(crate) fn install_seccomp_filter(program: &[FilterInstruction]) -> Result<(), Errno> {
+    let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let filter = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: `filter` points to `len` instructions of the kernel's layout; the kernel checks and copies them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const filter,
+        )
+    };
+    syscall(result).map(drop)
+}
+
+/// Brings a network interface up (`SIOCSIFFLAGS`, netdevice(7)); `socket` is any IPv4 socket.
+pub(crate) fn bring_up(socket: BorrowedFd<'_>, interface: &CStr) -> Result<(), Errno> {
+    // SAFETY: all zeroes is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request
+        .ifr_name
+        .iter_mut()
+        .take(libc::IFNAMSIZ - 1)
+        .zip(interface.to_bytes())
+    {
+        *to = *from as c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: the kernel reads one `ifreq` from the pointer.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
+    syscall(c_long::from(result)).map(drop)
+}
+
+/// Replaces this process by a program, execve(2); returns only when that failed.
+pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let list = |strings: &[CString]| -> Vec<*const c_char> {
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([ptr::null()])
+            .collect()
+    };
+    let (arguments, environment) = (list(arguments), list(environment));
+    // SAFETY: both lists end with a null pointer, and their strings outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    last_error()
+}
+
+/// Undoes what the Rust runtime did to the signals: a container's process gets SIGPIPE as everybody does.
+pub(crate) fn restore_signals() {
+    // SAFETY: SIG_DFL is a valid disposition, and no handler of this process relies on another.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Marks every descriptor from `first` on to be closed by the next exec, or closes it at once.
+pub(crate) fn close_from(first: u32, on_exec: bool) -> Result<(), Errno> {
+    let flags = if on_exec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
+    // SAFETY: callers end or replace the process without touching a descriptor that this closes.
+    syscall(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+}
+
+/// Ends this process at once, without running anything that the process it was forked from had planned for its end.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(code) }
+}
+
+/// All signals, held back from being delivered.
+pub(crate) struct HeldSignals {
+    set: libc::sigset_t,
+    before: libc::sigset_t,
+}
+
+impl HeldSignals {
+    pub(crate) fn hold() -> Self {
+        // SAFETY: all zeroes is a valid `sigset_t`, and the pointers are valid for the calls.
+        unsafe {
+            let mut held = Self {
+                set: std::mem::zeroed(),
+                before: std::mem::zeroed(),
+            };
+            libc::sigfillset(&raw mut held.set);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const held.set, &raw mut held.before);
+            held
+        }
+    }
+
+    /// Waits for the next one; its number.
+    pub(crate) fn next(&self) -> i32 {
+        // SAFETY: the set is valid, and a null pointer asks for no details.
+        unsafe { libc::sigwaitinfo(&raw const self.set, ptr::null_mut()) }
+    }
+
+    /// Lets them through again.
+    pub(crate) fn release(self) {
+        // SAFETY: `before` is the mask that was in force.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+    }
+}
+
+/// Sends a signal by number, kill(2): the safe crates refuse the real-time ones.
+pub(crate) fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: touches no memory of this process.
+    syscall(c_long::from(unsafe {
+        libc::kill(pid.as_raw_nonzero().get(), signal)
+    }))
+    .map(drop)
+}
+
+/// Sends a signal by number to the process a pidfd names, pidfd_send_signal(2).
+pub(crate) fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let no_details = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null pointer asks for the details that kill(2) would give.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            no_details,
+            0,
+        )
+    };
+    syscall(result).map(drop)
+}
+
+fn syscall(result: c_long) -> Result<c_long, Errno> {
+    if result == -1 {
+        Err(last_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

@@ -1,0 +1,298 @@
+//! What the container sees: its root, the file systems every container has, its mounts, and what is hidden from it.
+//!
+//! All of this is done by the process that becomes the container's init, in namespaces of its own.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use guest_protocol::{ContainerSpec, File, Mount, MountSource, TmpfsFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat, openat2};
+use rustix::io::{Errno, write};
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::system::sethostname;
+
+use crate::boot::make_directory;
+use crate::os_error::{During, OsError};
+use crate::root::Root;
+use crate::{devices, mounts, rootfs, sys};
+
+/// Where virtio-fs devices with host folders are mounted for the agent, in a directory named by the index of the tag.
+pub(crate) const SHARED: &str = "/run/shared";
+/// Where the files given to the container are written.
+const FILES: &str = "/run/files";
+
+const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NO_DEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+const HARMLESS: MountAttrFlags = NO_EXEC.union(NO_SUID).union(NO_DEV);
+
+/// Why the view could not be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ViewError {
+    #[error(transparent)]
+    Os(#[from] OsError),
+    #[error("cannot mount {target}: no virtio-fs device with the tag {tag:?} was mounted")]
+    NoDevice { target: String, tag: String },
+    #[error("the sysctl {0:?} is not a name beneath /proc/sys")]
+    SysctlName(String),
+}
+
+/// The tags of the devices that the mounts need, each once.
+pub(crate) fn shared_tags(mounts: &[Mount]) -> Vec<&str> {
+    let mut tags: Vec<&str> = Vec::new();
+    for mount in mounts {
+        if let MountSource::Shared { tag, .. } = &mount.source
+            && !tags.contains(&tag.as_str())
+        {
+            tags.push(tag);
+        }
+    }
+    tags
+}
+
+/// Leaves the agent's view of the guest for the container's; needs new mount, UTS, IPC, pid and cgroup namespaces.
+pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
+    let sources = open_sources(spec)?;
+    let files = write_files(&spec.files)?;
+    let agent_root = open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during("open", "the agent's root")?;
+    let root = open(
+        rootfs::ROOT,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during("open", rootfs::ROOT)?;
+    fchdir(&root).during("enter", rootfs::ROOT)?;
+    // The agent's root comes to lie over the container's, from where it is taken away at the end.
+    pivot_root(c".", c".").during("make the root", rootfs::ROOT)?;
+    let root = Root::new(root);
+
+    mount_standard(&root, spec.shm_bytes)?;
+    for (mount, source) in spec.mounts.iter().zip(sources) {
+        place(&root, mount, source)?;
+    }
+    for (file, mount) in spec.files.iter().zip(files) {
+        let target = root.file(&file.target)?;
+        mounts::attach(&mount, &target).during("mount", &file.target)?;
+    }
+    sethostname(spec.hostname.as_bytes()).during("set the host name to", &spec.hostname)?;
+    for (name, value) in &spec.sysctls {
+        set_sysctl(&root, name, value)?;
+    }
+    for path in &spec.read_only_paths {
+        make_read_only(&root, path).during("make read-only", path)?;
+    }
+    for path in &spec.masked_paths {
+        mask(&root, path)?;
+    }
+    if spec.rootfs.read_only {
+        sys::set_mount_attributes(&root, libc::MOUNT_ATTR_RDONLY).during("make read-only", "the root")?;
+    }
+
+    fchdir(&agent_root).during("enter", "the agent's root")?;
+    unmount(c".", UnmountFlags::DETACH).during("leave", "the agent's root")?;
+    chdir(c"/").during("enter", "/")?;
+    Ok(root)
+}
+
+/// Mounts of what the agent can still see and the container will not: the shared folders, in the order of the mounts.
+fn open_sources(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, ViewError> {
+    let tags = shared_tags(&spec.mounts);
+    let mut sources = Vec::with_capacity(spec.mounts.len());
+    for mount in &spec.mounts {
+        let MountSource::Shared { tag, path } = &mount.source else {
+            sources.push(None);
+            continue;
+        };
+        let index = tags
+            .iter()
+            .position(|known| known == tag)
+            .ok_or_else(|| ViewError::NoDevice {
+                target: mount.target.clone(),
+                tag: tag.clone(),
+            })?;
+        let device = format!("{SHARED}/{index}");
+        let device = open(&device, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", device)?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let subject = || format!("{path:?} of the shared device {tag}");
+        let source = openat2(
+            &device,
+            path.as_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        )
+        .during("find", subject())?;
+        sources.push(Some(mounts::bind(&source).during("bind", subject())?));
+    }
+    Ok(sources)
+}
+
+/// Writes the files to a file system in memory; a mount of each, in their order.
+fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    make_directory(FILES)?;
+    let memory = mounts::file_system("tmpfs", "size=16m,mode=0755", HARMLESS)?;
+    let target = open(FILES, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", FILES)?;
+    mounts::attach(&memory, &target).during("mount", FILES)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut bound = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
+        let fd = openat(
+            &memory,
+            index.to_string(),
+            flags,
+            Mode::from_raw_mode(file.mode & 0o7777),
+        )
+        .during("make the file", &file.target)?;
+        let mut rest = file.content.as_slice();
+        while !rest.is_empty() {
+            rest = &rest[write(&fd, rest).during("write the file", &file.target)?..];
+        }
+        bound.push(mounts::bind(&fd).during("bind the file", &file.target)?);
+    }
+    Ok(bound)
+}
+
+/// The file systems that every container has, as Docker mounts them.
+fn mount_standard(root: &Root, shm_bytes: u64) -> Result<(), OsError> {
+    let place = |target: &str, mount: OwnedFd| {
+        mounts::attach(&mount, root.directory(target)?).during("mount", target)
+    };
+    place("/proc", mounts::file_system("proc", "", HARMLESS)?)?;
+    let dev = mounts::file_system("tmpfs", "mode=755,size=65536k", NO_SUID)?;
+    devices::populate(&dev)?;
+    place("/dev", dev)?;
+    let pts = mounts::file_system(
+        "devpts",
+        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+        NO_SUID | NO_EXEC,
+    )?;
+    place("/dev/pts", pts)?;
+    place(
+        "/dev/shm",
+        mounts::file_system("tmpfs", &format!("mode=1777,size={shm_bytes}"), HARMLESS)?,
+    )?;
+    place("/dev/mqueue", mounts::file_system("mqueue", "", HARMLESS)?)?;
+    place("/sys", mounts::file_system("sysfs", "", HARMLESS | READ_ONLY)?)?;
+    place(
+        "/sys/fs/cgroup",
+        mounts::file_system("cgroup2", "", HARMLESS | READ_ONLY)?,
+    )
+}
+
+/// Puts one mount in its place.
+fn place(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> Result<(), OsError> {
+    let source = match (&mount.source, source) {
+        (MountSource::Shared { .. }, Some(source)) => source,
+        (MountSource::Shared { .. }, None) => return Err(Errno::NOENT).during("mount", &mount.target),
+        (MountSource::Tmpfs { options, flags }, _) => {
+            mounts::file_system("tmpfs", options, tmpfs_attributes(*flags))?
+        }
+    };
+    if mount.read_only {
+        sys::set_mount_attributes(&source, libc::MOUNT_ATTR_RDONLY)
+            .during("make read-only", &mount.target)?;
+    }
+    let target = if is_directory(&source).during("look at the source of", &mount.target)? {
+        root.directory(&mount.target)?
+    } else {
+        root.file(&mount.target)?
+    };
+    mounts::attach(&source, &target).during("mount", &mount.target)
+}
+
+fn tmpfs_attributes(flags: TmpfsFlags) -> MountAttrFlags {
+    let mut attributes = MountAttrFlags::empty();
+    attributes.set(NO_EXEC, flags.no_exec);
+    attributes.set(NO_SUID, flags.no_suid);
+    attributes.set(NO_DEV, flags.no_dev);
+    attributes
+}
+
+fn is_directory(what: impl AsFd) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(fstat(what)?.st_mode) == FileType::Directory)
+}
+
+fn set_sysctl(root: &Root, name: &str, value: &str) -> Result<(), ViewError> {
+    let relative = if name.contains('/') {
+        name.to_string()
+    } else {
+        name.replace('.', "/")
+    };
+    let is_name = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if !relative.split('/').all(is_name) {
+        return Err(ViewError::SysctlName(name.into()));
+    }
+    let file = root
+        .open(&format!("/proc/sys/{relative}"), OFlags::WRONLY, Mode::empty())
+        .during("open the sysctl", name)?;
+    write(&file, value.as_bytes()).during("write the sysctl", format!("{name} = {value}"))?;
+    Ok(())
+}
+
+/// Mounts a path over itself, read-only. What is not there needs no protection.
+fn make_read_only(root: &Root, path: &str) -> Result<(), Errno> {
+    let place = match root.find(path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        result => result?,
+    };
+    let mount = mounts::bind(&place)?;
+    sys::set_mount_attributes(&mount, libc::MOUNT_ATTR_RDONLY)?;
+    mounts::attach(&mount, &place)
+}
+
+/// Hides what is at a path. What is not there needs no hiding.
+fn mask(root: &Root, path: &str) -> Result<(), OsError> {
+    let place = match root.find(path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        result => result.during("find", path)?,
+    };
+    let cover = if is_directory(&place).during("look at", path)? {
+        mounts::file_system("tmpfs", "mode=755", HARMLESS | READ_ONLY)?
+    } else {
+        let null = root.find("/dev/null").during("find", "/dev/null")?;
+        mounts::bind(&null).during("bind", "/dev/null")?
+    };
+    mounts::attach(&cover, &place).during("hide", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_of_several_mounts_is_named_once() {
+        let mount = |source| Mount {
+            target: "/t".into(),
+            source,
+            read_only: false,
+        };
+        let shared = |tag: &str| {
+            mount(MountSource::Shared {
+                tag: tag.into(),
+                path: "a".into(),
+            })
+        };
+        let flags = TmpfsFlags {
+            no_exec: true,
+            no_suid: true,
+            no_dev: true,
+        };
+        let tmpfs = mount(MountSource::Tmpfs {
+            options: String::new(),
+            flags,
+        });
+        assert_eq!(
+            shared_tags(&[shared("x"), tmpfs, shared("y"), shared("x")]),
+            ["x", "y"]
+        );
+    }
+}
