@@ -68,6 +68,13 @@ pub struct Superblock {
     metadata_block: u32,
 }
 
+impl Superblock {
+    /// The image's length in bytes.
+    pub fn size(&self) -> u64 {
+        u64::from(self.blocks) * BLOCK_U64
+    }
+}
+
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inode {
@@ -133,7 +140,7 @@ impl<R: Read + Seek> Reader<R> {
             .checked_mul(SLOT as u64)
             .and_then(|offset| offset.checked_add(start));
         let offset = offset
-            .filter(|o| *o < self.end())
+            .filter(|o| *o < self.superblock.size())
             .ok_or_else(|| damaged("its number is too large"))?;
         let mut bytes = [0; EXTENDED_INODE];
         self.read_at(offset, &mut bytes[..COMPACT_INODE])?;
@@ -302,16 +309,13 @@ impl<R: Read + Seek> Reader<R> {
             return damaged("its inline data crosses a block");
         }
         let start = u64::from(inode.address) * BLOCK_U64;
-        if inode.device.is_none() && inode.size > tail && inode.size - tail > self.end().saturating_sub(start)
+        if inode.device.is_none() && inode.size > tail && inode.size - tail > self.superblock.size().saturating_sub(start)
         {
             return damaged("its data lies beyond the image");
         }
         Ok(())
     }
 
-    fn end(&self) -> u64 {
-        u64::from(self.superblock.blocks) * BLOCK_U64
-    }
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
         read_exact_at(&mut self.input, offset, into)
