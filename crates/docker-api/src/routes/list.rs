@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_status_is_said_in_dockers_words() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let ago = |seconds| Some(Timestamp::from_second(1_000_000 - seconds).unwrap());
+        let ago = |seconds: i64| Some(Timestamp::from_second(1_000_000 - seconds).unwrap());
         let words = |status, started, finished| {
             let state = ContainerState {
                 status,
