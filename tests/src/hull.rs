@@ -108,11 +108,21 @@ impl Hull {
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.prefix.join("bin/hull"));
         command.args(args).stdin(Stdio::null());
+        self.environment(&mut command);
+        command
+    }
+
+    /// Tells a command that it is to use this instance.
+    pub fn environment(&self, command: &mut Command) {
         command
             .env("HULL_ROOT", &self.root)
             .env("HULL_RUNTIME", &self.runtime)
             .env_remove("HULL_HOST");
-        command
+    }
+
+    /// The folder that hull was built into.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
     }
 
     /// What `hull ARGS...` did.

@@ -1,0 +1,52 @@
+//! Series of measurements and what is told of them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// Times of one thing, in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Series {
+    samples: Vec<f64>,
+}
+
+impl Series {
+    /// Adds the time that `work` takes.
+    pub(crate) fn time(&mut self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        work()?;
+        self.add(start.elapsed());
+        Ok(())
+    }
+
+    /// Adds a time.
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.samples.push(time.as_secs_f64() * 1000.0);
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    /// The median; the mean of the middle two where there is no middle one.
+    pub(crate) fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        let middle = sorted.len() / 2;
+        match sorted.len() {
+            0 => f64::NAN,
+            n if n % 2 == 1 => sorted[middle],
+            _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        }
+    }
+
+    /// The smallest and the largest.
+    pub(crate) fn range(&self) -> (f64, f64) {
+        let sorted = self.sorted();
+        (
+            sorted.first().copied().unwrap_or(f64::NAN),
+            sorted.last().copied().unwrap_or(f64::NAN),
+        )
+    }
+}

@@ -1,0 +1,148 @@
+//! The peers: Debian's crun, runc and QEMU, copied with their libraries, so that each runs from memory as hull does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Places;
+
+/// Where the peers are set up: a file system in memory.
+const ROOT: &str = "/run/hull-bench";
+
+/// Copies the programs with what they load into `folder`/root, and makes QEMU's initramfs of `init`.
+pub(crate) fn prepare(folder: &Path, init: &Path) -> Result<()> {
+    let script = r#"
+        rm -rf "$1"; mkdir -p "$1/root" "$1/init"; cd "$1"
+        take() { test -e "root$1" || cp -L --parents "$1" root; }
+        for name in crun runc qemu-system-x86_64; do
+            program=$(command -v $name) || { echo "$name is missing: run 'make bench', which installs it" >&2; exit 1; }
+            take "$program"; ln -s "$program" root/$name
+            for library in $(ldd "$program" | grep -o '/[^ ]*'); do take "$library"; done
+        done
+        for rom in qboot.rom bios-microvm.bin kvmvapic.bin linuxboot_dma.bin pvh.bin; do
+            for file in $(find /usr/share/qemu /usr/share/seabios -name $rom); do take "$file"; done
+        done
+        cp /bin/busybox root/busybox; cp "$2" init/init
+        (cd init && echo init | cpio -o -H newc --quiet) > root/init.cpio
+    "#;
+    let mut command = Command::new("sh");
+    command.args(["-euc", script, "peers"]).arg(folder).arg(init);
+    run(&mut command).map(drop)
+}
+
+/// Undoes [`set_up`] when it is dropped.
+pub(crate) struct Mounts(());
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let script =
+            format!("grep -o ' {ROOT}[^ ]*' /proc/mounts | sort -r | xargs -n1 umount -l; rmdir {ROOT}");
+        Command::new("sh").args(["-c", &script]).status().ok();
+    }
+}
+
+/// Brings the peers into memory, with the mounts they need and a bundle of busybox for crun and runc.
+pub(crate) fn set_up(places: &Places) -> Result<Mounts> {
+    let mounts = Mounts(());
+    let script = r#"
+        mkdir -p "$1"; mount -t tmpfs -o mode=755 peers "$1"; cp -a "$2/root/." "$1/"; cp "$3/vmlinux" "$1/vmlinux"
+        cd "$1"; mkdir -p proc sys dev run tmp bundle/rootfs/bin bundle/rootfs/proc bundle/rootfs/dev bundle/rootfs/sys
+        mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev; mount -t tmpfs run run
+        cp busybox bundle/rootfs/bin/busybox; ln -s busybox bundle/rootfs/bin/true
+        chroot . /runc spec --bundle /bundle
+        sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"true"/' bundle/config.json
+    "#;
+    let mut command = Command::new("sh");
+    command
+        .args(["-euc", script, "set-up", ROOT])
+        .arg(&places.peers)
+        .arg(&places.lib);
+    run(&mut command)?;
+    Ok(mounts)
+}
+
+/// `runtime run` of the busybox bundle, to be run.
+pub(crate) fn oci_run(runtime: &str) -> Command {
+    peer(
+        &format!("/{runtime}"),
+        &["run", "--bundle", "/bundle", &format!("bench-{runtime}")],
+    )
+}
+
+/// QEMU's microvm with the kernel and size of hull's microVMs, up to the init and out again.
+pub(crate) fn qemu_microvm() -> Command {
+    // It has no keyboard controller: a triple fault is its reset.
+    let machine = [
+        "-M",
+        "microvm,acpi=off,rtc=off,x-option-roms=off",
+        "-accel",
+        "kvm",
+        "-cpu",
+        "host",
+        "-smp",
+        "1",
+    ];
+    let nothing_else = [
+        "-m",
+        "512",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ];
+    let kernel = [
+        "-kernel",
+        "/vmlinux",
+        "-initrd",
+        "/init.cpio",
+        "-append",
+        "quiet reboot=t panic=-1 random.trust_cpu=on",
+    ];
+    peer(
+        "/qemu-system-x86_64",
+        &[&machine[..], &nothing_else, &kernel].concat(),
+    )
+}
+
+fn peer(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("chroot");
+    command.arg(ROOT).arg(program).args(arguments);
+    command
+}
+
+/// Runs a command to its end; a failure shows what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<Output> {
+    let output = command
+        .output()
+        .with_context(|| format!("{command:?} cannot be executed"))?;
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}: {printed}",
+        output.status
+    );
+    Ok(output)
+}
+
+/// What this program does as the init of QEMU's microVM: it is there, so it resets the machine.
+pub(crate) fn be_init() -> Result<()> {
+    rustix::system::reboot(rustix::system::RebootCommand::Restart).context("the machine cannot be reset")
+}
+
+/// The pid of the VMM of a container, found by the container's id on its command line.
+pub(crate) fn vmm_of(id: &str) -> Result<PathBuf> {
+    let short = &id[..12];
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let command_line = fs::read(path.join("cmdline")).unwrap_or_default();
+        let command_line = String::from_utf8_lossy(&command_line);
+        let program = command_line.split('\0').next().unwrap_or_default();
+        if program.ends_with("hull-vmm") && command_line.contains(short) {
+            return Ok(path);
+        }
+    }
+    anyhow::bail!("no hull-vmm names container {short} on its command line")
+}
