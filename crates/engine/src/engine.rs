@@ -1,97 +1,127 @@
 //! The engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use sandbox::Clock;
+
+use crate::container::Live;
+use crate::disk::Disks;
+use crate::exec_process::{self, ExecProcess};
+use crate::folder::{make_folder, remove_folder};
+use crate::guest_spec::INIT;
+use crate::host::Host;
+use crate::images::Images;
+use crate::list::{Looked, choose};
+use crate::log::{Follow, LogReader};
+use crate::registry::Registry;
+use crate::streams::{AttachOutput, ClientSpec, History, blocking, lock};
 use crate::*;
 
 /// Where an engine works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSpec {
-    /// The state root: containers, images and volumes.
+    /// The state root: containers, images and volumes. It must be nobody else's.
     pub root: PathBuf,
-    /// Sockets of running microVMs; must be short, for a socket's path has at most 107 bytes.
+    /// For the sockets of running microVMs; at most 70 bytes long, for a socket's path has at most 107. It must be
+    /// nobody else's.
     pub runtime: PathBuf,
     /// What hull is installed with: `hull-vmm`, `vmlinux`, `initramfs.cpio`, `busybox/`.
     pub lib: PathBuf,
 }
 
 /// Containers, execs and images. Cloning is cheap and gives the same engine.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Engine {
-    _shared: Arc<()>,
+    shared: Arc<Shared>,
 }
 
-/// When [`Engine::wait`] is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WaitCondition {
-    /// It does not run.
-    #[default]
-    NotRunning,
-    /// It ends from now on, whether it runs already or not.
-    NextExit,
-    /// It is removed.
-    Removed,
-}
-
-/// How a container ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WaitStatus {
-    /// Its exit code.
-    pub code: i32,
-    /// Why it ended other than by its init's end; empty if it did not.
-    pub error: String,
-}
-
-/// A wait that has begun.
+/// What all of an engine shares.
 #[derive(Debug)]
-pub struct Waiter {}
+pub(crate) struct Shared {
+    pub(crate) spec: EngineSpec,
+    pub(crate) id: String,
+    pub(crate) host: Host,
+    pub(crate) images: Images,
+    pub(crate) disks: Disks,
+    pub(crate) registry: Registry,
+}
 
-impl Waiter {
-    /// The container's exit, once the condition is met.
-    pub async fn status(self) -> WaitStatus {
-        unimplemented!()
+impl Shared {
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.spec.root.join("containers")
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.spec.root.join("volumes")
+    }
+
+    /// For the sockets of microVMs, a folder for each.
+    pub(crate) fn microvms(&self) -> PathBuf {
+        self.spec.runtime.join("vm")
+    }
+
+    /// Removes a container that does not run, for a caller that holds its operation lock.
+    pub(crate) async fn remove_held(&self, live: &Arc<Live>, volumes: bool) {
+        if let Err(error) = self.try_remove_held(live, volumes).await {
+            tracing::error!(container = live.id(), %error, "a container stays");
+        }
+    }
+
+    async fn try_remove_held(&self, live: &Arc<Live>, volumes: bool) -> Result<()> {
+        live.stop_saving().await;
+        let (path, durable) = (live.folder.path().to_owned(), live.is_durable());
+        let volumes = volumes.then(|| (self.volumes(), live.record.nameless_volumes.clone()));
+        blocking("remove a container", move || {
+            remove_folder(&path, durable)?;
+            if let Some((volumes, names)) = volumes {
+                mounts::remove_volumes(&volumes, &names);
+            }
+            Ok(())
+        })
+        .await?;
+        self.registry.remove(live);
+        live.renew_streams();
+        live.change(|standing| standing.removed = true);
+        Ok(())
+    }
+
+    fn find_exec(&self, id: &str) -> Result<(Arc<Live>, Arc<ExecProcess>)> {
+        let found = self.registry.all().into_iter().find_map(|live| {
+            let exec = live.execs().iter().find(|exec| exec.id == id).cloned()?;
+            Some((live, exec))
+        });
+        found.ok_or_else(|| EngineError::NoSuchExec(id.to_owned()))
     }
 }
 
-/// Reads a container's log record by record.
-#[derive(Debug)]
-pub struct LogReader {}
-
-impl LogReader {
-    /// Whether the container has a terminal: its log then is one raw stream.
-    pub fn terminal(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// The next record; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<LogRecord>> {
-        unimplemented!()
-    }
-}
-
-#[allow(unused_variables)]
 impl Engine {
-    /// Opens the state under the root, finds what runs, and removes what a crash left behind.
+    /// Opens the state under the root, goes on with what runs, and removes what a crash left behind.
     pub async fn open(spec: EngineSpec) -> Result<Engine> {
-        unimplemented!()
+        let shared = blocking("open the state", move || Shared::open(spec)).await?;
+        let shared = Arc::new(shared);
+        restore::restore(&shared).await?;
+        Ok(Engine { shared })
     }
 
     /// Makes a container.
     pub async fn create(&self, create: ContainerCreate) -> Result<Created> {
-        unimplemented!()
+        let shared = self.shared.clone();
+        complete(async move { creation::create(&shared, create).await }).await
     }
 
     /// Starts a container; returns when its init runs.
     pub async fn start(&self, name: &str) -> Result<()> {
-        unimplemented!()
+        let clock = Clock::start();
+        let (shared, live) = (self.shared.clone(), self.find(name)?);
+        complete(async move { start::start(&shared, &live, clock).await }).await
     }
 
     /// Asks a container to end and ends it after `timeout`, or its own. `signal` takes the place of its stop signal.
     /// Returns when it has ended; [`EngineError::NotModified`] if it does not run.
     pub async fn stop(&self, name: &str, signal: Option<&str>, timeout: Option<StopTimeout>) -> Result<()> {
-        unimplemented!()
+        let (live, signal) = (self.find(name)?, signal.map(str::to_owned));
+        complete(async move { stop::stop(&live, signal.as_deref(), timeout).await }).await
     }
 
     /// Stops a container if it runs, and starts it.
@@ -101,101 +131,318 @@ impl Engine {
         signal: Option<&str>,
         timeout: Option<StopTimeout>,
     ) -> Result<()> {
-        unimplemented!()
+        let (shared, live, signal) = (self.shared.clone(), self.find(name)?, signal.map(str::to_owned));
+        complete(async move {
+            match stop::stop(&live, signal.as_deref(), timeout).await {
+                Ok(()) | Err(EngineError::NotModified(_)) => {
+                    start::start(&shared, &live, Clock::start()).await
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
-    /// Sends a signal, by name or number, to a container's init.
+    /// Sends a signal, by name or number, to a container's init; an empty one is SIGKILL. After SIGKILL it returns
+    /// when the container has ended.
     pub async fn kill(&self, name: &str, signal: &str) -> Result<()> {
-        unimplemented!()
+        let (live, signal) = (self.find(name)?, signal.to_owned());
+        complete(async move { stop::kill(&live, &signal).await }).await
     }
 
     /// Holds a container.
     pub async fn pause(&self, name: &str) -> Result<()> {
-        unimplemented!()
+        let live = self.find(name)?;
+        complete(async move { stop::pause(&live).await }).await
     }
 
     /// Lets a held container go on.
     pub async fn unpause(&self, name: &str) -> Result<()> {
-        unimplemented!()
+        let live = self.find(name)?;
+        complete(async move { stop::unpause(&live).await }).await
     }
 
     /// Begins to wait for a container. An end that comes after this returned is not missed.
     pub async fn wait(&self, name: &str, condition: WaitCondition) -> Result<Waiter> {
-        unimplemented!()
+        Ok(Waiter::new(&*self.find(name)?, condition))
     }
 
     /// Removes a container; with `force` a running one is ended first, with `volumes` its nameless volumes go, too.
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
-        unimplemented!()
+        let (shared, live) = (self.shared.clone(), self.find(name)?);
+        complete(async move {
+            let _operation = live.operation.lock().await;
+            if live.watch().borrow().removed {
+                return Err(EngineError::NoSuchContainer(live.id().to_owned()));
+            }
+            if live.is_up() {
+                if !force {
+                    let (name, status) = (&live.record.name, live.status().as_str());
+                    return Err(EngineError::Conflict(format!(
+                        "cannot remove container \"{name}\": container is {status}: stop the container before \
+                         removing or force remove"
+                    )));
+                }
+                stop::kill(&live, "").await?;
+            }
+            shared.try_remove_held(&live, volumes).await
+        })
+        .await
     }
 
     /// The containers, the newest first.
     pub async fn list(&self, filter: &ListFilter) -> Result<Vec<Container>> {
-        unimplemented!()
+        let created = |name: &Option<String>| -> Result<_> {
+            name.as_deref()
+                .map(|name| Ok(self.find(name)?.record.created))
+                .transpose()
+        };
+        let mut looked = Looked {
+            before: created(&filter.before)?,
+            since: created(&filter.since)?,
+            images: None,
+        };
+        if !filter.images.is_empty() {
+            let mut ids = Vec::new();
+            for image in &filter.images {
+                // An image that is not there has no containers.
+                ids.extend(self.shared.images.resolve(image).await.ok().map(|image| image.id));
+            }
+            looked.images = Some(ids);
+        }
+        let containers = self
+            .shared
+            .registry
+            .all()
+            .iter()
+            .map(|live| live.view())
+            .collect();
+        Ok(choose(containers, filter, &looked))
     }
 
     /// One container.
     pub async fn inspect(&self, name: &str) -> Result<Container> {
-        unimplemented!()
+        Ok(self.find(name)?.view())
     }
 
     /// Reads a container's log.
     pub async fn logs(&self, name: &str, options: LogOptions) -> Result<LogReader> {
-        unimplemented!()
+        let live = self.find(name)?;
+        let follow = (options.follow && live.is_up()).then(|| {
+            let mut standing = live.watch();
+            let exits = standing.borrow().exits;
+            let ended = async move {
+                // An error is the end of the engine.
+                let _ = standing
+                    .wait_for(|standing| standing.exits > exits || standing.removed)
+                    .await;
+            };
+            Follow {
+                grown: live.grown.subscribe(),
+                ended: Box::pin(ended),
+            }
+        });
+        Ok(LogReader::new(
+            live.folder.log(),
+            options,
+            live.record.config.terminal,
+            follow,
+        ))
     }
 
     /// Attaches a client to a container, whether it runs already or is yet to be started. Output that comes after this
     /// returned is not missed.
     pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attachment> {
-        unimplemented!()
+        let live = self.find(name)?;
+        if live.status() == Status::Paused {
+            return Err(EngineError::Conflict(format!(
+                "container {} is paused, unpause the container before attach",
+                live.id()
+            )));
+        }
+        let client = ClientSpec {
+            stdin: options.stdin && options.stream,
+            stdout: options.stdout,
+            stderr: options.stderr,
+            detach_keys: options.detach_keys.clone(),
+        };
+        let mut attachment = live.streams().attach(&client)?;
+        // Looked up after the client was added: what comes in between is in both, and told once.
+        let history = options.logs.then(|| history(&live, &options));
+        match (options.stream, history) {
+            (true, Some(history)) => attachment.output.precede(history),
+            (true, None) => {}
+            (false, Some(history)) => attachment.output = AttachOutput::past(history),
+            (false, None) => attachment.output = AttachOutput::nothing(),
+        }
+        Ok(attachment)
     }
 
     /// Resizes the terminal of a container.
     pub async fn resize(&self, name: &str, size: WindowSize) -> Result<()> {
-        unimplemented!()
+        let live = self.find(name)?;
+        let id = live.id().to_owned();
+        let resized = live.running("")?.sandbox.guest().resize(INIT, size).await;
+        resized.map_err(|source| EngineError::Sandbox {
+            action: "resize the terminal of",
+            id,
+            source,
+        })
     }
 
     /// Makes a process ready in a running container; answers its id.
     pub async fn exec_create(&self, name: &str, create: ExecCreate) -> Result<String> {
-        unimplemented!()
+        let live = self.find(name)?;
+        live.running("")?;
+        if live.status() == Status::Paused {
+            return Err(EngineError::Conflict(format!(
+                "container {} is paused, unpause the container before exec",
+                live.id()
+            )));
+        }
+        if create.args.is_empty() {
+            return Err(EngineError::Invalid("No exec command specified".into()));
+        }
+        if create.privileged {
+            return Err(EngineError::Unsupported(
+                "privileged execs are not supported".into(),
+            ));
+        }
+        let id = ids::new_id().map_err(EngineError::io("read", "random numbers"))?;
+        exec_process::add(&live, ExecProcess::new(id.clone(), &live, create));
+        Ok(id)
     }
 
     /// Starts an exec; `None` if it is detached.
     pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
-        unimplemented!()
+        let (live, exec) = self.shared.find_exec(id)?;
+        complete(async move { exec.start(&live, start).await }).await
     }
 
     /// One exec.
     pub async fn exec_inspect(&self, id: &str) -> Result<Exec> {
-        unimplemented!()
+        Ok(self.shared.find_exec(id)?.1.view())
     }
 
     /// Resizes the terminal of an exec.
     pub async fn exec_resize(&self, id: &str, size: WindowSize) -> Result<()> {
-        unimplemented!()
+        let (live, exec) = self.shared.find_exec(id)?;
+        exec.resize(&live, size).await
     }
 
     /// All images.
     pub async fn images(&self) -> Result<Vec<Image>> {
-        unimplemented!()
+        self.shared.images.list().await
     }
 
     /// The image with this name or id.
     pub async fn image(&self, name: &str) -> Result<Image> {
-        unimplemented!()
+        self.shared.images.resolve(name).await
     }
 
     /// The engine as a whole.
     pub async fn info(&self) -> Result<Info> {
-        unimplemented!()
+        let shared = &self.shared;
+        let host = shared.host.clone();
+        let statuses: Vec<_> = shared.registry.all().iter().map(|live| live.status()).collect();
+        let count = |status| statuses.iter().filter(|own| **own == status).count();
+        let (running, paused) = (count(Status::Running), count(Status::Paused));
+        Ok(Info {
+            id: shared.id.clone(),
+            root: shared.spec.root.clone(),
+            running,
+            paused,
+            stopped: statuses.len() - running - paused,
+            images: shared.images.list().await?.len(),
+            cpus: host.cpus,
+            memory_bytes: host.memory_bytes,
+            host_name: host.name,
+            kernel: host.kernel,
+            machine: host.machine,
+            operating_system: host.operating_system,
+            guest_kernel: None,
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Live>> {
+        self.shared.registry.find(name)
     }
 }
 
-/// How long a stop waits for a container to end by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopTimeout {
-    /// This long.
-    After(Duration),
-    /// As long as it takes.
-    Never,
+impl Shared {
+    fn open(spec: EngineSpec) -> Result<Shared> {
+        let root = &spec.root;
+        for folder in [
+            &root.join("containers"),
+            &root.join("volumes"),
+            &spec.runtime.join("vm"),
+        ] {
+            make_folder(folder)?;
+        }
+        let id = engine_id(root)?;
+        let images = Images::open(root, &spec.lib)?;
+        let disks = Disks::new(root.join("disks"));
+        Ok(Shared {
+            id,
+            host: Host::look(),
+            images,
+            disks,
+            registry: Registry::default(),
+            spec,
+        })
+    }
+}
+
+/// The id that was given to this state when it was opened first.
+fn engine_id(root: &Path) -> Result<String> {
+    let path = root.join("engine-id");
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_owned());
+    }
+    let id = ids::new_id().map_err(EngineError::io("read", "random numbers"))?;
+    std::fs::write(&path, &id).map_err(EngineError::io("write", path))?;
+    Ok(id)
+}
+
+/// Carries a change through, whether the client that asked for it waits or not.
+async fn complete<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(change)
+        .await
+        .unwrap_or_else(|error| Err(EngineError::Internal(error.to_string())))
+}
+
+/// What was written before now.
+fn history(live: &Live, options: &AttachOptions) -> History {
+    let wanted = LogOptions {
+        stdout: options.stdout,
+        stderr: options.stderr,
+        ..LogOptions::default()
+    };
+    let path = live.folder.log();
+    let Some(run) = live.run() else {
+        return History {
+            log: LogReader::new(path, wanted, false, None),
+            begun: Vec::new(),
+            upto: Default::default(),
+        };
+    };
+    let mut writer = lock(&run.log);
+    let mut upto = writer.logged();
+    let mut begun = Vec::new();
+    for (stream, wanted) in [
+        (OutputStream::Stdout, options.stdout),
+        (OutputStream::Stderr, options.stderr),
+    ] {
+        let bytes = bytes::Bytes::copy_from_slice(writer.begun(stream));
+        *upto.get_mut(stream) += bytes.len() as u64;
+        if wanted && !bytes.is_empty() {
+            begun.push(OutputChunk { stream, bytes });
+        }
+    }
+    History {
+        log: LogReader::until(path, wanted, writer.length()),
+        begun,
+        upto,
+    }
 }

@@ -71,6 +71,9 @@ pub enum EngineError {
         "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: {0}: unknown"
     )]
     Start(String),
+    /// The process of an exec could not be started.
+    #[error("OCI runtime exec failed: exec failed: unable to start container process: {0}: unknown")]
+    Exec(String),
     /// The microVM could not be started, or was lost.
     #[error("{action} container {id}: {source}")]
     Sandbox {
@@ -95,7 +98,7 @@ pub enum EngineError {
     },
     /// The image store failed.
     #[error("image store: {0}")]
-    Images(String),
+    Images(#[source] image_store::StoreError),
     /// Something else that should have worked did not.
     #[error("{0}")]
     Internal(String),
@@ -110,7 +113,9 @@ impl EngineError {
         match self {
             Self::NoSuchContainer(_) | Self::NoSuchImage(_) | Self::NoSuchExec(_) => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) => ErrorKind::Conflict,
-            Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) => ErrorKind::InvalidParameter,
+            Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) | Self::Exec(_) => {
+                ErrorKind::InvalidParameter
+            }
             Self::NotModified(_) => ErrorKind::NotModified,
             Self::Unsupported(_) => ErrorKind::NotImplemented,
             Self::Sandbox { .. } | Self::Io { .. } | Self::Images(_) | Self::Internal(_) => {

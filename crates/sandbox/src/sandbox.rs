@@ -37,6 +37,13 @@ pub struct SandboxRecord {
     pub origin: u64,
 }
 
+impl SandboxRecord {
+    /// How it ended, from what its VMM left behind. Means nothing while it runs.
+    pub fn end(&self) -> SandboxEnd {
+        SandboxEnd::read(&self.folder)
+    }
+}
+
 /// A microVM that was started. Clones are the same one; when the last is dropped it goes on.
 #[derive(Clone, Debug)]
 pub struct Sandbox {

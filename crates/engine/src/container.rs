@@ -1,0 +1,219 @@
+//! A container in memory.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sandbox::Sandbox;
+use tokio::sync::watch;
+
+use crate::exec_process::ExecProcess;
+use crate::folder::{ContainerFolder, ContainerRecord, StateRecord};
+use crate::log::LogWriter;
+use crate::streams::{Streams, StreamsSpec, blocking};
+use crate::{Container, EngineError, Result, Status};
+
+/// A container in memory. What changes of it is behind locks that are held for moments only, but for `operation`.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) record: ContainerRecord,
+    pub(crate) folder: ContainerFolder,
+    /// Held by whoever starts or removes it.
+    pub(crate) operation: tokio::sync::Mutex<()>,
+    standing: watch::Sender<Standing>,
+    /// Held while the state is written.
+    writing: tokio::sync::Mutex<()>,
+    streams: Mutex<Arc<Streams>>,
+    run: Mutex<Option<Run>>,
+    execs: Mutex<Vec<Arc<ExecProcess>>>,
+    /// The length of its log.
+    pub(crate) grown: watch::Sender<u64>,
+}
+
+/// How a container stands, for those who wait for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) record: StateRecord,
+    /// How often it has ended since the engine was opened, each end written to the disk.
+    pub(crate) exits: u64,
+    pub(crate) removed: bool,
+}
+
+/// What a running container has.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) log: Arc<Mutex<LogWriter>>,
+}
+
+impl Live {
+    /// A container with its state as it is on the disk.
+    pub(crate) fn new(record: ContainerRecord, folder: ContainerFolder, state: StateRecord) -> Arc<Live> {
+        let streams = Mutex::new(Streams::new(streams_spec(&record)));
+        Arc::new(Live {
+            record,
+            folder,
+            operation: tokio::sync::Mutex::default(),
+            standing: watch::Sender::new(Standing {
+                record: state,
+                ..Standing::default()
+            }),
+            writing: tokio::sync::Mutex::default(),
+            streams,
+            run: Mutex::default(),
+            execs: Mutex::default(),
+            grown: watch::Sender::new(0),
+        })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Whether what is written about it must outlast a power cut. One that is removed with its end does not: a power
+    /// cut is its end.
+    pub(crate) fn is_durable(&self) -> bool {
+        !self.record.config.auto_remove
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.standing.borrow().record.state.status
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.status(), Status::Running | Status::Paused)
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Standing)) {
+        self.standing.send_modify(change);
+    }
+
+    /// Writes the state as it is now.
+    pub(crate) async fn save(&self) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        let record = self.standing.borrow().record.clone();
+        self.write(record).await
+    }
+
+    /// Writes the state after an end, then tells it. Whoever waits for the end may start or remove it at once.
+    pub(crate) async fn save_end(&self, record: StateRecord) {
+        let _writing = self.writing.lock().await;
+        // One that goes with its end needs no word about it.
+        if self.is_durable()
+            && let Err(error) = self.write(record.clone()).await
+        {
+            tracing::warn!(container = self.id(), %error, "the end of a container is not written down");
+        }
+        self.change(|standing| {
+            standing.record = record;
+            standing.exits += 1;
+        });
+    }
+
+    /// For a caller that holds `writing`.
+    async fn write(&self, record: StateRecord) -> Result<()> {
+        if self.status() == Status::Removing {
+            return Ok(());
+        }
+        let (folder, durable) = (self.folder.clone(), self.is_durable());
+        if !durable {
+            // Into the page cache: a thread would cost more.
+            return folder.write_state(&record, false);
+        }
+        blocking("write a container's state", move || {
+            folder.write_state(&record, true)
+        })
+        .await
+    }
+
+    /// Waits for a state that is being written, and has no other one written.
+    pub(crate) async fn stop_saving(&self) {
+        self.change(|standing| standing.record.state.status = Status::Removing);
+        drop(self.writing.lock().await);
+    }
+
+    /// Waits until it does not run.
+    pub(crate) async fn down(&self) {
+        let down = |standing: &Standing| {
+            standing.removed || !matches!(standing.record.state.status, Status::Running | Status::Paused)
+        };
+        // The sender is in `self`.
+        let _ = self.watch().wait_for(down).await;
+    }
+
+    /// The streams of its current run, or its next one.
+    pub(crate) fn streams(&self) -> Arc<Streams> {
+        lock(&self.streams).clone()
+    }
+
+    /// Ends the clients of the run that is over; those who come now are for the next.
+    pub(crate) fn renew_streams(&self) {
+        let fresh = Streams::new(streams_spec(&self.record));
+        std::mem::replace(&mut *lock(&self.streams), fresh).close();
+    }
+
+    pub(crate) fn run(&self) -> Option<Run> {
+        lock(&self.run).clone()
+    }
+
+    pub(crate) fn set_run(&self, run: Option<Run>) {
+        *lock(&self.run) = run;
+    }
+
+    /// What it runs in; an error if it does not run. `action` is told in it.
+    pub(crate) fn running(&self, action: &str) -> Result<Run> {
+        self.run()
+            .filter(|_| self.is_up())
+            .ok_or_else(|| EngineError::NotRunning {
+                action: action.to_owned(),
+                id: self.record.id.clone(),
+            })
+    }
+
+    pub(crate) fn execs(&self) -> MutexGuard<'_, Vec<Arc<ExecProcess>>> {
+        lock(&self.execs)
+    }
+
+    /// What a client is told of it.
+    pub(crate) fn view(&self) -> Container {
+        let standing = self.standing.borrow().record.clone();
+        let record = &self.record;
+        Container {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            created: record.created,
+            image_id: record.image_id.clone(),
+            config: record.config.clone(),
+            args: record.args.clone(),
+            state: standing.state,
+            mounts: record.mounts.clone(),
+            log_path: self.folder.log(),
+            exec_ids: self.execs().iter().map(|exec| exec.id.clone()).collect(),
+            vm: record.vm,
+            timeline: self
+                .run()
+                .map_or(standing.timeline, |run| run.sandbox.clock().timeline()),
+        }
+    }
+
+    /// The folder for the sockets of its microVM.
+    pub(crate) fn runtime(&self, runtime: &Path) -> std::path::PathBuf {
+        runtime.join(crate::ids::short(&self.record.id))
+    }
+}
+
+fn streams_spec(record: &ContainerRecord) -> StreamsSpec {
+    let config = &record.config;
+    StreamsSpec {
+        terminal: config.terminal,
+        stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,102 @@
+//! Making a container.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::container::Live;
+use crate::engine::Shared;
+use crate::folder::{ContainerFolder, ContainerRecord, StateRecord, make_folder, sync_folder};
+use crate::streams::blocking;
+use crate::{
+    ContainerCreate, Created, EngineError, Result, capabilities, limits, merge, mounts, network_files,
+    signals,
+};
+
+/// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
+pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) -> Result<Created> {
+    check(&create)?;
+    let image = shared.images.resolve(&create.image).await?;
+    let args = merge::merge(&mut create, &image.config)?;
+    if !create.stop_signal.is_empty() {
+        signals::parse(&create.stop_signal)?;
+    }
+    let vm = limits::vm_size(&create.resources, &shared.host)?;
+    let reservation = shared.registry.reserve(create.name.as_deref())?;
+    create.name = Some(reservation.name.clone());
+    let record = ContainerRecord {
+        id: reservation.id.clone(),
+        name: reservation.name.clone(),
+        created: Timestamp::now(),
+        image_id: image.id,
+        layers: image.layers.into_iter().map(|layer| layer.path).collect(),
+        config: create,
+        args,
+        mounts: Vec::new(),
+        nameless_volumes: Vec::new(),
+        vm,
+    };
+    let work = shared.clone();
+    let live = blocking("make a container", move || make(&work, record)).await?;
+    let id = live.record.id.clone();
+    reservation.keep(live);
+    Ok(Created {
+        id,
+        warnings: Vec::new(),
+    })
+}
+
+/// Refuses what cannot be.
+fn check(create: &ContainerCreate) -> Result<()> {
+    if create.privileged {
+        return Err(EngineError::Unsupported(
+            "privileged containers are not supported: give it what it needs with --cap-add; its microVM is its own"
+                .into(),
+        ));
+    }
+    capabilities::resolve(&create.cap_add, &create.cap_drop)?;
+    network_files::check_extra_hosts(&create.extra_hosts)?;
+    if create.hostname.len() > 63 || create.hostname.contains(|c: char| c.is_whitespace() || c == '/') {
+        return Err(EngineError::Invalid(format!(
+            "invalid hostname format: {}",
+            create.hostname
+        )));
+    }
+    if create.image.is_empty() {
+        return Err(EngineError::Invalid("no image was named".into()));
+    }
+    Ok(())
+}
+
+fn make(shared: &Shared, mut record: ContainerRecord) -> Result<Arc<Live>> {
+    let volumes = shared.volumes();
+    let planned = mounts::plan(&record.config.mounts, &volumes)?;
+    record.mounts = planned.points;
+    record.nameless_volumes = planned.nameless_volumes;
+    let containers = shared.containers();
+    let new = containers.join(format!(".new-{}", record.id));
+    let made = fill(shared, &record, &containers, &new);
+    let folder = made.inspect_err(|_| {
+        // The error that is about to be told matters more than one from here; the next start removes what stays.
+        let _ = fs::remove_dir_all(&new);
+        mounts::remove_volumes(&volumes, &record.nameless_volumes);
+    })?;
+    Ok(Live::new(record, folder, StateRecord::default()))
+}
+
+/// Fills the folder, then gives it its name.
+fn fill(shared: &Shared, record: &ContainerRecord, containers: &Path, new: &Path) -> Result<ContainerFolder> {
+    make_folder(new)?;
+    let durable = !record.config.auto_remove;
+    let folder = ContainerFolder::new(new.to_owned());
+    shared.disks.make(&folder.disk())?;
+    folder.write_record(record, durable)?;
+    let path = containers.join(&record.id);
+    fs::rename(new, &path).map_err(EngineError::io("make the folder", &path))?;
+    if durable {
+        sync_folder(containers)?;
+    }
+    Ok(ContainerFolder::new(path))
+}

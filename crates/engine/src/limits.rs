@@ -1,0 +1,169 @@
+//! From what a container may use to the size of its microVM and the limits in it.
+
+use sandbox::{Limits, MAX_VCPUS};
+
+use crate::host::Host;
+use crate::{EngineError, Resources, Result, VmSize};
+
+const MIB: u64 = 1 << 20;
+/// Memory of a microVM whose container has no limit, in MiB.
+const DEFAULT_MEMORY_MIB: u64 = 512;
+/// What a guest's kernel, its agent and their caches take at most beside a container, in MiB.
+const KERNEL_MIB: u64 = 64;
+/// The kernel keeps 64 bytes for every page of 4096.
+const PAGES_PER_PAGE_STRUCT: u64 = 64;
+/// Docker's least memory limit.
+const MIN_MEMORY: u64 = 6 * MIB;
+/// The period of `cpu.max` in microseconds.
+const CPU_PERIOD_US: u64 = 100_000;
+const NANOS_PER_CPU: u64 = 1_000_000_000;
+
+/// The size of the microVM for these limits.
+pub(crate) fn vm_size(resources: &Resources, host: &Host) -> Result<VmSize> {
+    Ok(VmSize {
+        vcpus: vcpus(resources, host)?,
+        memory_mib: memory_mib(resources, host)?,
+    })
+}
+
+fn vcpus(resources: &Resources, host: &Host) -> Result<u8> {
+    if resources.nano_cpus == 0 {
+        return Ok(1);
+    }
+    let most = host.cpus.min(usize::from(MAX_VCPUS)) as u64;
+    let wanted = resources.nano_cpus.div_ceil(NANOS_PER_CPU);
+    if resources.nano_cpus < NANOS_PER_CPU / 100 || wanted > most {
+        return Err(EngineError::Invalid(format!(
+            "range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"
+        )));
+    }
+    Ok(wanted as u8)
+}
+
+fn memory_mib(resources: &Resources, host: &Host) -> Result<u64> {
+    let wanted = match resources.memory_bytes {
+        0 => DEFAULT_MEMORY_MIB,
+        limit if limit < MIN_MEMORY => {
+            return Err(EngineError::Invalid("Minimum memory limit allowed is 6MB".into()));
+        }
+        limit => {
+            let mib = limit.div_ceil(MIB);
+            mib + KERNEL_MIB + mib / PAGES_PER_PAGE_STRUCT
+        }
+    };
+    let most = host.memory_bytes / MIB;
+    if wanted > most {
+        return Err(EngineError::Invalid(format!(
+            "the container's microVM would need {wanted} MiB of memory and the host has {most} MiB: \
+             ask for less with --memory"
+        )));
+    }
+    Ok(wanted)
+}
+
+/// The limits in the guest.
+pub(crate) fn limits(resources: &Resources) -> Limits {
+    let some = |value: u64| (value > 0).then_some(value);
+    Limits {
+        memory_bytes: some(resources.memory_bytes),
+        pids: some(resources.pids),
+        cpu_quota_us: some(resources.nano_cpus / (NANOS_PER_CPU / CPU_PERIOD_US)),
+        cpu_weight: some(resources.cpu_shares).map(weight),
+    }
+}
+
+/// cgroup v1's shares, 2 to 262144, as cgroup v2's weight, 1 to 10000: the mapping of the OCI runtimes.
+fn weight(shares: u64) -> u32 {
+    let shares = shares.clamp(2, 262_144);
+    (1 + (shares - 2) * 9_999 / 262_142) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host {
+            cpus: 2,
+            memory_bytes: 2048 * MIB,
+            ..Host::look()
+        }
+    }
+
+    #[test]
+    fn a_container_without_limits_gets_one_cpu_and_the_default_memory() {
+        let size = vm_size(&Resources::default(), &host()).unwrap();
+        assert_eq!(
+            size,
+            VmSize {
+                vcpus: 1,
+                memory_mib: 512
+            }
+        );
+        assert_eq!(limits(&Resources::default()), Limits::default());
+    }
+
+    #[test]
+    fn limits_size_the_vm_and_hold_within_it() {
+        let resources = Resources {
+            memory_bytes: 64 * MIB,
+            nano_cpus: 1_500_000_000,
+            cpu_shares: 1024,
+            pids: 10,
+        };
+        assert_eq!(
+            vm_size(&resources, &host()).unwrap(),
+            VmSize {
+                vcpus: 2,
+                memory_mib: 64 + 64 + 1
+            }
+        );
+        assert_eq!(
+            limits(&resources),
+            Limits {
+                memory_bytes: Some(64 * MIB),
+                pids: Some(10),
+                cpu_quota_us: Some(150_000),
+                cpu_weight: Some(39)
+            }
+        );
+    }
+
+    #[test]
+    fn memory_that_is_too_little_or_more_than_the_host_has_is_refused() {
+        let memory = |memory_bytes| {
+            vm_size(
+                &Resources {
+                    memory_bytes,
+                    ..Resources::default()
+                },
+                &host(),
+            )
+        };
+        assert_eq!(
+            memory(MIB).unwrap_err().to_string(),
+            "Minimum memory limit allowed is 6MB"
+        );
+        assert!(memory(6 * MIB).is_ok());
+        let error = memory(u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("the host has 2048 MiB"), "{error}");
+        assert!(memory(2048 * MIB).is_err());
+    }
+
+    #[test]
+    fn cpus_that_the_host_does_not_have_are_refused() {
+        let cpus = |nano_cpus| {
+            vm_size(
+                &Resources {
+                    nano_cpus,
+                    ..Resources::default()
+                },
+                &host(),
+            )
+        };
+        assert_eq!(cpus(2_000_000_000).unwrap().vcpus, 2);
+        assert!(cpus(2_000_000_001).is_err());
+        assert!(cpus(1).is_err());
+        assert!(cpus(u64::MAX).is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! A container's log: a file of JSON lines as Docker's json-file driver writes it.
+//!
+//! Beyond Docker's fields every line says up to which byte of its stream it goes, counted before the conversion to
+//! UTF-8. With it an engine that was started again asks the agent for just what the log does not have yet.
+
+mod reader;
+mod record;
+mod recover;
+mod writer;
+
+pub(crate) use reader::Follow;
+pub use reader::LogReader;
+pub(crate) use recover::recover;
+pub(crate) use writer::LogWriter;
+
+/// The longest piece of a line that one record holds; longer lines are several records.
+pub(crate) const MAX_RECORD: usize = 16 * 1024;
+
+/// Up to which byte of each stream something goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    pub(crate) stdout: u64,
+    pub(crate) stderr: u64,
+}
+
+impl Offsets {
+    pub(crate) fn get(&self, stream: crate::OutputStream) -> u64 {
+        match stream {
+            crate::OutputStream::Stdout => self.stdout,
+            crate::OutputStream::Stderr => self.stderr,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, stream: crate::OutputStream) -> &mut u64 {
+        match stream {
+            crate::OutputStream::Stdout => &mut self.stdout,
+            crate::OutputStream::Stderr => &mut self.stderr,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Finding again what an earlier engine left.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use sandbox::{Sandbox, SandboxError, SandboxRecord};
+
+use crate::container::{Live, Run};
+use crate::engine::Shared;
+use crate::exec_process::reserve_ids;
+use crate::folder::{ContainerFolder, is_remnant};
+use crate::log::{LogWriter, Offsets, recover};
+use crate::run::{Output, follow, found_dead};
+use crate::streams::blocking;
+use crate::{EngineError, Result, Status};
+
+/// Reads all containers, goes on with those that run, and removes what a crash left half made or half removed.
+pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
+    let containers = shared.containers();
+    let found = blocking("read the containers", move || read_all(&containers)).await?;
+    let mut resumed = tokio::task::JoinSet::new();
+    let mut running = HashSet::new();
+    for live in found {
+        shared.registry.insert(live.clone());
+        if live.is_up() || live.watch().borrow().record.sandbox.is_some() {
+            running.insert(OsString::from(crate::ids::short(live.id())));
+            let shared = shared.clone();
+            resumed.spawn(async move { resume(&shared, &live).await });
+        }
+    }
+    resumed.join_all().await;
+    remove_strays(&shared.microvms(), &running).await;
+    Ok(())
+}
+
+fn read_all(containers: &Path) -> Result<Vec<Arc<Live>>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(containers).map_err(EngineError::io("read the folder", containers))? {
+        let path = entry
+            .map_err(EngineError::io("read the folder", containers))?
+            .path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if is_remnant(&name) {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(folder = %path.display(), %error, "a remnant of a container stays");
+            }
+            continue;
+        }
+        match read(path.clone()) {
+            Ok(live) => found.push(live),
+            // One damaged container must not keep the others from being used.
+            Err(error) => tracing::error!(folder = %path.display(), %error, "a container cannot be read"),
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: PathBuf) -> Result<Arc<Live>> {
+    let folder = ContainerFolder::new(path);
+    let record = folder.read_record()?;
+    let state = folder.read_state()?;
+    Ok(Live::new(record, folder, state))
+}
+
+/// Goes on with a container that ran when the earlier engine ended.
+async fn resume(shared: &Arc<Shared>, live: &Arc<Live>) {
+    let reason = match reconnect(live).await {
+        Ok((run, output)) => {
+            tokio::spawn(follow(shared.clone(), live.clone(), run, output));
+            return;
+        }
+        Err(error) => error.to_string(),
+    };
+    tracing::info!(
+        container = live.id(),
+        reason,
+        "a container has ended while no engine ran"
+    );
+    found_dead(shared, live, reason).await;
+}
+
+async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
+    let state = live.watch().borrow().record.clone();
+    let id = live.id().to_owned();
+    let failed = |source| EngineError::Sandbox {
+        action: "find",
+        id: id.clone(),
+        source,
+    };
+    let Some(record) = state.sandbox else {
+        return Err(EngineError::Internal("its microVM was not written down".into()));
+    };
+    let sandbox = Sandbox::reconnect(record.clone(), state.timeline)
+        .await
+        .map_err(|error| match error {
+            SandboxError::Gone { .. } => EngineError::Internal(gone(&record)),
+            error => failed(error),
+        })?;
+    let processes = sandbox.guest().processes().await.map_err(failed)?;
+    reserve_ids(processes.iter().map(|process| process.id));
+    let (log, logged) = recover_log(live, state.log_start).await?;
+    if state.state.status == Status::Paused {
+        // Whether it is still held is asked of nobody: it is made so.
+        sandbox.pause().await.map_err(failed)?;
+    }
+    let run = Run {
+        sandbox,
+        log: Arc::new(Mutex::new(log)),
+    };
+    live.set_run(Some(run.clone()));
+    let output = Output::open(live, &run, logged).await.map_err(failed)?;
+    let config = &live.record.config;
+    if config.stdin_once && !config.terminal {
+        // The one client that its stdin was for went with the earlier engine.
+        live.streams().stdin.end().await;
+    }
+    Ok((run, output))
+}
+
+async fn recover_log(live: &Live, start: u64) -> Result<(LogWriter, Offsets)> {
+    let (path, grown) = (live.folder.log(), live.grown.clone());
+    blocking("recover a log", move || {
+        let logged = recover(&path, start).map_err(EngineError::io("recover the log", &path))?;
+        let log = LogWriter::open(&path, logged, grown).map_err(EngineError::io("open the log", &path))?;
+        Ok((log, logged))
+    })
+    .await
+}
+
+/// Why a microVM is gone, from what its VMM left behind.
+fn gone(record: &SandboxRecord) -> String {
+    format!("its microVM ended while no engine ran: {}", record.end())
+}
+
+/// Ends microVMs that no container knows: those whose start was cut short.
+async fn remove_strays(microvms: &Path, running: &HashSet<OsString>) {
+    let Ok(entries) = fs::read_dir(microvms) else {
+        return;
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| !running.contains(&entry.file_name()))
+    {
+        tracing::info!(folder = %entry.path().display(), "a stray microVM is removed");
+        if let Err(error) = sandbox::remove_stray(&entry.path()).await {
+            tracing::warn!(folder = %entry.path().display(), %error, "the sockets of a stray microVM stay");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A container from the start of its init to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sandbox::{ExitStatus, Sandbox, SandboxError, Step};
+
+use crate::container::{Live, Run};
+use crate::engine::Shared;
+use crate::guest_spec::INIT;
+use crate::log::Offsets;
+use crate::signals;
+use crate::streams::{Sink, kind};
+use crate::{ContainerState, OutputStream, Status};
+
+/// How long output may take to arrive after the end of who wrote it. It is there already, and nobody is waited for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the guest may take to write everything to its disk.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
+/// The exit code of a process that was ended by SIGKILL, which is what the end of its microVM is to it.
+const KILLED: i32 = 128 + signals::KILL;
+
+/// The output of a container's init, connected.
+#[derive(Debug)]
+pub(crate) struct Output {
+    sink: Sink,
+    stdout: (sandbox::OutputStream, u64),
+    stderr: Option<(sandbox::OutputStream, u64)>,
+}
+
+impl Output {
+    /// Connects the streams of its init, its output from these offsets on.
+    pub(crate) async fn open(live: &Live, run: &Run, from: Offsets) -> Result<Output, SandboxError> {
+        let streams = live.streams();
+        let sandbox = &run.sandbox;
+        let output = async |stream, offset| Ok((sandbox.output(INIT, kind(stream), offset).await?, offset));
+        let stderr = async {
+            match streams.spec.terminal {
+                true => Ok(None),
+                false => output(OutputStream::Stderr, from.stderr).await.map(Some),
+            }
+        };
+        let stdin = async {
+            match streams.spec.stdin {
+                true => sandbox.input(INIT).await.map(|input| streams.stdin.open(input)),
+                false => Ok(streams.stdin.close()),
+            }
+        };
+        let (stdout, stderr, ()) =
+            tokio::try_join!(output(OutputStream::Stdout, from.stdout), stderr, stdin)?;
+        let sink = Sink {
+            streams: streams.clone(),
+            log: Some(run.log.clone()),
+        };
+        Ok(Output { sink, stdout, stderr })
+    }
+
+    /// Carries everything to log and clients.
+    async fn carry(self, sandbox: Sandbox) {
+        let Output { sink, stdout, stderr } = self;
+        let arrived = || sandbox.clock().mark(Step::FirstOutput);
+        let stdout = sink.carry(OutputStream::Stdout, stdout.0, stdout.1, arrived);
+        let stderr = async {
+            if let Some((stream, offset)) = stderr {
+                sink.carry(OutputStream::Stderr, stream, offset, arrived).await;
+            }
+        };
+        tokio::join!(stdout, stderr);
+    }
+}
+
+/// How a run ended.
+struct Outcome {
+    status: ExitStatus,
+    error: String,
+}
+
+/// Sees a run to its end, and ends its microVM.
+pub(crate) async fn follow(shared: Arc<Shared>, live: Arc<Live>, run: Run, output: Output) {
+    let streams = live.streams();
+    let carried = tokio::spawn(output.carry(run.sandbox.clone()));
+    let exited = run.sandbox.guest().exited(INIT).await;
+    run.sandbox.clock().mark(Step::Exited);
+    streams.hub.release();
+    let abort = carried.abort_handle();
+    let drain = async {
+        if tokio::time::timeout(DRAIN_TIMEOUT, carried).await.is_err() {
+            tracing::warn!(
+                container = live.id(),
+                "the last output of a container is lost: it does not arrive"
+            );
+            abort.abort();
+        }
+    };
+    let outcome = match exited {
+        Ok(status) => {
+            tokio::join!(drain, write_disk(&live, &run.sandbox));
+            run.sandbox.stop().await;
+            Outcome {
+                status,
+                error: String::new(),
+            }
+        }
+        Err(error) => {
+            // Whether it is gone or only cannot be spoken to: there is no use in it any more.
+            run.sandbox.stop().await;
+            drain.await;
+            Outcome {
+                status: ExitStatus {
+                    code: KILLED,
+                    oom_killed: false,
+                },
+                error: error.to_string(),
+            }
+        }
+    };
+    finish(&shared, &live, Some(&run.sandbox), outcome).await;
+}
+
+/// Has the guest write its disk, so that the next start, or whoever reads it, finds all of it.
+async fn write_disk(live: &Live, sandbox: &Sandbox) {
+    if !live.is_durable() {
+        return;
+    }
+    let why = match tokio::time::timeout(SYNC_TIMEOUT, sandbox.guest().sync()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the guest does not answer".into(),
+    };
+    tracing::warn!(
+        container = live.id(),
+        why,
+        "what a container wrote last may be lost"
+    );
+}
+
+/// Records the end of a microVM that ended while no engine looked.
+pub(crate) async fn found_dead(shared: &Arc<Shared>, live: &Arc<Live>, reason: String) {
+    let status = ExitStatus {
+        code: KILLED,
+        oom_killed: false,
+    };
+    finish(
+        shared,
+        live,
+        None,
+        Outcome {
+            status,
+            error: reason,
+        },
+    )
+    .await;
+}
+
+async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox>, outcome: Outcome) {
+    let ephemeral = live.record.config.auto_remove;
+    let mut record = live.watch().borrow().record.clone();
+    record.state = ContainerState {
+        // One that goes with its end is never seen as one that could be started again.
+        status: if ephemeral {
+            Status::Removing
+        } else {
+            Status::Exited
+        },
+        pid: None,
+        exit_code: outcome.status.code,
+        oom_killed: outcome.status.oom_killed,
+        error: outcome.error,
+        finished_at: Some(Timestamp::now()),
+        ..record.state
+    };
+    record.sandbox = None;
+    if let Some(sandbox) = sandbox {
+        record.timeline = sandbox.clock().timeline();
+    }
+    tracing::debug!(container = live.id(), code = outcome.status.code, timeline = ?record.timeline, "a run ended");
+    live.set_run(None);
+    live.renew_streams();
+    live.execs().retain(|exec| !exec.has_started());
+    live.save_end(record).await;
+    if ephemeral {
+        let _operation = live.operation.lock().await;
+        if !live.watch().borrow().removed {
+            shared.remove_held(live, true).await;
+        }
+    }
+}

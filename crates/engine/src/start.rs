@@ -1,0 +1,231 @@
+//! Starting a container.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sandbox::{CallErrorKind, Clock, Sandbox, SandboxError, SandboxSpec, Step};
+
+use crate::container::{Live, Run};
+use crate::engine::Shared;
+use crate::guest_spec::{GuestSpec, guest_spec};
+use crate::log::{LogWriter, Offsets};
+use crate::run::{Output, follow};
+use crate::streams::blocking;
+use crate::{ContainerState, EngineError, Result, Status};
+
+/// How long an agent may take to come up. A host that starts many microVMs on few CPUs is slow, not broken.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Starts a container.
+pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
+    let _operation = live.operation.lock().await;
+    check(live)?;
+    match run(shared, live, clock).await {
+        Ok((run, output)) => {
+            tokio::spawn(follow(shared.clone(), live.clone(), run, output));
+            Ok(())
+        }
+        Err(error) => {
+            tracing::info!(container = live.id(), %error, "a start failed");
+            failed(shared, live, &error).await;
+            Err(error)
+        }
+    }
+}
+
+fn check(live: &Live) -> Result<()> {
+    let id = live.id();
+    let standing = live.watch().borrow().clone();
+    match standing.record.state.status {
+        _ if standing.removed => Err(EngineError::NoSuchContainer(id.to_owned())),
+        Status::Created | Status::Exited => Ok(()),
+        Status::Running => Err(EngineError::NotModified(id.to_owned())),
+        Status::Paused => Err(EngineError::Conflict(
+            "cannot start a paused container, try unpause instead".into(),
+        )),
+        Status::Removing => Err(EngineError::Conflict(
+            "container is marked for removal and cannot be started".into(),
+        )),
+    }
+}
+
+/// Brings it up to its init running; nothing of it is left if that fails.
+async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Run, Output)> {
+    let spec = guest_spec(&live.record)?;
+    let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), clock).map_err(lost(live))?;
+    let started = bring_up(live, &sandbox, spec).await;
+    if started.is_err() {
+        sandbox.stop().await;
+        live.set_run(None);
+    }
+    started
+}
+
+async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Result<(Run, Output)> {
+    let command = spec.init.args.first().cloned().unwrap_or_default();
+    let guest = sandbox.guest();
+    // Both are sent before the agent is up, so that it need not wait for a host that waits for it.
+    let created = guest.create_container(spec.container);
+    let started = guest.start_process(spec.init);
+    let log = open_log(live).await?;
+    created.await.map_err(|error| refused(live, &command, error))?;
+    sandbox.clock().mark(Step::Created);
+    started.await.map_err(|error| refused(live, &command, error))?;
+    sandbox.clock().mark(Step::Started);
+    let run = Run {
+        sandbox: sandbox.clone(),
+        log: Arc::new(Mutex::new(log)),
+    };
+    live.set_run(Some(run.clone()));
+    live.change(|standing| {
+        standing.record.state = ContainerState {
+            status: Status::Running,
+            pid: Some(sandbox.record().pid),
+            started_at: Some(Timestamp::now()),
+            ..ContainerState::default()
+        };
+        standing.record.sandbox = Some(sandbox.record().clone());
+        standing.record.timeline = sandbox.clock().timeline();
+    });
+    let (output, saved) = tokio::join!(Output::open(live, &run, Offsets::default()), live.save());
+    saved?;
+    Ok((run, output.map_err(lost(live))?))
+}
+
+fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> SandboxSpec {
+    let lib = &shared.spec.lib;
+    SandboxSpec {
+        id: crate::ids::short(live.id()).to_owned(),
+        vmm: lib.join("hull-vmm"),
+        kernel: lib.join("vmlinux"),
+        initramfs: lib.join("initramfs.cpio"),
+        runtime: live.runtime(&shared.microvms()),
+        folder: live.folder.path().to_owned(),
+        vcpus: live.record.vm.vcpus,
+        memory_mib: live.record.vm.memory_mib,
+        layers: live.record.layers.clone(),
+        disk: Some(live.folder.disk()),
+        folders: spec.folders.clone(),
+        boot_timeout: BOOT_TIMEOUT,
+    }
+}
+
+async fn open_log(live: &Arc<Live>) -> Result<LogWriter> {
+    let (path, grown) = (live.folder.log(), live.grown.clone());
+    let log = blocking("open a log", move || {
+        LogWriter::open(&path, Offsets::default(), grown).map_err(EngineError::io("open the log", path))
+    })
+    .await?;
+    live.change(|standing| standing.record.log_start = log.length());
+    Ok(log)
+}
+
+fn lost(live: &Live) -> impl FnOnce(SandboxError) -> EngineError {
+    let id = live.id().to_owned();
+    move |source| EngineError::Sandbox {
+        action: "start",
+        id,
+        source,
+    }
+}
+
+fn refused(live: &Live, command: &str, error: SandboxError) -> EngineError {
+    match error {
+        SandboxError::Guest(error) => EngineError::Start(refusal(command, &error)),
+        error => lost(live)(error),
+    }
+}
+
+/// The agent's refusal in the words that Docker's clients look for.
+pub(crate) fn refusal(command: &str, error: &sandbox::CallError) -> String {
+    match error.kind {
+        CallErrorKind::CommandNotFound if command.contains('/') => {
+            format!("exec: {command:?}: stat {command}: no such file or directory")
+        }
+        CallErrorKind::CommandNotFound => format!("exec: {command:?}: executable file not found in $PATH"),
+        CallErrorKind::CommandNotExecutable if error.message.to_lowercase().contains("is a directory") => {
+            format!("exec: {command:?}: is a directory")
+        }
+        CallErrorKind::CommandNotExecutable => format!("exec: {command:?}: permission denied"),
+        CallErrorKind::NoSuchUser | CallErrorKind::NotFound | CallErrorKind::Failed => error.message.clone(),
+    }
+}
+
+/// The exit code of a process that could not be started, as a shell has it.
+pub(crate) fn exit_code(error: &EngineError) -> i32 {
+    let (EngineError::Start(message) | EngineError::Exec(message)) = error else {
+        return 128;
+    };
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if says(&["executable file not found", "no such file or directory"]) {
+        127
+    } else if says(&["permission denied", "is a directory"]) {
+        126
+    } else {
+        128
+    }
+}
+
+/// Records why a start failed, and ends who was attached for it.
+async fn failed(shared: &Arc<Shared>, live: &Arc<Live>, error: &EngineError) {
+    live.change(|standing| {
+        let state = &mut standing.record.state;
+        state.status = match state.finished_at {
+            Some(_) => Status::Exited,
+            None => Status::Created,
+        };
+        state.pid = None;
+        state.exit_code = exit_code(error);
+        state.error = error.to_string();
+        standing.record.sandbox = None;
+    });
+    live.renew_streams();
+    if live.record.config.auto_remove {
+        shared.remove_held(live, true).await;
+    } else if let Err(error) = live.save().await {
+        tracing::warn!(container = live.id(), %error, "a failed start is not written down");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::CallError;
+
+    use super::*;
+
+    #[test]
+    fn refusals_have_dockers_words_and_a_shells_exit_codes() {
+        let refusal = |command: &str, kind, message: &str| {
+            let error = EngineError::Start(refusal(
+                command,
+                &CallError {
+                    kind,
+                    message: message.into(),
+                },
+            ));
+            (error.to_string(), exit_code(&error))
+        };
+        let (text, code) = refusal("foo", CallErrorKind::CommandNotFound, "");
+        assert!(
+            text.ends_with("exec: \"foo\": executable file not found in $PATH: unknown"),
+            "{text}"
+        );
+        assert_eq!(code, 127);
+        assert_eq!(refusal("/foo", CallErrorKind::CommandNotFound, "").1, 127);
+        assert_eq!(
+            refusal(
+                "/etc",
+                CallErrorKind::CommandNotExecutable,
+                "Is a directory (os error 21)"
+            )
+            .1,
+            126
+        );
+        assert_eq!(
+            refusal("/etc/passwd", CallErrorKind::CommandNotExecutable, "").1,
+            126
+        );
+        assert_eq!(refusal("sh", CallErrorKind::Failed, "mount: no space").1, 128);
+    }
+}
