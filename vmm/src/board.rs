@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::arch::{Entry, VcpuSetup, layout};
 use crate::bus::{Bus, BusError};
-use crate::devices::i8042::I8042;
+use crate::devices::i8042::{I8042, I8042State};
 use crate::devices::power::PowerPort;
 use crate::devices::serial::Serial;
 use crate::ending::Ending;
@@ -252,7 +252,7 @@ fn wire_buses(
     for (index, transport) in transports.iter().enumerate() {
         mmio.insert(layout::mmio_address(index), layout::MMIO_SIZE, transport.clone())?;
     }
-    let controller = I8042::new(Arc::clone(ending));
+    let controller = I8042::new(Arc::clone(ending), I8042State::default());
     ports.insert(layout::I8042_PORT, I8042_PORTS, Arc::new(Mutex::new(controller)))?;
     let power = PowerPort::new(Arc::clone(ending));
     ports.insert(layout::POWER_PORT, POWER_PORTS, Arc::new(Mutex::new(power)))?;

@@ -149,8 +149,8 @@ pub fn cmdline(base: &str, console: bool, devices: usize) -> Result<Cmdline, Loa
         true => "console=ttyS0",
         false => "8250.nr_uarts=0",
     };
-    // The keyboard controller is there to reset the machine: nothing hangs on it, so nothing is to be probed.
-    let keyboard = "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd";
+    // Nothing hangs on the keyboard controller, so nothing is to be looked for.
+    let keyboard = "i8042.nokbd i8042.noaux i8042.nomux i8042.nopnp";
     let line = format!("{own} {keyboard} {base}");
     let mut cmdline = Cmdline::try_from(line.trim(), layout::CMDLINE_SIZE).map_err(invalid)?;
     for index in 0..devices {
