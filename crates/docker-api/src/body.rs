@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
+use hyper::body::Body;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
@@ -21,6 +22,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if request.body().size_hint().lower() > BODY_LIMIT as u64 {
+            let message = format!("the body of the request is over the limit of {BODY_LIMIT} bytes");
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
         let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
             .await
             .map_err(|_| {

@@ -40,7 +40,7 @@ pub(super) async fn create(Path(path): Path<String>, params: Params) -> ApiError
     if path != "create" {
         return ApiError::page_not_found();
     }
-    let image = params.text("fromImage").unwrap_or_default();
+    let image = familiar(params.text("fromImage").unwrap_or_default());
     let separator = if params.text("tag").is_some_and(|tag| tag.starts_with("sha256:")) {
         "@"
     } else {

@@ -78,7 +78,7 @@ fn describe(container: Container) -> Inspection {
             networks: Some(HashMap::new()),
             ..NetworkSettings::default()
         }),
-        config: Some(describe_config(container.config)),
+        config: Some(describe_config(container.config, &container.id)),
         id: Some(container.id),
         ..ContainerInspectResponse::default()
     };
@@ -109,10 +109,14 @@ fn describe_state(state: &engine::ContainerState) -> ContainerState {
     }
 }
 
-fn describe_config(config: ContainerCreate) -> ContainerConfig {
+fn describe_config(config: ContainerCreate, id: &str) -> ContainerConfig {
     let keys = |keys: Vec<String>| Some(keys).filter(|keys| !keys.is_empty());
     ContainerConfig {
-        hostname: Some(config.hostname),
+        hostname: Some(if config.hostname.is_empty() {
+            id.chars().take(12).collect()
+        } else {
+            config.hostname
+        }),
         domainname: Some(config.domain_name),
         user: Some(config.user),
         attach_stdin: Some(config.attach.stdin),

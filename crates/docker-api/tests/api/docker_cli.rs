@@ -1,0 +1,195 @@
+//! The real docker CLI against the API. Without it on this machine, the tests say that they were skipped.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result};
+
+use crate::server::Server;
+
+/// The docker CLI on a server of its own.
+struct Docker {
+    server: Server,
+    config: tempfile::TempDir,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Docker {
+    /// `None` without a docker CLI.
+    fn new(test: &str) -> Result<Option<Self>> {
+        if Command::new("docker").arg("--version").output().is_err() {
+            println!("SKIPPED {test}: there is no docker CLI on this machine");
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            server: Server::start()?,
+            config: tempfile::tempdir()?,
+        }))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Ran> {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = Command::new("docker")
+            .args(["--host", &self.server.host()])
+            .args(arguments)
+            .env("DOCKER_CONFIG", self.config.path())
+            .env_remove("DOCKER_HOST")
+            .env_remove("DOCKER_API_VERSION")
+            .output()?;
+        Ok(Ran {
+            code: status.code().context("docker was ended by a signal")?,
+            stdout: String::from_utf8(stdout)?,
+            stderr: String::from_utf8(stderr)?,
+        })
+    }
+
+    /// The standard output of a command that must succeed.
+    fn ok(&self, arguments: &[&str]) -> Result<String> {
+        let ran = self.run(arguments)?;
+        assert_eq!(ran.code, 0, "docker {arguments:?}: {ran:?}");
+        Ok(ran.stdout.trim_end().to_owned())
+    }
+
+    /// The standard error of a command that must fail.
+    fn fails(&self, arguments: &[&str]) -> Result<(i32, String)> {
+        let ran = self.run(arguments)?;
+        assert_ne!(ran.code, 0, "docker {arguments:?}: {ran:?}");
+        Ok((ran.code, ran.stderr))
+    }
+}
+
+#[test]
+fn version_and_info_are_printed_without_a_warning() -> Result<()> {
+    let Some(docker) = Docker::new("version_and_info_are_printed_without_a_warning")? else {
+        return Ok(());
+    };
+    let version = docker.ok(&["version"])?;
+    assert!(
+        version.contains("Server: hull") && version.contains("1.51 (minimum version 1.24)"),
+        "{version}"
+    );
+    let ran = docker.run(&["info"])?;
+    assert!(ran.stdout.contains("Storage Driver: erofs"), "{ran:?}");
+    assert!(!ran.stderr.contains("WARNING"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn images_are_listed() -> Result<()> {
+    let Some(docker) = Docker::new("images_are_listed")? else {
+        return Ok(());
+    };
+    assert_eq!(
+        docker.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"])?,
+        "localhost/busybox:latest"
+    );
+    assert_eq!(
+        docker.ok(&["image", "inspect", "--format", "{{.Config.Cmd}}", "busybox"])?,
+        "[sh]"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_container_is_created_listed_inspected_and_removed() -> Result<()> {
+    let Some(docker) = Docker::new("a_container_is_created_listed_inspected_and_removed")? else {
+        return Ok(());
+    };
+    let id = docker.ok(&[
+        "create",
+        "--name",
+        "web",
+        "-it",
+        "-m",
+        "64m",
+        "--cpus",
+        "1.5",
+        "-v",
+        "/tmp:/src:ro",
+        "--tmpfs",
+        "/x:size=1m",
+        "--init",
+        "--cap-add",
+        "NET_ADMIN",
+        "--read-only",
+        "--mount",
+        "type=bind,src=/tmp,dst=/y",
+        "--label",
+        "a=b",
+        "--ulimit",
+        "nofile=10:20",
+        "--stop-timeout",
+        "3",
+        "--pids-limit",
+        "5",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+    ])?;
+    assert_eq!(docker.ok(&["ps", "-aq", "--no-trunc"])?, id);
+    assert_eq!(docker.ok(&["ps", "-q"])?, "");
+    let columns = docker.ok(&[
+        "ps",
+        "-a",
+        "--format",
+        "{{.Names}} {{.Image}} {{.Command}} {{.Status}} {{.Ports}}",
+    ])?;
+    assert_eq!(columns.trim_end(), "web busybox \"sh\" Created");
+    let format = "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.NetworkMode}} {{.Config.StopTimeout}} \
+                  {{(index .HostConfig.Ulimits 0).Name}} {{.HostConfig.Init}} {{.Config.Tty}}";
+    let inspected = docker.ok(&["inspect", "--format", format, "web"])?;
+    assert_eq!(inspected, "1500000000 67108864 none 3 nofile true true");
+    assert_eq!(
+        docker.ok(&["inspect", "--format", "{{.Hull.Vm.vcpus}}", "web"])?,
+        "2"
+    );
+    assert_eq!(docker.ok(&["rm", "web"])?, "web");
+    assert_eq!(docker.ok(&["ps", "-aq"])?, "");
+    Ok(())
+}
+
+#[test]
+fn errors_read_as_dockers() -> Result<()> {
+    let Some(docker) = Docker::new("errors_read_as_dockers")? else {
+        return Ok(());
+    };
+    docker.ok(&["create", "--name", "taken", "busybox"])?;
+    for (arguments, code, expected) in [
+        (
+            &["create", "--name", "taken", "busybox"][..],
+            1,
+            "is already in use by container",
+        ),
+        (
+            &["run", "-p", "80:80", "busybox"],
+            125,
+            "hull does not support PortBindings (-p) yet",
+        ),
+        (
+            &["run", "--network", "host", "busybox"],
+            125,
+            "hull does not support NetworkMode `host` (--network) yet",
+        ),
+        (&["run", "nosuch"], 125, "No such image: nosuch:latest"),
+        (&["rm", "ghost"], 1, "No such container: ghost"),
+        (&["logs", "ghost"], 1, "No such container: ghost"),
+        (&["kill", "taken"], 1, "is not running"),
+        (&["exec", "taken", "true"], 1, "is not running"),
+        (&["inspect", "ghost"], 1, "o such object: ghost"),
+    ] {
+        let (found, stderr) = docker.fails(arguments)?;
+        assert!(stderr.contains(expected), "docker {arguments:?}: {stderr}");
+        assert_eq!(found, code, "docker {arguments:?}: {stderr}");
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The API on a real socket over a real engine. No container is started: none of this needs KVM.
+
+mod connections;
+mod containers;
+mod docker_cli;
+mod images;
+mod layout;
+mod protocol;
+mod server;
