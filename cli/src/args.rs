@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::commands;
@@ -13,6 +13,7 @@ use crate::failure::OWN_FAILURE;
     version,
     disable_help_subcommand = true,
     arg_required_else_help = true,
+    subcommand_value_name = "COMMAND",
     override_usage = "hull [OPTIONS] COMMAND",
     max_term_width = 100
 )]
@@ -66,14 +67,61 @@ pub(crate) enum Command {
 
 /// Prints what is wrong with the command line, or the help it asks for; the exit code.
 pub(crate) fn refuse(error: &clap::Error) -> u8 {
-    // Standard output may be closed; there is nothing to do about it.
-    drop(error.print());
+    match complaint(error) {
+        Some(complaint) => {
+            let usage = error
+                .get(ContextKind::Usage)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let usage = usage.trim_start_matches("Usage: ").trim_end();
+            let command: Vec<&str> = usage.split(' ').take_while(|word| is_command(word)).collect();
+            eprintln!(
+                "{complaint}\n\nUsage:  {usage}\n\nRun '{} --help' for more information",
+                command.join(" ")
+            );
+        }
+        // Standard output may be closed; there is nothing to do about it.
+        None => drop(error.print()),
+    }
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
-        ErrorKind::MissingRequiredArgument | ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => 1,
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooFewValues
+        | ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingSubcommand => 1,
         _ => OWN_FAILURE,
     }
+}
+
+/// Docker's words for what people get wrong most; the parser's own for the rest.
+fn complaint(error: &clap::Error) -> Option<String> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let argument = context(ContextKind::InvalidArg)?;
+            argument
+                .starts_with('-')
+                .then(|| format!("unknown flag: {argument}"))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let command = context(ContextKind::InvalidSubcommand)?;
+            Some(format!("hull: unknown command: {command}"))
+        }
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
+            Some("hull: there are arguments missing".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a word of a usage line belongs to the command rather than to its arguments.
+fn is_command(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
 #[cfg(test)]

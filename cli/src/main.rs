@@ -63,6 +63,18 @@ fn report(failure: &Failure) -> u8 {
         // The reader has gone, as `hull ps | head -1` makes it: end as the signal would.
         return 128 + 13;
     }
-    eprintln!("{error:#}");
+    eprintln!("{}", message(error));
     failure.code
+}
+
+/// The error and its causes, except for causes that the text in front of them tells already.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+    }
+    message
 }

@@ -49,16 +49,6 @@ pub(crate) enum StartError {
         /// The last lines in it.
         tail: String,
     },
-    /// It neither listens nor ends.
-    #[error("hulld does not listen at {} after {seconds} s; see {}", socket.display(), log.display())]
-    Silent {
-        /// The socket.
-        socket: PathBuf,
-        /// Its log.
-        log: PathBuf,
-        /// How long was waited.
-        seconds: u64,
-    },
     /// The helper VM did not come up.
     #[error(transparent)]
     Machine(#[from] MachineError),

@@ -13,6 +13,7 @@ use crate::stream::{DetachKeys, End, Session, SessionSpec};
 use crate::terminal::{self, RawMode, WindowSize};
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull attach [OPTIONS] CONTAINER")]
 pub(crate) struct Arguments {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
@@ -22,7 +23,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_stdin: bool,
 
-    /// Proxy all received signals to the process
+    /// Proxy all received signals to the process (default true)
     #[arg(
         long,
         value_name = "BOOL",
@@ -30,7 +31,9 @@ pub(crate) struct Arguments {
         num_args = 0..=1,
         require_equals = true,
         default_value_t = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_default_value = true
     )]
     sig_proxy: bool,
 

@@ -22,7 +22,13 @@ use crate::terminal;
 #[command(disable_help_flag = true)]
 pub(crate) struct ContainerOptions {
     /// Attach to STDIN, STDOUT or STDERR
-    #[arg(short, long, value_name = "STREAM", ignore_case = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "STREAM",
+        ignore_case = true,
+        hide_possible_values = true
+    )]
     attach: Vec<StandardStream>,
 
     /// Add Linux capabilities

@@ -15,6 +15,7 @@ use crate::format::binary_size;
 use crate::installation;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull doctor")]
 pub(crate) struct Arguments {}
 
 /// What was found; gathered first, so that the text is a function of it.

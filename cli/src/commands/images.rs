@@ -32,6 +32,7 @@ const NONE: &str = "<none>";
 const NOT_KNOWN: &str = "N/A";
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull images [OPTIONS] [REPOSITORY[:TAG]]")]
 pub(crate) struct Arguments {
     /// Show all images
     #[arg(short, long)]
@@ -136,18 +137,12 @@ fn row(image: &ImageSummary, repository: &str, tag: &str, digest: &str, truncate
     } else {
         image.size - image.shared_size
     };
-    // Builds that can be repeated bit by bit leave the time out.
-    let created_since = if image.created <= 0 {
-        NOT_KNOWN.to_owned()
-    } else {
-        ago(image.created, now)
-    };
     let fields: [(&str, Value); 10] = [
         ("Repository", repository.into()),
         ("Tag", tag.into()),
         ("Digest", digest.into()),
         ("ID", id.into()),
-        ("CreatedSince", created_since.into()),
+        ("CreatedSince", ago(image.created, now).into()),
         ("CreatedAt", local_time(image.created).into()),
         ("Size", decimal_size(image.size).into()),
         ("Containers", containers.into()),

@@ -15,6 +15,7 @@ use crate::format::binary_size;
 use crate::template::Template;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull info [OPTIONS]")]
 pub(crate) struct Arguments {
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]

@@ -11,6 +11,7 @@ use crate::format::indented;
 use crate::template::Template;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull inspect [OPTIONS] NAME|ID [NAME|ID...]")]
 pub(crate) struct Arguments {
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]
@@ -20,8 +21,8 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     size: bool,
 
-    /// Only look for objects of this type
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only look for objects of this type: container or image
+    #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
     kind: Option<Kind>,
 
     /// Names or IDs
@@ -42,8 +43,8 @@ enum Kind {
 enum Output {
     /// One indented list.
     List,
-    /// A line of JSON each.
-    Lines,
+    /// One list in a line.
+    Line,
     /// The template for each.
     Template(Template),
 }
@@ -51,7 +52,7 @@ enum Output {
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     let output = match arguments.format.as_deref() {
         None | Some("") => Output::List,
-        Some("json") => Output::Lines,
+        Some("json") => Output::Line,
         Some(template) => Output::Template(Template::parse(template)?),
     };
     let mut objects = Vec::new();
@@ -92,7 +93,7 @@ async fn find(client: &Client, name: &str, arguments: &Arguments) -> Result<Opti
 
 fn not_found(name: &str, kind: Option<Kind>) -> String {
     match kind {
-        None => format!("error: no such object: {name}"),
+        None => format!("Error: No such object: {name}"),
         Some(Kind::Container) => format!("Error response from daemon: No such container: {name}"),
         Some(Kind::Image) => format!("Error response from daemon: No such image: {name}"),
     }
@@ -109,12 +110,7 @@ fn render(output: &Output, objects: &[Bytes]) -> anyhow::Result<String> {
             rendered = indented(&format!("[{}]", texts.join(",")));
             rendered.push('\n');
         }
-        Output::Lines => {
-            for text in texts {
-                rendered.push_str(text);
-                rendered.push('\n');
-            }
-        }
+        Output::Line => rendered = format!("[{}]\n", texts.join(",")),
         Output::Template(template) => {
             for text in texts {
                 let value: Value = serde_json::from_str(text)?;

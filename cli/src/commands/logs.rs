@@ -14,6 +14,7 @@ use crate::time;
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull logs [OPTIONS] CONTAINER")]
 pub(crate) struct Arguments {
     /// Follow log output
     #[arg(short, long)]

@@ -15,7 +15,7 @@ use crate::time;
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
-const HEADERS: [(&str, &str); 14] = [
+const HEADERS: [(&str, &str); 15] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -29,6 +29,7 @@ const HEADERS: [(&str, &str); 14] = [
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Mounts", "MOUNTS"),
     ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
     ("Size", "SIZE"),
 ];
 
@@ -36,6 +37,7 @@ const COMMAND_WIDTH: usize = 20;
 const MOUNT_WIDTH: usize = 15;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull ps [OPTIONS]")]
 pub(crate) struct Arguments {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
@@ -101,7 +103,10 @@ fn row(container: ContainerSummary, truncate: bool, now: i64) -> Row {
         &container.image_id.unwrap_or_default(),
         truncate,
     );
-    let fields: [(&str, Value); 14] = [
+    let platform = container
+        .image_manifest_descriptor
+        .and_then(|descriptor| descriptor.platform);
+    let fields: [(&str, Value); 15] = [
         ("ID", if truncate { short_id(&id).into() } else { id.into() }),
         ("Image", image.into()),
         ("Command", go_quote(&command).into()),
@@ -122,6 +127,7 @@ fn row(container: ContainerSummary, truncate: bool, now: i64) -> Row {
         ("LocalVolumes", local_volumes(&mounts).into()),
         ("Mounts", joined_mounts(&mounts, truncate).into()),
         ("Networks", joined_networks(networks.unwrap_or_default()).into()),
+        ("Platform", serde_json::to_value(platform).unwrap_or_default()),
         ("Size", "0B".into()),
     ];
     let fields: Map<String, Value> = fields

@@ -7,6 +7,7 @@ use crate::api::{ApiError, Client, Target};
 use crate::failure::CommandResult;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull rm [OPTIONS] CONTAINER [CONTAINER...]")]
 pub(crate) struct Arguments {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]

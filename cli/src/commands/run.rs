@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
     detach_keys: DetachKeys,
 
-    /// Proxy received signals to the process
+    /// Proxy received signals to the process (default true)
     #[arg(
         long,
         value_name = "BOOL",
@@ -33,7 +33,9 @@ pub(crate) struct Arguments {
         num_args = 0..=1,
         require_equals = true,
         default_value_t = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_default_value = true
     )]
     sig_proxy: bool,
 }

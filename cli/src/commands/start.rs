@@ -12,6 +12,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::stream::DetachKeys;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull start [OPTIONS] CONTAINER [CONTAINER...]")]
 pub(crate) struct Arguments {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(short, long)]

@@ -7,6 +7,7 @@ use crate::api::{Client, Target};
 use crate::failure::CommandResult;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull stop [OPTIONS] CONTAINER [CONTAINER...]")]
 pub(crate) struct Arguments {
     /// Signal to send to the container
     #[arg(short, long)]

@@ -13,6 +13,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::template::Template;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull version [OPTIONS]")]
 pub(crate) struct Arguments {
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]

@@ -8,6 +8,7 @@ use crate::api::{Client, Target};
 use crate::failure::CommandResult;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "hull wait CONTAINER [CONTAINER...]")]
 pub(crate) struct Arguments {
     /// Names or IDs
     #[arg(required = true, value_name = "CONTAINER")]
