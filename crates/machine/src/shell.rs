@@ -64,7 +64,8 @@ async fn receive_output(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Resul
     }
 }
 
-/// Send standard input and changes of the window's size until the connection ends.
+/// Send standard input, and changes of the window's size, for as long as the command runs: the connection's
+/// end would tell the agent that the caller is gone.
 async fn send_input(mut to: OwnedWriteHalf, terminal: bool) -> Result<(), ProtocolError> {
     let mut input = read_stdin();
     let mut resized = signal(SignalKind::window_change())?;
@@ -72,8 +73,12 @@ async fn send_input(mut to: OwnedWriteHalf, terminal: bool) -> Result<(), Protoc
     loop {
         let message = tokio::select! {
             block = input.recv(), if !ended => block.map_or(Message::InputEnd, Message::Input),
-            Some(()) = resized.recv(), if terminal => Message::Resize(window_size()),
-            else => return Ok(()),
+            _ = resized.recv() => {
+                if !terminal {
+                    continue;
+                }
+                Message::Resize(window_size())
+            }
         };
         ended |= message == Message::InputEnd;
         message.send(&mut to).await?;

@@ -1,17 +1,18 @@
 //! hulld in the helper VM: started, and started again when it ends.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{API_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE, port};
+use super::{API_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE};
 use crate::supervisor::log_tail;
 
 /// On the data disk, so that it can be read after a crash of the VM.
@@ -27,9 +28,9 @@ const RECONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// hulld does not come up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DaemonError {
-    /// A folder or its log cannot be made.
-    #[error("cannot prepare hulld's folders in the helper VM: {0}")]
-    Folders(io::Error),
+    /// Its log cannot be written.
+    #[error("cannot write hulld's log {LOG} in the helper VM: {0}")]
+    Log(io::Error),
     /// It cannot be run.
     #[error("cannot run {LIB}/hulld in the helper VM: {0}")]
     Spawn(io::Error),
@@ -41,9 +42,6 @@ pub(super) enum DaemonError {
         /// What it had to say.
         log: String,
     },
-    /// Its socket cannot be watched for.
-    #[error("cannot wait for hulld's socket in the helper VM: {0}")]
-    Socket(io::Error),
 }
 
 /// hulld, whether it is up or about to be.
@@ -56,12 +54,12 @@ impl Daemon {
     /// Start hulld and wait until it listens; from then on it is kept running.
     pub(super) async fn start() -> Result<Self, DaemonError> {
         let mut child = spawn()?;
-        let log = || log_tail(Path::new(LOG));
-        tokio::select! {
-            listening = wait_until_it_listens() => listening.map_err(DaemonError::Socket)?,
-            status = child.wait() => {
-                return Err(DaemonError::Ended { status: status.map_err(DaemonError::Spawn)?, log: log() });
-            }
+        if !listens(&mut child).await {
+            let status = child.wait().await.map_err(DaemonError::Spawn)?;
+            return Err(DaemonError::Ended {
+                status,
+                log: log_tail(Path::new(LOG)),
+            });
         }
         let (set_up, up) = watch::channel(true);
         tokio::spawn(keep_running(child, set_up));
@@ -86,8 +84,7 @@ impl Daemon {
 }
 
 fn spawn() -> Result<Child, DaemonError> {
-    let log = prepare().map_err(DaemonError::Folders)?;
-    let also_log = log.try_clone().map_err(DaemonError::Folders)?;
+    let log = open_log().map_err(DaemonError::Log)?;
     Command::new(Path::new(LIB).join("hulld"))
         .args([
             "--root",
@@ -101,26 +98,27 @@ fn spawn() -> Result<Child, DaemonError> {
         ])
         .args(["--host", &format!("unix://{API_SOCKET}")])
         .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(also_log)
+        .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()
         .map_err(DaemonError::Spawn)
 }
 
-fn prepare() -> io::Result<File> {
-    for folder in [STATE, RUNTIME] {
-        fs::create_dir_all(folder)?;
-    }
-    // Left by a hulld that was killed; it must not be taken for the new one's.
-    match fs::remove_file(API_SOCKET) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+fn open_log() -> io::Result<File> {
     let log = OpenOptions::new().append(true).create(true).open(LOG)?;
     if log.metadata()?.len() > LOG_LIMIT {
         log.set_len(0)?;
     }
     Ok(log)
+}
+
+/// hulld says on its standard output when it serves. `false` when it ended, or closed that, before.
+async fn listens(child: &mut Child) -> bool {
+    let Some(stdout) = child.stdout.take() else {
+        return false;
+    };
+    let mut lines = BufReader::new(stdout).lines();
+    matches!(lines.next_line().await, Ok(Some(_)))
 }
 
 async fn keep_running(mut child: Child, up: watch::Sender<bool>) {
@@ -139,23 +137,8 @@ async fn keep_running(mut child: Child, up: watch::Sender<bool>) {
                 return;
             }
         };
-        tokio::select! {
-            _ = wait_until_it_listens() => { up.send_replace(true); }
-            _ = child.wait() => {}
-        }
-    }
-}
-
-/// The socket's file appears with `bind`, a moment before `listen`.
-async fn wait_until_it_listens() -> io::Result<()> {
-    tokio::task::spawn_blocking(|| port::wait_for(Path::new(API_SOCKET)))
-        .await
-        .map_err(io::Error::other)??;
-    loop {
-        match UnixStream::connect(API_SOCKET).await {
-            Ok(_) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => tokio::task::yield_now().await,
-            Err(e) => return Err(e),
+        if listens(&mut child).await {
+            up.send_replace(true);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! They are two processes because PID 1 must wait for every process there is, and whoever runs children of
 //! its own must not have them waited for by somebody else.
 
+mod async_file;
 mod daemon;
 mod init;
 mod port;

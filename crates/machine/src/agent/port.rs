@@ -7,16 +7,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{OFlags, inotify};
-use tokio::net::unix::pipe;
+use rustix::fs::inotify;
 
 use super::PREAMBLE;
 
 /// QEMU's command line gives the VM one virtio-serial device with one port, number 1.
 const PORT: &str = "/dev/vport0p1";
-
-/// The port, to be read and written.
-pub(super) type Channel = tokio::io::Join<pipe::Receiver, pipe::Sender>;
 
 /// Open the port and greet the host. Blocks until both the device and the host's end are there.
 pub(super) fn open() -> io::Result<OwnedFd> {
@@ -25,21 +21,6 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     // A blocking write waits until the host has its end open; a read before that would look like its end.
     port.write_all(PREAMBLE)?;
     Ok(port.into())
-}
-
-/// The open port as an asynchronous byte stream.
-pub(super) fn into_channel(port: OwnedFd) -> io::Result<Channel> {
-    let (receiver, sender) = split_device(port)?;
-    Ok(tokio::io::join(receiver, sender))
-}
-
-/// The two directions of a character device that supports `poll`, such as a port or a terminal's master.
-/// tokio's pipes read and write any such descriptor.
-pub(super) fn split_device(device: OwnedFd) -> io::Result<(pipe::Receiver, pipe::Sender)> {
-    let flags = rustix::fs::fcntl_getfl(&device)?;
-    rustix::fs::fcntl_setfl(&device, flags | OFlags::NONBLOCK)?;
-    let receiver = pipe::Receiver::from_owned_fd_unchecked(device.try_clone()?)?;
-    Ok((receiver, pipe::Sender::from_owned_fd_unchecked(device)?))
 }
 
 /// Wait until `path` exists, without looking again and again.

@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::sync::{mpsc, watch};
 
+use super::async_file::AsyncFile;
 use super::daemon::{Daemon, DaemonError};
 use super::storage::{self, StorageError};
 use super::{port, shell};
@@ -38,7 +39,7 @@ pub async fn serve() -> Result<(), ServeError> {
         .await
         .map_err(io::Error::other)
         .and_then(|inner| inner);
-    let channel = port.and_then(port::into_channel).map_err(ServeError::Port)?;
+    let channel = port.and_then(AsyncFile::new).map_err(ServeError::Port)?;
     let (opener, mut accepted, driver) = link(channel, LinkEnd::Guest);
     let mut link_ends = tokio::spawn(driver);
     let (set_daemon, daemon) = watch::channel(None);

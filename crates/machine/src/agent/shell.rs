@@ -18,7 +18,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{PATH, port};
+use super::PATH;
+use super::async_file::AsyncFile;
 use crate::link::LinkStream;
 use crate::protocol::{Message, ProtocolError, ShellSpec, Terminal, WindowSize};
 
@@ -159,7 +160,7 @@ impl Session {
             .stderr(open_slave()?)
             .spawn()?;
         let size = master.try_clone()?;
-        let (output, input) = port::split_device(master)?;
+        let (output, input) = tokio::io::split(AsyncFile::new(master)?);
         Ok(Session {
             child,
             input: Some(Box::new(input)),

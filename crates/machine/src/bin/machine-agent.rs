@@ -27,8 +27,5 @@ fn serve() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(agent::serve());
-    // A thread may still wait for hulld's socket; the VM shuts down without it.
-    runtime.shutdown_background();
-    Ok(served?)
+    Ok(runtime.block_on(agent::serve())?)
 }

@@ -1,0 +1,35 @@
+#!/bin/bash
+# Print the folder with a Debian package's files, downloading the package when it is not in the cache.
+#
+#   rootfs/debian-package.sh PACKAGE
+#
+# Nothing is installed on this machine: a kernel package, for one, would change how it boots.
+set -euo pipefail
+
+package=${1:?usage: rootfs/debian-package.sh PACKAGE}
+cache=${HULL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hull}
+
+version=$(apt-cache show --no-all-versions "$package" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1)
+if [ -z "$version" ]; then
+    # Without package lists the newest copy in the cache still serves.
+    kept=$(ls -dt "$cache/deb/${package}_"*/ 2>/dev/null | head -n 1)
+    [ -n "$kept" ] || { echo "error: apt does not know $package: run 'apt-get update'" >&2; exit 1; }
+    echo "${kept%/}"
+    exit
+fi
+
+kept=$cache/deb/${package}_${version//[:\/]/_}
+if [ ! -d "$kept" ]; then
+    mkdir -p "$cache/deb"
+    work=$(mktemp -d "$cache/deb/download.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    echo "[deps] downloading $package $version (unpacked into the cache, not installed)" >&2
+    (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$package=$version" >apt.log 2>&1) ||
+        { cat "$work/apt.log" >&2; exit 1; }
+    dpkg-deb -x "$work"/*.deb "$work/files"
+    # Somebody else may have been faster.
+    mv -T "$work/files" "$kept" 2>/dev/null || [ -d "$kept" ]
+fi
+echo "$kept"
