@@ -10,6 +10,7 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 fragment=$here/guest.config
 source=${HULL_KERNEL_SOURCE:-/usr/src/linux-source-6.12.tar.xz}
+[ -e "$source" ] || source=$("$here/../rootfs/debian-package.sh" linux-source-6.12)/usr/src/linux-source-6.12.tar.xz
 cache=${HULL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hull}
 out=${1:?usage: kernel-config/build.sh OUT}
 
@@ -38,7 +39,7 @@ compile() {
     fi
 }
 
-[ -r "$source" ] || fail "$source is missing: run 'make deps', or install linux-source-6.12"
+[ -r "$source" ] || fail "$source cannot be read"
 key=$(cat "$source" "$fragment" "$0" | sha256sum | cut -c1-16)
 kept=$cache/kernel-$key/vmlinux
 

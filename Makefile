@@ -1,0 +1,85 @@
+# What a person types. Every target can be run again and says what it does; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PREFIX ?= /usr/local
+programs := target/x86_64-unknown-linux-gnu/release
+bin := build/bin
+lib := build/lib/hull
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.PHONY: run
+run: build ## build, and run a container in a microVM
+	@scripts/demo.sh
+
+.PHONY: build
+build: builddeps kernel programs rootfs machine ## build all of hull; ./bin/hull is the command
+	@ln -sfn $(bin) bin
+
+.PHONY: install
+install: build ## install below PREFIX (/usr/local), within DESTDIR when it is set
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(bin)/hull $(DESTDIR)$(PREFIX)/bin/hull
+	rm -rf $(DESTDIR)$(PREFIX)/lib/hull
+	cp -R $(lib) $(DESTDIR)$(PREFIX)/lib/hull
+
+.PHONY: test
+test: testdeps build ## build, and run all tests
+	@scripts/test.sh
+
+.PHONY: lint
+lint: ## formatting, clippy, and cargo-deny and shellcheck where they are installed
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "[lint] no cargo-deny: skipped"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck kernel-config/*.sh rootfs/*.sh scripts/*.sh .ci/run; else echo "[lint] no shellcheck: skipped"; fi
+
+.PHONY: fmt
+fmt: ## format the Rust code
+	cargo fmt --all
+
+.PHONY: bench
+bench: testdeps build ## measure starts and memory against crun, runc and QEMU, in one run
+	cargo run --release --locked --quiet -p system-tests --bin bench
+
+.PHONY: kernel
+kernel: ## the guest kernel, from the cache when this source and configuration were built before
+	@kernel-config/build.sh $(lib)/vmlinux
+
+.PHONY: programs
+programs:
+	@scripts/rust.sh
+	@echo "[build] compiling hull"
+	cargo build --release --locked --workspace --bins
+	@install -d $(bin) $(lib)
+	@install -C -m 755 $(programs)/hull $(bin)/hull
+	@install -C -m 755 $(addprefix $(programs)/,hulld hull-vmm hull-machine) $(lib)
+
+.PHONY: rootfs
+rootfs: programs $(lib)/busybox/index.json ## the microVM's initramfs and the embedded busybox image
+	@rootfs/initramfs.sh $(programs)/guest-agent $(lib)/initramfs.cpio.new
+	@install -C -m 644 $(lib)/initramfs.cpio.new $(lib)/initramfs.cpio && rm $(lib)/initramfs.cpio.new
+
+$(lib)/busybox/index.json: rootfs/busybox-image.sh
+	@echo "[rootfs] the embedded busybox image"
+	@BUSYBOX=$$(rootfs/debian-package.sh busybox-static)/bin/busybox rootfs/busybox-image.sh $(lib)/busybox
+	@touch $@
+
+.PHONY: machine
+machine: kernel rootfs ## the helper VM's kernel and root file system
+	@HULL_MACHINE_AGENT=$(programs)/machine-agent rootfs/machine-image.sh $(bin) $(lib)
+
+.PHONY: builddeps testdeps
+builddeps:
+	@scripts/packages.sh build run
+testdeps:
+	@scripts/packages.sh test
+
+.PHONY: clean
+clean: ## remove what was built here; the cache outside the checkout stays
+	rm -rf build bin target

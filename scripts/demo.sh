@@ -1,0 +1,29 @@
+#!/bin/bash
+# Run a container with the hull of this checkout and show what it ran in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# A daemon that does not run yet is started by the first command, which says so and why.
+./bin/hull info >/dev/null
+
+script='echo started
+echo "image:    $(. /etc/os-release 2>/dev/null; echo "${PRETTY_NAME:-$(busybox | head -n 1)}")"
+echo "kernel:   $(uname -r)"
+echo "memory:   $(($(sed -n "s/^MemTotal: *\([0-9]*\).*/\1/p" /proc/meminfo) / 1024)) MiB"
+echo "clock:    $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
+echo "PID 1:    $(tr "\0" " " </proc/1/cmdline | cut -c1-40)"'
+
+echo
+echo '$ hull run --rm busybox sh -c ...'
+begin=$EPOCHREALTIME
+./bin/hull run --rm busybox sh -c "$script" | {
+    read -r first
+    [ "$first" = started ]
+    end=$EPOCHREALTIME
+    sed 's/^/  /'
+    echo
+    echo "Host kernel:                         $(uname -r)"
+    echo "From key press to the first output:  $(((${end/./} - ${begin/./}) / 1000)) ms"
+}
+./bin/hull doctor | sed -n 's/^ *microVMs  */microVMs run:                        /p'
+echo "Yours now:                           ./bin/hull run --rm -it busybox"

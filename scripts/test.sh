@@ -1,0 +1,19 @@
+#!/bin/bash
+# Run all tests, and say how many ran in a microVM and how many could not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! cargo nextest --version >/dev/null 2>&1; then
+    echo "[test] cargo-nextest runs the tests: installing it with cargo"
+    cargo install --locked --quiet cargo-nextest
+fi
+
+tally=$(mktemp)
+trap 'rm -f "$tally"' EXIT
+
+result=0
+HULL_TEST_TALLY=$tally cargo nextest run --release --workspace --locked || result=$?
+
+echo "[test] $(grep -c '^ran ' "$tally" || true) of these tests ran in a microVM," \
+    "$(grep -c '^skipped ' "$tally" || true) were skipped because none can run here"
+exit "$result"
