@@ -1,12 +1,12 @@
 //! The one container of the microVM, as far as it lies outside of its processes.
 
 use guest_protocol::ContainerSpec;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, mount};
 
 use crate::boot::make_directory;
 use crate::cgroup::Cgroup;
-use crate::os_error::OsError;
-use crate::rootfs::{Rootfs, RootfsError, mount_virtio_fs};
+use crate::os_error::{During, OsError};
+use crate::rootfs::{Rootfs, RootfsError};
 use crate::view::{SHARED, shared_tags};
 
 /// Why a container could not be created.
@@ -35,7 +35,8 @@ impl Container {
         for (index, tag) in tags.into_iter().enumerate() {
             let target = format!("{SHARED}/{index}");
             make_directory(&target)?;
-            mount_virtio_fs(tag, &target, MountFlags::empty())?;
+            mount(tag, &target, c"virtiofs", MountFlags::empty(), None)
+                .during("mount the virtio-fs device", tag)?;
         }
         let cgroup = Cgroup::create(&spec.limits)?;
         Ok(Self { spec, cgroup, rootfs })

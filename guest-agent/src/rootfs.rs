@@ -53,7 +53,7 @@ impl Rootfs {
             None => mount_memory()?,
         }
         if !spec.layers.is_empty() {
-            mount_virtio_fs(&spec.layers_tag, LAYER_FILES, MountFlags::RDONLY)?;
+            mount_layer_files(&spec.layers_tag)?;
         }
         for (index, name) in spec.layers.iter().enumerate() {
             mount_layer(index, name)?;
@@ -88,14 +88,11 @@ impl Rootfs {
     }
 }
 
-/// Mounts a virtio-fs device, with a DAX window where it has one.
-pub(crate) fn mount_virtio_fs(tag: &str, target: &str, flags: MountFlags) -> Result<(), OsError> {
-    let flags = flags | MountFlags::NODEV | MountFlags::NOATIME;
-    match mount(tag, target, c"virtiofs", flags, c"dax=always") {
-        Err(Errno::INVAL) => mount(tag, target, c"virtiofs", flags, None),
-        result => result,
-    }
-    .during("mount the virtio-fs device", tag)
+/// Mounts the device with the layer files. EROFS reads them through the page cache: a file mapped through a DAX window
+/// has none, and the kernel refuses to mount it.
+fn mount_layer_files(tag: &str) -> Result<(), OsError> {
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
+    mount(tag, LAYER_FILES, c"virtiofs", flags, c"dax=never").during("mount the virtio-fs device", tag)
 }
 
 fn mount_layer(index: usize, name: &str) -> Result<(), RootfsError> {

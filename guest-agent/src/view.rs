@@ -68,8 +68,13 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     )
     .during("open", rootfs::ROOT)?;
     fchdir(&root).during("enter", rootfs::ROOT)?;
-    // The agent's root comes to lie over the container's, from where it is taken away at the end.
+    // The agent's root comes to lie over the container's and is taken away at once, before any path of the container
+    // is resolved: `..` in a link would lead onto it.
     pivot_root(c".", c".").during("make the root", rootfs::ROOT)?;
+    fchdir(&agent_root).during("enter", "the agent's root")?;
+    unmount(c".", UnmountFlags::DETACH).during("leave", "the agent's root")?;
+    drop(agent_root);
+    chdir(c"/").during("enter", "/")?;
     let root = Root::new(root);
 
     mount_standard(&root, spec.shm_bytes)?;
@@ -93,10 +98,6 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     if spec.rootfs.read_only {
         sys::set_mount_attributes(&root, libc::MOUNT_ATTR_RDONLY).during("make read-only", "the root")?;
     }
-
-    fchdir(&agent_root).during("enter", "the agent's root")?;
-    unmount(c".", UnmountFlags::DETACH).during("leave", "the agent's root")?;
-    chdir(c"/").during("enter", "/")?;
     Ok(root)
 }
 

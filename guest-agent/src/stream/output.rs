@@ -353,7 +353,9 @@ mod tests {
                 count => taken += count,
             }
         }
-        rig.settle();
+        while !reader.is_finished() {
+            rig.settle();
+        }
         let (mut host, _) = reader.join().unwrap();
         assert!(rig.output.ring.is_full());
         assert_eq!(rig.output.ring.end(), STREAM_WINDOW);

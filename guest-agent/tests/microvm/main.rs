@@ -1,0 +1,8 @@
+//! The agent in real microVMs, spoken to as the host does.
+//!
+//! Needs KVM, `hull-vmm`, a guest kernel and an initramfs (`HULL_LIB`), and mkfs.erofs, mke2fs and a static busybox.
+
+mod container;
+mod process;
+mod streams;
+mod vm;
