@@ -92,12 +92,12 @@ impl FakeGuest {
 
     /// Writes device memory: rings the doorbell there, if there is one, and exits otherwise.
     pub(crate) fn write(&self, gpa: u64, data: &[u8]) {
-        let value = data.try_into().map(u32::from_le_bytes);
+        let value = data.try_into().map(u32::from_le_bytes).ok();
         let machine = self.machine.lock().unwrap();
         let doorbell = machine
             .doorbells
             .iter()
-            .find(|(at, rings, _)| *at == gpa && Ok(*rings) == value);
+            .find(|(at, rings, _)| *at == gpa && Some(*rings) == value);
         match doorbell {
             Some((_, _, event)) => event.write(1).unwrap(),
             None => {

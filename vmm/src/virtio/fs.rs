@@ -23,6 +23,7 @@ use vm_spec::{FoldersSpec, LayersSpec, Resource, SharedFolder};
 use super::device::{Activation, DeviceError, Identity, VirtioDevice, read_config_bytes};
 use super::queue::Virtqueue;
 use super::worker::{Worker, serve_queues};
+use crate::log::log;
 use crate::memory::{MemoryError, SharedRegion};
 use crate::resource::{self, Access, ResourceError};
 
@@ -221,10 +222,7 @@ impl VirtioDevice for Fs {
         self.server.reset();
         if let Some(window) = self.window.take() {
             if let Err(error) = window.unmap(0, window.len()) {
-                eprintln!(
-                    "hull-vmm: {}: cannot empty the DAX window: {error}",
-                    self.identity.name
-                );
+                log!("{}: cannot empty the DAX window: {error}", self.identity.name);
             }
         }
     }

@@ -6,6 +6,8 @@
 
 pub mod blk;
 pub mod device;
+#[cfg(test)]
+pub mod driver;
 pub mod fs;
 pub mod interrupt;
 pub mod queue;

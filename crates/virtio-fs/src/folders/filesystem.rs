@@ -1,8 +1,7 @@
 //! The FUSE operations of [`Folders`].
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, FOPEN_IN_KILL_SUIDGID, WRITE_KILL_PRIV, stat64};
@@ -19,8 +18,26 @@ use super::{Folders, TIMEOUT, entry};
 use crate::attributes;
 use crate::name::component;
 
-/// The most bytes of a directory that are read from the host at once.
-const LISTING: usize = 32 * 1024;
+/// The least bytes of a directory to read from the host at once: enough for `.`, `..` and the longest name.
+const LEAST_BATCH: usize = 512;
+
+/// The most bytes of a directory to read from the host at once.
+const LARGEST_BATCH: usize = 64 * 1024;
+
+/// What became of a directory entry.
+enum Added {
+    Yes,
+    /// It is of no use to the guest.
+    Skipped,
+    /// The reply is full.
+    NoRoom,
+}
+
+impl From<usize> for Added {
+    fn from(bytes: usize) -> Added {
+        if bytes == 0 { Added::NoRoom } else { Added::Yes }
+    }
+}
 
 type Opened = (Option<u64>, OpenOptions, Option<u32>);
 
@@ -66,39 +83,52 @@ impl Folders {
     }
 
     /// Calls `add` for each entry of an open directory from `offset` on, until it has no more room.
+    ///
+    /// `batch` is how many bytes of the directory to read from the host at once. The host goes on where it stopped as
+    /// long as the guest does: some file systems lose their place in a directory that changes when they are sent back.
     fn list(
         &self,
         node: u64,
         handle: u64,
         offset: u64,
-        add: &mut dyn FnMut(DirEntry) -> io::Result<usize>,
+        batch: usize,
+        add: &mut dyn FnMut(DirEntry) -> io::Result<Added>,
     ) -> io::Result<()> {
         let handle = self.handles.get(handle, node)?;
-        let file = handle.file();
-        rustix::fs::seek(&*file, SeekFrom::Start(offset))?;
-        let mut buffer = [MaybeUninit::uninit(); LISTING];
-        let mut entries = RawDir::new(&*file, &mut buffer);
-        let mut added = false;
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            let directory_entry = DirEntry {
-                ino: entry.ino(),
-                offset: entry.next_entry_cookie(),
-                type_: entry.file_type().as_raw_mode() >> 12,
-                name: name.to_bytes(),
-            };
-            match add(directory_entry) {
-                Ok(0) => break,
-                Ok(_) => added = true,
-                // What has been added counts as looked up by the guest: it must reach it.
-                Err(_) if added => break,
-                Err(error) => return Err(error),
-            }
+        let mut directory = handle.open();
+        if directory.position != offset {
+            rustix::fs::seek(&directory.file, SeekFrom::Start(offset))?;
         }
+        // Not where the host stands, unless all that it gave is passed on.
+        directory.position = u64::MAX;
+        let mut buffer: Vec<u8> = Vec::with_capacity(batch.clamp(LEAST_BATCH, LARGEST_BATCH));
+        let mut entries = RawDir::new(&directory.file, buffer.spare_capacity_mut());
+        let (mut position, mut any) = (offset, false);
+        while !(any && entries.is_buffer_empty()) {
+            let Some(entry) = entries.next().transpose()? else {
+                break;
+            };
+            let next = entry.next_entry_cookie();
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                let directory_entry = DirEntry {
+                    ino: entry.ino(),
+                    offset: next,
+                    type_: entry.file_type().as_raw_mode() >> 12,
+                    name: name.to_bytes(),
+                };
+                match add(directory_entry) {
+                    Ok(Added::Yes) => any = true,
+                    Ok(Added::Skipped) => {}
+                    Ok(Added::NoRoom) => return Ok(()),
+                    // What has been added counts as looked up by the guest: it must reach it.
+                    Err(_) if any => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+            position = next;
+        }
+        directory.position = position;
         Ok(())
     }
 
@@ -374,7 +404,7 @@ impl FileSystem for Folders {
     ) -> io::Result<usize> {
         let handle = self.handles.get(handle, node)?;
         let count = w.available_bytes().min(size as usize);
-        w.write_from(&mut *handle.file(), count, offset)
+        w.write_from(&mut handle.open().file, count, offset)
     }
 
     fn write(
@@ -391,7 +421,7 @@ impl FileSystem for Folders {
         fuse_flags: u32,
     ) -> io::Result<usize> {
         let handle = self.handles.get(handle, node)?;
-        let written = r.read_to(&mut *handle.file(), size as usize, offset)?;
+        let written = r.read_to(&mut handle.open().file, size as usize, offset)?;
         if fuse_flags & WRITE_KILL_PRIV != 0 {
             self.kill_set_id(&*self.nodes.get(node)?)?;
         }
@@ -400,7 +430,7 @@ impl FileSystem for Folders {
 
     fn fsync(&self, _: &Context, node: u64, data_only: bool, handle: u64) -> io::Result<()> {
         let handle = self.handles.get(handle, node)?;
-        let file = handle.file();
+        let file = &handle.open().file;
         if data_only {
             file.sync_data()
         } else {
@@ -428,7 +458,7 @@ impl FileSystem for Folders {
         self.check_writable(&*self.nodes.get(node)?)?;
         let handle = self.handles.get(handle, node)?;
         Ok(rustix::fs::fallocate(
-            &*handle.file(),
+            &handle.open().file,
             FallocateFlags::from_bits_retain(mode),
             offset,
             len,
@@ -443,7 +473,9 @@ impl FileSystem for Folders {
             _ => return Err(Errno::INVAL.into()),
         };
         let handle = self.handles.get(handle, node)?;
-        Ok(rustix::fs::seek(&*handle.file(), position)?)
+        let mut open = handle.open();
+        open.position = u64::MAX;
+        Ok(rustix::fs::seek(&open.file, position)?)
     }
 
     fn statfs(&self, ctx: &Context, node: u64) -> io::Result<libc::statvfs64> {
@@ -483,14 +515,18 @@ impl FileSystem for Folders {
         _: &Context,
         node: u64,
         handle: u64,
-        _: u32,
+        size: u32,
         offset: u64,
         add_entry: &mut dyn FnMut(DirEntry) -> io::Result<usize>,
     ) -> io::Result<()> {
         if node == ROOT_ID {
             return self.list_root(offset, &mut |entry, _| add_entry(entry));
         }
-        self.list(node, handle, offset, add_entry)
+        // An entry takes at most 4/3 of its bytes on the host.
+        let batch = size as usize / 4 * 3;
+        self.list(node, handle, offset, batch, &mut |entry| {
+            add_entry(entry).map(Added::from)
+        })
     }
 
     fn readdirplus(
@@ -498,7 +534,7 @@ impl FileSystem for Folders {
         _: &Context,
         node: u64,
         handle: u64,
-        _: u32,
+        size: u32,
         offset: u64,
         add_entry: &mut dyn FnMut(DirEntry, Entry) -> io::Result<usize>,
     ) -> io::Result<()> {
@@ -506,19 +542,21 @@ impl FileSystem for Folders {
             return self.list_root(offset, add_entry);
         }
         let parent = self.nodes.get(node)?;
-        self.list(node, handle, offset, &mut |directory_entry| {
-            let name = std::ffi::CString::new(directory_entry.name)?;
+        // An entry with its attributes takes at most 20/3 of its bytes on the host.
+        let batch = size as usize / 7;
+        self.list(node, handle, offset, batch, &mut |directory_entry| {
+            let name = CString::new(directory_entry.name)?;
             let entry = match self.look_up(&parent, &name) {
                 Ok(entry) => entry,
                 // Gone since it was listed.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(1),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Added::Skipped),
                 Err(error) => return Err(error),
             };
             let added = add_entry(directory_entry, entry);
             if !matches!(added, Ok(1..)) {
                 self.nodes.forget(entry.inode, 1);
             }
-            added
+            added.map(Added::from)
         })
     }
 

@@ -206,14 +206,21 @@ impl Table {
 pub(super) struct Handle {
     node: u64,
     flags: u32,
-    // Transfers are positional; the lock lends the file mutably, as the transport wants it, and keeps one listing of a
-    // directory from moving another's position.
-    file: Mutex<File>,
+    open: Mutex<OpenFile>,
+}
+
+/// What a handle stands for.
+pub(super) struct OpenFile {
+    /// The file, whose transfers are all positional, or the directory.
+    pub(super) file: File,
+    /// Where the host stands in a directory, as the offset of the next entry; `u64::MAX` when that is not known.
+    pub(super) position: u64,
 }
 
 impl Handle {
-    pub(super) fn file(&self) -> MutexGuard<'_, File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The open file, for one at a time.
+    pub(super) fn open(&self) -> MutexGuard<'_, OpenFile> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -260,7 +267,7 @@ impl Handles {
             Arc::new(Handle {
                 node,
                 flags,
-                file: Mutex::new(file),
+                open: Mutex::new(OpenFile { file, position: 0 }),
             }),
         );
         Ok(())

@@ -326,11 +326,6 @@ impl Connection {
             ..Header::default()
         }
     }
-
-    #[cfg(test)]
-    pub fn pending_len(&self) -> usize {
-        self.pending.len()
-    }
 }
 
 fn is_transient(error: &io::Error) -> bool {

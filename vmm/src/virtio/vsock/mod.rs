@@ -18,10 +18,14 @@ mod chain;
 mod connection;
 mod credit;
 mod greeting;
+#[cfg(test)]
+mod guest;
 mod multiplexer;
 mod packet;
 mod rx;
 mod service;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tx;
 
@@ -38,6 +42,7 @@ use self::service::Service;
 use super::device::{Activation, DeviceError, Identity, VirtioDevice, read_config_bytes};
 use super::queue::Virtqueue;
 use super::worker::Worker;
+use crate::log::log;
 use crate::resource::{self, ResourceError};
 
 /// VIRTIO_VSOCK_F_STREAM.
@@ -189,7 +194,7 @@ impl VirtioDevice for Vsock {
     fn restore(&mut self, state: serde_json::Value) -> Result<(), DeviceError> {
         let VsockState { lost_connections } = serde_json::from_value(state)?;
         if lost_connections > 0 {
-            eprintln!("hull-vmm: vsock: {lost_connections} connections ended when the microVM was saved");
+            log!("vsock: {lost_connections} connections ended when the microVM was saved");
         }
         // Also without any: the guest may have been about to connect.
         self.transport_reset = true;

@@ -13,6 +13,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use super::connection::{Connection, Phase, Ports};
 use super::greeting::{self, Greeting};
 use super::packet::{HOST_CID, Header, STREAM, op};
+use crate::log::log;
 
 /// The most connections at a time, those that are still being made included.
 pub const MAX_CONNECTIONS: usize = 1023;
@@ -132,7 +133,7 @@ impl Multiplexer {
                         ErrorKind::Interrupted | ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    eprintln!("hull-vmm: vsock: cannot accept a connection: {error}");
+                    log!("vsock: cannot accept a connection: {error}");
                     // Out of descriptors, most likely. The client stays in the backlog until one is free.
                     self.listening = false;
                     let event = EpollEvent::default();
@@ -188,8 +189,8 @@ impl Multiplexer {
         let stream = match connect_now(path) {
             Ok(stream) => stream,
             Err(error) => {
-                eprintln!(
-                    "hull-vmm: vsock: cannot connect the guest's port {} to {}: {error}",
+                log!(
+                    "vsock: cannot connect the guest's port {} to {}: {error}",
                     ports.host,
                     path.display()
                 );

@@ -12,6 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::chain::Packet;
 use super::multiplexer::{LISTENER, Multiplexer};
 use super::rx::Filled;
+use crate::log::log;
 use crate::virtio::interrupt::Interrupt;
 use crate::virtio::queue::{QueueError, Virtqueue};
 
@@ -89,7 +90,7 @@ impl Service {
                 .ctl(ControlOperation::Delete, fd, EpollEvent::default());
         }
         if let Err(error) = served {
-            eprintln!("hull-vmm: vsock: {error}; the device waits for a reset");
+            log!("vsock: {error}; the device waits for a reset");
             interrupt.failed();
         }
     }
