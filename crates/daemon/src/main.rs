@@ -70,6 +70,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         root: settings.root.clone(),
         runtime: settings.runtime.clone(),
         lib: settings.lib.clone(),
+        client_files: settings.client_files(),
     };
     let engine = Engine::open(spec).await.context("cannot open the state")?;
     let (socket, listener) = ApiSocket::bind(&settings.socket)?;

@@ -5,6 +5,7 @@ use std::{env, fs};
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
+use engine::ClientFiles;
 use tracing::level_filters::LevelFilter;
 
 /// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
@@ -26,6 +27,10 @@ pub(crate) struct Options {
     /// Folder with hull-vmm, vmlinux and initramfs.cpio [default: $HULL_LIB, or the folder of this program]
     #[arg(long, value_name = "DIR")]
     lib: Option<PathBuf>,
+
+    /// Folder beneath which clients' paths are found: the host's files, in a helper VM [default: /]
+    #[arg(long, value_name = "DIR")]
+    host_root: Option<PathBuf>,
 
     /// How much is logged
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
@@ -61,6 +66,16 @@ pub(crate) struct Settings {
     pub(crate) runtime: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) lib: PathBuf,
+    pub(crate) host_root: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The files that clients mean by a path.
+    pub(crate) fn client_files(&self) -> ClientFiles {
+        self.host_root
+            .clone()
+            .map_or_else(ClientFiles::default, ClientFiles::beneath)
+    }
 }
 
 impl Options {
@@ -84,6 +99,7 @@ impl Options {
             runtime,
             socket,
             lib,
+            host_root: self.host_root.map(absolute).transpose()?,
         })
     }
 }
@@ -156,6 +172,7 @@ mod tests {
             runtime: "/t".into(),
             socket: "/t/hull.sock".into(),
             lib: "/l".into(),
+            host_root: None,
         };
         assert_eq!(settings, expected);
     }

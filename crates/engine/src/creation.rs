@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -18,7 +19,9 @@ use crate::{
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
 pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) -> Result<Created> {
     check(&create)?;
+    let began = Instant::now();
     let image = shared.images.resolve(&create.image).await?;
+    let resolved = began.elapsed();
     let args = merge::merge(&mut create, &image.config)?;
     if !create.stop_signal.is_empty() {
         signals::parse(&create.stop_signal)?;
@@ -42,6 +45,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     let live = blocking("make a container", move || make(&work, record)).await?;
     let id = live.record.id.clone();
     reservation.keep(live);
+    tracing::debug!(container = id, ?resolved, made = ?began.elapsed(), "a container was made");
     Ok(Created {
         id,
         warnings: Vec::new(),
@@ -72,7 +76,7 @@ fn check(create: &ContainerCreate) -> Result<()> {
 
 fn make(shared: &Shared, mut record: ContainerRecord) -> Result<Arc<Live>> {
     let volumes = shared.volumes();
-    let planned = mounts::plan(&record.config.mounts, &volumes)?;
+    let planned = mounts::plan(&record.config.mounts, &shared.spec.client_files, &volumes)?;
     record.mounts = planned.points;
     record.nameless_volumes = planned.nameless_volumes;
     let containers = shared.containers();

@@ -1,7 +1,7 @@
 //! The engine.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sandbox::Clock;
 
@@ -10,7 +10,7 @@ use crate::disk::Disks;
 use crate::exec_process::{self, ExecProcess};
 use crate::folder::{make_folder, remove_folder};
 use crate::guest_spec::INIT;
-use crate::host::Host;
+use crate::host::{Host, kernel_release};
 use crate::images::Images;
 use crate::list::{Looked, choose};
 use crate::log::{Follow, LogReader};
@@ -28,6 +28,8 @@ pub struct EngineSpec {
     pub runtime: PathBuf,
     /// What hull is installed with: `hull-vmm`, `vmlinux`, `initramfs.cpio`, `busybox/`.
     pub lib: PathBuf,
+    /// The files that clients mean by the source of a bind mount.
+    pub client_files: ClientFiles,
 }
 
 /// Containers, execs and images. Cloning is cheap and gives the same engine.
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) disks: Disks,
     pub(crate) registry: Registry,
+    guest_kernel: OnceLock<Option<String>>,
 }
 
 impl Shared {
@@ -83,7 +86,18 @@ impl Shared {
         self.registry.remove(live);
         live.renew_streams();
         live.change(|standing| standing.removed = true);
+        tracing::debug!(container = live.id(), "a container was removed");
         Ok(())
+    }
+
+    /// The release of the kernel that microVMs boot. Its image is searched once.
+    async fn guest_kernel(self: &Arc<Self>) -> Option<String> {
+        let shared = self.clone();
+        let found = blocking("read the guest's kernel", move || {
+            let kernel = || kernel_release(&shared.spec.lib.join("vmlinux"));
+            Ok(shared.guest_kernel.get_or_init(kernel).clone())
+        });
+        found.await.ok().flatten()
     }
 
     fn find_exec(&self, id: &str) -> Result<(Arc<Live>, Arc<ExecProcess>)> {
@@ -360,7 +374,7 @@ impl Engine {
             kernel: host.kernel,
             machine: host.machine,
             operating_system: host.operating_system,
-            guest_kernel: None,
+            guest_kernel: shared.guest_kernel().await,
             version: env!("CARGO_PKG_VERSION"),
         })
     }
@@ -389,6 +403,7 @@ impl Shared {
             images,
             disks,
             registry: Registry::default(),
+            guest_kernel: OnceLock::new(),
             spec,
         })
     }

@@ -6,7 +6,7 @@ use sandbox::{
 };
 
 use crate::folder::ContainerRecord;
-use crate::{ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files};
+use crate::{ClientFiles, ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files};
 
 /// The id of a container's init in its microVM.
 pub(crate) const INIT: sandbox::ProcessId = 1;
@@ -48,10 +48,10 @@ pub(crate) struct GuestSpec {
 }
 
 /// The container and its init.
-pub(crate) fn guest_spec(record: &ContainerRecord) -> Result<GuestSpec> {
+pub(crate) fn guest_spec(record: &ContainerRecord, files: &ClientFiles) -> Result<GuestSpec> {
     let config = &record.config;
     let hostname = hostname(record);
-    let (folders, mounts) = mounts::realize(&record.mounts)?;
+    let (folders, mounts) = mounts::realize(&record.mounts, files)?;
     let container = ContainerSpec {
         rootfs: Rootfs {
             layers_tag: LAYERS_TAG.into(),
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_plain_container_is_dockers() {
-        let spec = guest_spec(&record(ContainerCreate::default())).unwrap();
+        let spec = guest_spec(&record(ContainerCreate::default()), &ClientFiles::default()).unwrap();
         assert_eq!(spec.container.hostname, "0123456789ab");
         assert_eq!(spec.container.rootfs.layers, ["0.erofs", "1.erofs"]);
         assert!(spec.container.masked_paths.contains(&"/proc/kcore".into()));

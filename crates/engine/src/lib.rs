@@ -9,6 +9,7 @@
 
 mod attach;
 mod capabilities;
+mod client_files;
 mod container;
 mod create;
 mod creation;
@@ -45,6 +46,7 @@ mod view;
 mod wait;
 
 pub use attach::*;
+pub use client_files::ClientFiles;
 pub use create::*;
 pub use engine::*;
 pub use error::*;

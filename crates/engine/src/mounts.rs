@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sandbox::{FOLDERS_TAG, FolderSpec, Mount, TmpfsFlags};
 
 use crate::folder::make_folder;
 use crate::ids::new_id;
-use crate::{EngineError, MountCreate, MountKind, MountPoint, MountSource, Result};
+use crate::{ClientFiles, EngineError, MountCreate, MountKind, MountPoint, MountSource, Result};
 
 /// The mounts of a new container.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub(crate) struct Planned {
 }
 
 /// Checks mounts and makes the volumes and folders that are missing.
-pub(crate) fn plan(mounts: &[MountCreate], volumes: &Path) -> Result<Planned> {
+pub(crate) fn plan(mounts: &[MountCreate], files: &ClientFiles, volumes: &Path) -> Result<Planned> {
     let mut targets = HashSet::new();
     for mount in mounts {
         check_target(&mount.target)?;
@@ -33,7 +34,7 @@ pub(crate) fn plan(mounts: &[MountCreate], volumes: &Path) -> Result<Planned> {
     let mut planned = Planned::default();
     for mount in mounts {
         let point = match &mount.source {
-            MountSource::Bind { path, create } => bind(path, *create)?,
+            MountSource::Bind { path, create } => bind(path, *create, files)?,
             MountSource::Volume { name } => volume(name.as_deref(), volumes, &mut planned.nameless_volumes)?,
             MountSource::Tmpfs { options } => {
                 let options = tmpfs(options)?;
@@ -60,19 +61,23 @@ pub(crate) fn remove_volumes(volumes: &Path, names: &[String]) {
 }
 
 /// What the microVM gets for these mounts, and where the agent mounts it.
-pub(crate) fn realize(points: &[MountPoint]) -> Result<(Vec<FolderSpec>, Vec<Mount>)> {
+pub(crate) fn realize(points: &[MountPoint], files: &ClientFiles) -> Result<(Vec<FolderSpec>, Vec<Mount>)> {
     let mut folders = Vec::new();
     let mut mounts = Vec::new();
     for point in points {
         let source = match point.kind {
             MountKind::Bind | MountKind::Volume => {
-                if !point.source.exists() {
-                    return Err(missing(&point.source));
-                }
+                let path = match point.kind {
+                    MountKind::Bind => files
+                        .find(&point.source)
+                        .map_err(|error| not_found(&point.source, error))?,
+                    _ if point.source.exists() => point.source.clone(),
+                    _ => return Err(missing(&point.source)),
+                };
                 let name = format!("m{}", folders.len());
                 folders.push(FolderSpec {
                     name: name.clone(),
-                    path: point.source.clone(),
+                    path,
                     read_only: point.read_only,
                 });
                 sandbox::MountSource::Shared {
@@ -123,24 +128,33 @@ fn check_target(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn bind(path: &Path, create: bool) -> Result<MountPoint> {
+fn bind(path: &Path, create: bool, files: &ClientFiles) -> Result<MountPoint> {
     if !path.is_absolute() {
         return Err(EngineError::Invalid(format!(
             "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
             path.display()
         )));
     }
-    if !path.exists() {
-        if !create {
-            return Err(missing(path));
-        }
-        fs::create_dir_all(path).map_err(EngineError::io("make the folder to be mounted", path))?;
-    }
+    let found = match files.find(path) {
+        Err(error) if create && error.kind() == io::ErrorKind::NotFound => files
+            .make_folder(path)
+            .map_err(EngineError::io("make the folder to be mounted", path))?,
+        found => found.map_err(|error| not_found(path, error))?,
+    };
     // The device serves what the path means now; what a symbolic link in it is turned to later is not the guest's.
-    let path = path
-        .canonicalize()
-        .map_err(EngineError::io("find the folder to be mounted", path))?;
-    Ok(point(MountKind::Bind, String::new(), path, String::new()))
+    Ok(point(
+        MountKind::Bind,
+        String::new(),
+        files.name(&found),
+        String::new(),
+    ))
+}
+
+fn not_found(path: &Path, error: io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::NotFound => missing(path),
+        _ => EngineError::io("find the folder to be mounted", path)(error),
+    }
 }
 
 fn missing(path: &Path) -> EngineError {
@@ -246,6 +260,10 @@ mod tests {
         }
     }
 
+    fn here() -> ClientFiles {
+        ClientFiles::default()
+    }
+
     fn named(name: &str) -> MountSource {
         MountSource::Volume {
             name: Some(name.into()),
@@ -259,19 +277,19 @@ mod tests {
             mount(named("data"), "/data"),
             mount(MountSource::Volume { name: None }, "/tmp"),
         ];
-        let planned = plan(&mounts, folder.path()).unwrap();
+        let planned = plan(&mounts, &here(), folder.path()).unwrap();
         assert_eq!(planned.points[0].source, folder.path().join("data/_data"));
         assert_eq!(planned.nameless_volumes.len(), 1);
         assert!(planned.points.iter().all(|point| point.source.is_dir()));
         fs::write(planned.points[0].source.join("kept"), "").unwrap();
         assert_eq!(
-            plan(&mounts[..1], folder.path()).unwrap().points,
+            plan(&mounts[..1], &here(), folder.path()).unwrap().points,
             planned.points[..1]
         );
         remove_volumes(folder.path(), &planned.nameless_volumes);
         assert!(folder.path().join("data/_data/kept").exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(plan(&[mount(named("../x"), "/x")], folder.path()).is_err());
+        assert!(plan(&[mount(named("../x"), "/x")], &here(), folder.path()).is_err());
     }
 
     #[test]
@@ -287,13 +305,13 @@ mod tests {
                 "/x",
             )]
         };
-        let error = plan(&bind(false), folder.path()).unwrap_err();
+        let error = plan(&bind(false), &here(), folder.path()).unwrap_err();
         assert!(
             error.to_string().contains("bind source path does not exist"),
             "{error}"
         );
-        let points = plan(&bind(true), folder.path()).unwrap().points;
-        let (folders, mounts) = realize(&points).unwrap();
+        let points = plan(&bind(true), &here(), folder.path()).unwrap().points;
+        let (folders, mounts) = realize(&points, &here()).unwrap();
         assert_eq!(folders[0].path, path.canonicalize().unwrap());
         assert_eq!(
             mounts[0].source,
@@ -303,7 +321,7 @@ mod tests {
             }
         );
         fs::remove_dir(&path).unwrap();
-        assert!(realize(&points).is_err());
+        assert!(realize(&points, &here()).is_err());
     }
 
     #[test]
@@ -313,13 +331,15 @@ mod tests {
         };
         for target in ["x", "/", "/.", "/a/../b", ""] {
             assert!(
-                plan(&[mount(tmpfs(), target)], Path::new("/nonexistent")).is_err(),
+                plan(&[mount(tmpfs(), target)], &here(), Path::new("/nonexistent")).is_err(),
                 "{target}"
             );
         }
         let twice = [mount(tmpfs(), "/a"), mount(tmpfs(), "/a/")];
         assert_eq!(
-            plan(&twice, Path::new("/nonexistent")).unwrap_err().to_string(),
+            plan(&twice, &here(), Path::new("/nonexistent"))
+                .unwrap_err()
+                .to_string(),
             "Duplicate mount point: /a/"
         );
     }
@@ -340,6 +360,11 @@ mod tests {
             assert!(tmpfs(nonsense).is_err(), "{nonsense}");
         }
         let read_only = [mount(MountSource::Tmpfs { options: "ro".into() }, "/x")];
-        assert!(plan(&read_only, Path::new("/nonexistent")).unwrap().points[0].read_only);
+        assert!(
+            plan(&read_only, &here(), Path::new("/nonexistent"))
+                .unwrap()
+                .points[0]
+                .read_only
+        );
     }
 }

@@ -52,7 +52,7 @@ fn check(live: &Live) -> Result<()> {
 
 /// Brings it up to its init running; nothing of it is left if that fails.
 async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Run, Output)> {
-    let spec = guest_spec(&live.record)?;
+    let spec = guest_spec(&live.record, &shared.spec.client_files)?;
     let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), clock).map_err(lost(live))?;
     let started = bring_up(live, &sandbox, spec).await;
     if started.is_err() {

@@ -1,8 +1,9 @@
 //! How large the helper VM is.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +158,7 @@ impl MachineOptions {
             let path = path.clone();
             move |source| ConfigError::File { action, path, source }
         };
-        fs::create_dir_all(&dirs.state).map_err(file("create the folder", &dirs.state))?;
+        private_folder(&dirs.state).map_err(file("create the folder", &dirs.state))?;
         let text = serde_json::to_vec_pretty(self).map_err(|source| ConfigError::Syntax {
             path: path.clone(),
             source,
@@ -166,6 +167,11 @@ impl MachineOptions {
         fs::write(&new, text).map_err(file("write", &new))?;
         fs::rename(&new, &path).map_err(file("replace", &path))
     }
+}
+
+/// The VM's disk holds all that its containers keep: nobody else may read it.
+fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 impl MachineConfig {
@@ -177,13 +183,14 @@ impl MachineConfig {
             let path = path.clone();
             move |source| ConfigError::File { action, path, source }
         };
-        fs::create_dir_all(&dirs.state).map_err(file("create the folder of"))?;
+        private_folder(&dirs.state).map_err(file("create the folder of"))?;
         let bytes = self.disk_gib << 30;
         let disk = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .map_err(file("open the disk"))?;
         match disk.metadata().map_err(file("look at"))?.len() {
@@ -201,7 +208,6 @@ impl MachineConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn host(memory_mib: u64, cpus: u32) -> HostReport {
         HostReport {
@@ -298,6 +304,7 @@ mod tests {
         let meta = fs::metadata(dirs.disk()).unwrap();
         assert_eq!(meta.len(), 2 << 30);
         assert_eq!(meta.blocks(), 0);
+        assert_eq!(meta.mode() & 0o077, 0, "others may not read it");
         let other = MachineConfig {
             disk_gib: 3,
             ..config

@@ -105,6 +105,7 @@ impl Server {
             root: folder.path().join("root"),
             runtime: folder.path().join("run"),
             lib,
+            client_files: Default::default(),
         };
         let socket = folder.path().join("api.sock");
         let (stop, stopped) = oneshot::channel();

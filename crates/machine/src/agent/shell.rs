@@ -55,7 +55,7 @@ pub(super) async fn run(stream: LinkStream, spec: ShellSpec) -> Result<(), Proto
         size,
         outputs,
     } = session;
-    let _killed_on_drop = ProcessGroup::of(&child);
+    let group = ProcessGroup::of(&child);
     let (queue, mut queued) = mpsc::channel(OUTPUT_QUEUE);
     for (output, wrap) in outputs {
         tokio::spawn(read_output(output, wrap, queue.clone()));
@@ -83,6 +83,8 @@ pub(super) async fn run(stream: LinkStream, spec: ShellSpec) -> Result<(), Proto
         }
         Ok::<_, ProtocolError>(())
     };
+    // What the command left in the background on purpose goes on.
+    group.release();
     if let Ok(drained) = timeout(DRAIN_PATIENCE, drain).await {
         drained?;
     }
@@ -244,7 +246,8 @@ fn exit_code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// The command and what it started. All of it is killed when the caller is gone.
+/// The command and what it started. Dropped before the command has ended, because the caller is gone, it is
+/// killed.
 struct ProcessGroup(Option<Pid>);
 
 impl ProcessGroup {
@@ -256,12 +259,16 @@ impl ProcessGroup {
                 .and_then(Pid::from_raw),
         )
     }
+
+    fn release(mut self) {
+        self.0 = None;
+    }
 }
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Nobody is left in it when the command ended by itself.
+            // It fails when nobody is left in it.
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
     }
