@@ -62,9 +62,11 @@ impl Waiter {
         match self.standing.wait_for(over).await {
             Ok(standing) => {
                 let state = &standing.record.state;
+                // Whose start failed was told so by the start; the container that is then removed has not ended.
+                let ended = condition != WaitCondition::Removed || standing.exits > exits;
                 WaitStatus {
                     code: state.exit_code,
-                    error: state.error.clone(),
+                    error: if ended { state.error.clone() } else { String::new() },
                 }
             }
             // The container was dropped without a word, which happens when the engine goes.
