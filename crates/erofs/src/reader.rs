@@ -309,13 +309,14 @@ impl<R: Read + Seek> Reader<R> {
             return damaged("its inline data crosses a block");
         }
         let start = u64::from(inode.address) * BLOCK_U64;
-        if inode.device.is_none() && inode.size > tail && inode.size - tail > self.superblock.size().saturating_sub(start)
+        if inode.device.is_none()
+            && inode.size > tail
+            && inode.size - tail > self.superblock.size().saturating_sub(start)
         {
             return damaged("its data lies beyond the image");
         }
         Ok(())
     }
-
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
         read_exact_at(&mut self.input, offset, into)

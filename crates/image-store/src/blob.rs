@@ -51,7 +51,11 @@ pub enum BlobError {
 }
 
 fn at_least(actual: u64, expected: u64) -> String {
-    if actual > expected { format!("more than {expected}") } else { actual.to_string() }
+    if actual > expected {
+        format!("more than {expected}")
+    } else {
+        actual.to_string()
+    }
 }
 
 /// Passes a blob on while hashing it and writing a copy. What it yields is not to be trusted before
@@ -67,7 +71,14 @@ pub(crate) struct VerifyingReader<R, W> {
 
 impl<R: Read, W: Write> VerifyingReader<R, W> {
     pub(crate) fn new(input: R, copy: W, id: BlobId) -> Self {
-        Self { input, copy, id, hasher: Hasher::default(), read: 0, failure: None }
+        Self {
+            input,
+            copy,
+            id,
+            hasher: Hasher::default(),
+            read: 0,
+            failure: None,
+        }
     }
 
     /// Reads what is left and checks size and digest; hands the copy back.
@@ -79,11 +90,18 @@ impl<R: Read, W: Write> VerifyingReader<R, W> {
             return Err(failure);
         }
         if self.read != size {
-            return Err(BlobError::Size { digest, expected: size, actual: self.read });
+            return Err(BlobError::Size {
+                digest,
+                expected: size,
+                actual: self.read,
+            });
         }
         let actual = self.hasher.finish();
         if actual != digest {
-            return Err(BlobError::Digest { expected: digest, actual });
+            return Err(BlobError::Digest {
+                expected: digest,
+                actual,
+            });
         }
         Ok(self.copy)
     }
@@ -101,7 +119,11 @@ impl<R: Read, W: Write> VerifyingReader<R, W> {
         };
         self.read += count as u64;
         if self.read > size {
-            self.failure = Some(BlobError::Size { digest, expected: size, actual: self.read });
+            self.failure = Some(BlobError::Size {
+                digest,
+                expected: size,
+                actual: self.read,
+            });
             return 0;
         }
         self.hasher.update(&into[..count]);
@@ -132,7 +154,10 @@ mod tests {
     use super::*;
 
     fn id(content: &[u8]) -> BlobId {
-        BlobId { digest: Digest::of(content), size: content.len() as u64 }
+        BlobId {
+            digest: Digest::of(content),
+            size: content.len() as u64,
+        }
     }
 
     #[test]
@@ -147,7 +172,14 @@ mod tests {
     fn other_content_is_told_from_shorter_and_longer_content() {
         let check = |content: &[u8]| VerifyingReader::new(content, io::sink(), id(b"right")).finish();
         assert!(matches!(check(b"wrong"), Err(BlobError::Digest { .. })));
-        assert!(matches!(check(b"r"), Err(BlobError::Size { expected: 5, actual: 1, .. })));
+        assert!(matches!(
+            check(b"r"),
+            Err(BlobError::Size {
+                expected: 5,
+                actual: 1,
+                ..
+            })
+        ));
         let longer = check(b"right and more").unwrap_err();
         assert!(longer.to_string().contains("has more than 5 bytes"), "{longer}");
     }

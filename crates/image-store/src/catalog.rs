@@ -67,7 +67,11 @@ pub(crate) struct LayerRecord {
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { version: VERSION, manifests: BTreeMap::new(), references: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            manifests: BTreeMap::new(),
+            references: BTreeMap::new(),
+        }
     }
 }
 
@@ -91,8 +95,10 @@ impl Catalog {
         let _lock = state.lock_catalog()?;
         let mut catalog = Self::load(state)?;
         change(&mut catalog);
-        let content = serde_json::to_vec_pretty(&catalog)
-            .map_err(|source| CatalogError::Damaged { path: state.catalog(), source })?;
+        let content = serde_json::to_vec_pretty(&catalog).map_err(|source| CatalogError::Damaged {
+            path: state.catalog(),
+            source,
+        })?;
         replace_file(state, &state.catalog(), &content)?;
         Ok(catalog)
     }
@@ -107,7 +113,9 @@ impl Catalog {
     }
 
     fn parse(content: &[u8], path: &Path) -> Result<Self, CatalogError> {
-        serde_json::from_slice(content)
-            .map_err(|source| CatalogError::Damaged { path: path.to_owned(), source })
+        serde_json::from_slice(content).map_err(|source| CatalogError::Damaged {
+            path: path.to_owned(),
+            source,
+        })
     }
 }

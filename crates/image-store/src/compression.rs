@@ -53,7 +53,10 @@ mod tests {
         gzip.write_all(b"content").unwrap();
         let gzip = gzip.finish().unwrap();
         assert_eq!(all(&gzip).unwrap(), b"content");
-        assert_eq!(all(&[gzip.as_slice(), &gzip].concat()).unwrap(), b"contentcontent");
+        assert_eq!(
+            all(&[gzip.as_slice(), &gzip].concat()).unwrap(),
+            b"contentcontent"
+        );
         let zstd = zstd::encode_all(&b"content"[..], 1).unwrap();
         assert_eq!(all(&zstd).unwrap(), b"content");
         assert_eq!(all(b"content").unwrap(), b"content");

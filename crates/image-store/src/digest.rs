@@ -49,7 +49,9 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let bytes = text.strip_prefix("sha256:").and_then(decode_hex);
-        bytes.map(Self).ok_or_else(|| DigestError(text.chars().take(100).collect()))
+        bytes
+            .map(Self)
+            .ok_or_else(|| DigestError(text.chars().take(100).collect()))
     }
 }
 
@@ -113,7 +115,15 @@ mod tests {
     fn other_algorithms_lengths_and_letters_are_refused() {
         let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
         let path = format!("sha256:../../{}", &EMPTY[13..]);
-        for text in ["", "sha256:", "sha512:00", &EMPTY[1..], &EMPTY[..70], &upper, &path] {
+        for text in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &EMPTY[1..],
+            &EMPTY[..70],
+            &upper,
+            &path,
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

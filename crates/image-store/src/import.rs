@@ -16,7 +16,10 @@ use std::path::Path;
 
 /// Layers of one image: as many as Docker allows.
 const MAX_LAYERS: usize = 127;
-const LAYER_TYPES: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+const LAYER_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.layer.",
+    "application/vnd.docker.image.rootfs.",
+];
 
 /// What one layer may grow to. A layer that exceeds a limit is refused when it does.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +35,11 @@ pub struct Limits {
 impl Default for Limits {
     /// Blobs of 32 GiB, archives of 64 GiB, and what [`erofs::Limits`] has.
     fn default() -> Self {
-        Self { blob_bytes: 32 << 30, archive_bytes: 64 << 30, image: erofs::Limits::default() }
+        Self {
+            blob_bytes: 32 << 30,
+            archive_bytes: 64 << 30,
+            image: erofs::Limits::default(),
+        }
     }
 }
 
@@ -138,7 +145,10 @@ pub(crate) fn stage_image(
     for (descriptor, diff_id) in document.layers().iter().zip(diff_ids) {
         layers.push(stage_layer(state, staging, layout, descriptor, diff_id, limits)?);
     }
-    Ok(ManifestRecord { config: config.digest, layers })
+    Ok(ManifestRecord {
+        config: config.digest,
+        layers,
+    })
 }
 
 /// The digests of the layers' archives, if the image can run here.
@@ -154,12 +164,18 @@ fn check_configuration(
     }
     let diff_ids = configuration.rootfs().diff_ids();
     if diff_ids.len() != layers.len() {
-        return Err(ImportError::LayerCount { layers: layers.len(), diff_ids: diff_ids.len() });
+        return Err(ImportError::LayerCount {
+            layers: layers.len(),
+            diff_ids: diff_ids.len(),
+        });
     }
     if layers.len() > MAX_LAYERS {
         return Err(ImportError::TooManyLayers(layers.len()));
     }
-    Ok(diff_ids.iter().map(|text| text.parse()).collect::<Result<_, DigestError>>()?)
+    Ok(diff_ids
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, DigestError>>()?)
 }
 
 /// Reads a layer's blob once: its bytes go to a copy, its files to a file system image, and both digests
@@ -180,11 +196,18 @@ fn stage_layer(
         return Err(ImportError::LayerType { digest, media_type });
     }
     if id.size > limits.blob_bytes {
-        return Err(ImportError::TooLarge { digest, limit: limits.blob_bytes });
+        return Err(ImportError::TooLarge {
+            digest,
+            limit: limits.blob_bytes,
+        });
     }
     let (blob_path, layer_path) = (state.blob(&digest), state.layer(&diff_id));
     let has_blob = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.len() == id.size);
-    let copy = staging.find(&blob_path, has_blob).is_none().then(|| state.create_temporary()).transpose()?;
+    let copy = staging
+        .find(&blob_path, has_blob)
+        .is_none()
+        .then(|| state.create_temporary())
+        .transpose()?;
     let existing = staging.find(&layer_path, is_whole_image);
     let image = existing.is_none().then(|| state.create_temporary()).transpose()?;
 
@@ -193,7 +216,13 @@ fn stage_layer(
         None => Box::new(io::sink()),
     };
     let mut blob = VerifyingReader::new(layout.open_blob(digest)?, sink, id);
-    let unpacked = unpack(&mut blob, digest, diff_id, image.as_ref().map(|file| file.as_file()), limits);
+    let unpacked = unpack(
+        &mut blob,
+        digest,
+        diff_id,
+        image.as_ref().map(|file| file.as_file()),
+        limits,
+    );
     // A damaged blob is the reason for whatever went wrong with its content.
     blob.finish()?;
     unpacked?;
@@ -201,12 +230,21 @@ fn stage_layer(
     if let Some(copy) = copy {
         staging.add(copy, blob_path)?;
     }
-    let image_path = existing.as_deref().or(image.as_ref().map(|file| file.path())).unwrap_or(&layer_path);
-    let size = fs::metadata(image_path).map_err(StateError::of("examine", &layer_path))?.len();
+    let image_path = existing
+        .as_deref()
+        .or(image.as_ref().map(|file| file.path()))
+        .unwrap_or(&layer_path);
+    let size = fs::metadata(image_path)
+        .map_err(StateError::of("examine", &layer_path))?
+        .len();
     if let Some(image) = image {
         staging.add(image, layer_path)?;
     }
-    Ok(LayerRecord { diff_id, blob: digest, size })
+    Ok(LayerRecord {
+        diff_id,
+        blob: digest,
+        size,
+    })
 }
 
 /// Whether `path` is an image that was written to its end.
@@ -229,7 +267,12 @@ fn unpack(
 ) -> Result<(), ImportError> {
     let limit = limits.archive_bytes;
     let input = decompress(blob).map_err(|source| ImportError::Decompress { digest, source })?;
-    let mut plain = PlainReader { input, hasher: Hasher::default(), read: 0, limit };
+    let mut plain = PlainReader {
+        input,
+        hasher: Hasher::default(),
+        read: 0,
+        limit,
+    };
     let converted = match image {
         Some(image) => write_image(&mut plain, diff_id, image, limits),
         None => Ok(()),
@@ -245,7 +288,11 @@ fn unpack(
     }
     match plain.hasher.finish() {
         actual if actual == diff_id => Ok(()),
-        actual => Err(ImportError::DiffId { digest, expected: diff_id, actual }),
+        actual => Err(ImportError::DiffId {
+            digest,
+            expected: diff_id,
+            actual,
+        }),
     }
 }
 
@@ -255,9 +302,16 @@ fn write_image(
     image: &File,
     limits: &Limits,
 ) -> Result<(), LayerError> {
-    let options = Options { uuid: uuid(diff_id), build_time: Timestamp::default(), limits: limits.image };
+    let options = Options {
+        uuid: uuid(diff_id),
+        build_time: Timestamp::default(),
+        limits: limits.image,
+    };
     let mut writer = Writer::new(image, options);
-    convert(Archive::new(BufReader::with_capacity(128 * 1024, plain)), &mut writer)?;
+    convert(
+        Archive::new(BufReader::with_capacity(128 * 1024, plain)),
+        &mut writer,
+    )?;
     writer.finish()?;
     Ok(())
 }

@@ -106,7 +106,9 @@ impl Whiteouts {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&b""[..], path),
         };
-        let Some(removed) = name.strip_prefix(WHITEOUT_PREFIX) else { return Ok(false) };
+        let Some(removed) = name.strip_prefix(WHITEOUT_PREFIX) else {
+            return Ok(false);
+        };
         self.bytes += path.len() + size_of::<Vec<u8>>();
         if self.bytes > MAX_WHITEOUTS {
             return Err(LayerError::TooManyWhiteouts);
@@ -115,7 +117,9 @@ impl Whiteouts {
             self.opaque.insert(parent.to_vec());
         } else if !name.starts_with(RESERVED_PREFIX) {
             if matches!(removed, b"" | b"." | b"..") {
-                return Err(LayerError::Whiteout { path: path.escape_ascii().to_string() });
+                return Err(LayerError::Whiteout {
+                    path: path.escape_ascii().to_string(),
+                });
             }
             self.removed.insert([parent, b"/", removed].concat());
         }
@@ -136,7 +140,11 @@ impl Whiteouts {
         for path in self.opaque {
             match image.file_type(&path)? {
                 None => {
-                    let metadata = Metadata { mode: 0o755, xattrs: vec![opaque()], ..Metadata::default() };
+                    let metadata = Metadata {
+                        mode: 0o755,
+                        xattrs: vec![opaque()],
+                        ..Metadata::default()
+                    };
                     image.add_directory(&path, metadata)?;
                 }
                 Some(FileType::Directory) => image.set_xattr(&path, opaque())?,
@@ -152,6 +160,124 @@ fn opaque() -> Xattr {
 }
 
 fn without_trailing_slashes(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let end = path
+        .iter()
+        .rposition(|byte| *byte != b'/')
+        .map_or(0, |last| last + 1);
     &path[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+    use tar::{Builder, EntryType, Header};
+
+    /// An archive with every kind of header that has a parser of its own.
+    fn archive() -> Vec<u8> {
+        let mut builder = Builder::new(Vec::new());
+        let mut add = |kind: EntryType, name: &str, content: &[u8]| {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            let link: &[u8] = if kind == EntryType::Symlink {
+                b"dir"
+            } else {
+                b"file"
+            };
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
+            for set in [Header::set_uid, Header::set_gid, Header::set_mtime] {
+                set(&mut header, 0);
+            }
+            header.set_mode(0o644);
+            header.set_size(content.len() as u64);
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(3).unwrap();
+            if kind == EntryType::GNUSparse {
+                let gnu = header.as_gnu_mut().unwrap();
+                gnu.set_real_size(5000);
+                gnu.sparse[0].set_offset(512);
+                gnu.sparse[0].set_length(content.len() as u64);
+            }
+            header.set_cksum();
+            builder.append(&header, content).unwrap();
+        };
+        add(EntryType::Directory, "dir/", b"");
+        add(
+            EntryType::XHeader,
+            "x",
+            b"20 mtime=-12345.678\n25 SCHILY.xattr.user.a=\n\n",
+        );
+        add(EntryType::Regular, "file", &[7; 700]);
+        add(EntryType::GNULongName, "L", b"dir/long\0");
+        add(EntryType::Link, "short", b"");
+        add(EntryType::GNUSparse, "sparse", &[8; 600]);
+        add(
+            EntryType::XHeader,
+            "x",
+            b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n28 GNU.sparse.realsize=9999\n",
+        );
+        add(
+            EntryType::Regular,
+            "sparse10",
+            &[b"1\n0\n5\n".as_slice(), &[0; 506], b"hello"].concat(),
+        );
+        add(EntryType::Symlink, "link", b"");
+        add(EntryType::Char, "dir/null", b"");
+        add(EntryType::Regular, "link/.wh.gone", b"");
+        add(EntryType::Regular, "dir/.wh..wh..opq", b"");
+        builder.into_inner().unwrap()
+    }
+
+    fn convert_bytes(archive: &[u8]) -> Result<(), LayerError> {
+        let limits = erofs::Limits {
+            image_bytes: 16 << 20,
+            ..erofs::Limits::default()
+        };
+        let options = erofs::Options {
+            limits,
+            ..erofs::Options::default()
+        };
+        let mut image = Writer::new(Cursor::new(Vec::new()), options);
+        convert(Archive::new(archive), &mut image)?;
+        image.finish()?;
+        Ok(())
+    }
+
+    /// Makes every block's checksum right, so that damage reaches what lies behind the check.
+    fn repair_checksums(archive: &mut [u8]) {
+        for block in archive.as_chunks_mut::<512>().0 {
+            let mut header = Header::new_old();
+            header.as_mut_bytes().copy_from_slice(block);
+            if block[257..262] == *b"ustar" {
+                header.set_cksum();
+                block.copy_from_slice(header.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn the_undamaged_archive_is_a_layer() {
+        convert_bytes(&archive()).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_damaged_archive_gives_an_error_or_a_layer_but_no_panic(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut archive = archive();
+            for (at, value) in damage {
+                let at = at.index(archive.len());
+                archive[at] = value;
+            }
+            repair_checksums(&mut archive);
+            let _ = convert_bytes(&archive);
+            let _ = convert_bytes(&archive[..cut.index(archive.len())]);
+        }
+    }
 }

@@ -20,10 +20,14 @@ const MAX_JSON: u64 = 8 << 20;
 const MAX_NESTING: usize = 4;
 /// What `docker save` and containerd call the full name in.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
-const INDEX_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFEST_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFEST_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 
 /// Why a directory cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -135,13 +139,23 @@ impl OciLayout {
     /// Opens the directory and checks that it is a layout.
     pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(CWD, path, flags, Mode::empty())
-            .map_err(|error| LayoutError::Open { path: path.to_owned(), source: error.into() })?;
-        let layout = Self { directory, path: path.to_owned() };
-        let LayoutVersion { image_layout_version: version } = layout.read_json_file("oci-layout")?;
+        let directory = openat(CWD, path, flags, Mode::empty()).map_err(|error| LayoutError::Open {
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        let layout = Self {
+            directory,
+            path: path.to_owned(),
+        };
+        let LayoutVersion {
+            image_layout_version: version,
+        } = layout.read_json_file("oci-layout")?;
         match version.starts_with("1.") {
             true => Ok(layout),
-            false => Err(LayoutError::Version { layout: layout.path, version }),
+            false => Err(LayoutError::Version {
+                layout: layout.path,
+                version,
+            }),
         }
     }
 
@@ -156,8 +170,15 @@ impl OciLayout {
             return Err(no_platform(&all));
         };
         if runnable.iter().any(|other| other.digest() != first.digest()) {
-            let available = all.iter().filter_map(|it| name_of(it)).collect::<Vec<_>>().join(", ");
-            return Err(LayoutError::Ambiguous { reference: reference.to_string(), available });
+            let available = all
+                .iter()
+                .filter_map(|it| name_of(it))
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(LayoutError::Ambiguous {
+                reference: reference.to_string(),
+                available,
+            });
         }
         self.descend(first)
     }
@@ -172,11 +193,16 @@ impl OciLayout {
                 return Ok(id);
             }
             if !INDEX_TYPES.contains(&media_type.as_str()) {
-                return Err(LayoutError::MediaType { digest: id.digest, media_type });
+                return Err(LayoutError::MediaType {
+                    digest: id.digest,
+                    media_type,
+                });
             }
-            let index: ImageIndex = parse(&self.read_document(id, "index")?, &format!("index {}", id.digest))?;
+            let index: ImageIndex =
+                parse(&self.read_document(id, "index")?, &format!("index {}", id.digest))?;
             let runnable = index.manifests().iter().find(|it| runs_here(it)).cloned();
-            descriptor = runnable.ok_or_else(|| no_platform(&index.manifests().iter().collect::<Vec<_>>()))?;
+            descriptor =
+                runnable.ok_or_else(|| no_platform(&index.manifests().iter().collect::<Vec<_>>()))?;
         }
         Err(LayoutError::Nesting)
     }
@@ -184,7 +210,10 @@ impl OciLayout {
     /// The verified bytes of a small blob; `what` it is, for messages.
     pub(crate) fn read_document(&self, id: BlobId, what: &str) -> Result<Vec<u8>, LayoutError> {
         if id.size > MAX_JSON {
-            return Err(LayoutError::TooLarge { what: format!("{what} {}", id.digest), size: id.size });
+            return Err(LayoutError::TooLarge {
+                what: format!("{what} {}", id.digest),
+                size: id.size,
+            });
         }
         let file = self.open_blob(id.digest)?;
         Ok(VerifyingReader::new(file, Vec::with_capacity(id.size as usize), id).finish()?)
@@ -199,11 +228,21 @@ impl OciLayout {
         let mut content = Vec::new();
         let read = self.open_file(name)?.take(MAX_JSON + 1).read_to_end(&mut content);
         let file = || name.to_owned();
-        read.map_err(|source| LayoutError::Read { layout: self.path.clone(), file: file(), source })?;
+        read.map_err(|source| LayoutError::Read {
+            layout: self.path.clone(),
+            file: file(),
+            source,
+        })?;
         if content.len() as u64 > MAX_JSON {
-            return Err(LayoutError::TooLarge { what: file(), size: content.len() as u64 });
+            return Err(LayoutError::TooLarge {
+                what: file(),
+                size: content.len() as u64,
+            });
         }
-        parse(&content, &format!("{name} of the OCI layout {}", self.path.display()))
+        parse(
+            &content,
+            &format!("{name} of the OCI layout {}", self.path.display()),
+        )
     }
 
     /// Opens without waiting for the other end of a pipe, and accepts only a regular file.
@@ -213,30 +252,55 @@ impl OciLayout {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let opened = match openat2(&self.directory, name, flags, Mode::empty(), resolve) {
             Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return Err(LayoutError::Missing { layout: layout(), file: file() }),
+            Err(Errno::NOENT) => {
+                return Err(LayoutError::Missing {
+                    layout: layout(),
+                    file: file(),
+                });
+            }
             Err(Errno::XDEV | Errno::LOOP | Errno::NXIO) => {
-                return Err(LayoutError::NotAFile { layout: layout(), file: file() });
+                return Err(LayoutError::NotAFile {
+                    layout: layout(),
+                    file: file(),
+                });
             }
             Err(error) => {
-                return Err(LayoutError::Read { layout: layout(), file: file(), source: error.into() });
+                return Err(LayoutError::Read {
+                    layout: layout(),
+                    file: file(),
+                    source: error.into(),
+                });
             }
         };
         match opened.metadata() {
             Ok(metadata) if metadata.is_file() => Ok(opened),
-            Ok(_) => Err(LayoutError::NotAFile { layout: layout(), file: file() }),
-            Err(source) => Err(LayoutError::Read { layout: layout(), file: file(), source }),
+            Ok(_) => Err(LayoutError::NotAFile {
+                layout: layout(),
+                file: file(),
+            }),
+            Err(source) => Err(LayoutError::Read {
+                layout: layout(),
+                file: file(),
+                source,
+            }),
         }
     }
 }
 
 /// Reads a JSON document; `what` it is, for messages.
 pub(crate) fn parse<T: DeserializeOwned>(content: &[u8], what: &str) -> Result<T, LayoutError> {
-    serde_json::from_slice(content).map_err(|source| LayoutError::Json { what: what.to_owned(), source })
+    serde_json::from_slice(content).map_err(|source| LayoutError::Json {
+        what: what.to_owned(),
+        source,
+    })
 }
 
 /// What a descriptor promises.
 pub(crate) fn blob_id(descriptor: &Descriptor) -> Result<BlobId, DigestError> {
-    Ok(BlobId { digest: descriptor.digest().as_ref().parse()?, size: descriptor.size() })
+    Ok(BlobId {
+        digest: descriptor.digest().as_ref().parse()?,
+        size: descriptor.size(),
+    })
 }
 
 /// A descriptor without a platform may be for any; its image's configuration will tell.
@@ -251,13 +315,19 @@ fn no_platform(descriptors: &[&Descriptor]) -> LayoutError {
         None => "no platform".to_owned(),
     };
     let available: Vec<String> = descriptors.iter().map(platform).collect();
-    let available = if available.is_empty() { "nothing".to_owned() } else { available.join(", ") };
+    let available = if available.is_empty() {
+        "nothing".to_owned()
+    } else {
+        available.join(", ")
+    };
     LayoutError::NoPlatform { available }
 }
 
 fn name_of(descriptor: &Descriptor) -> Option<&str> {
     let annotations = descriptor.annotations().as_ref()?;
-    let name = annotations.get(ANNOTATION_CONTAINERD_NAME).or_else(|| annotations.get(ANNOTATION_REF_NAME));
+    let name = annotations
+        .get(ANNOTATION_CONTAINERD_NAME)
+        .or_else(|| annotations.get(ANNOTATION_REF_NAME));
     name.map(String::as_str)
 }
 

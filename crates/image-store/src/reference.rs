@@ -94,7 +94,10 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let wrong = |what| ReferenceError::Format { text: text.chars().take(300).collect(), what };
+        let wrong = |what| ReferenceError::Format {
+            text: text.chars().take(300).collect(),
+            what,
+        };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
             None => (text, None),
@@ -117,17 +120,31 @@ impl FromStr for Reference {
             return Err(wrong("repository name must be lowercase"));
         }
         if !path.split('/').all(is_path_component) {
-            return Err(wrong("a name is lowercase letters and digits, with single separators between them"));
+            return Err(wrong(
+                "a name is lowercase letters and digits, with single separators between them",
+            ));
         }
         if domain.is_none() && path.len() == 64 && path.chars().all(|c| c.is_ascii_hexdigit()) {
             return Err(wrong("64 hexadecimal digits are an identifier, not a name"));
         }
-        let domain = domain.map(|domain| if domain == OLD_DOCKER_HUB { DOCKER_HUB } else { domain }.to_owned());
+        let domain = domain.map(|domain| {
+            if domain == OLD_DOCKER_HUB {
+                DOCKER_HUB
+            } else {
+                domain
+            }
+            .to_owned()
+        });
         let path = match domain.as_deref() {
             Some(DOCKER_HUB) => path.strip_prefix("library/").unwrap_or(path),
             _ => path,
         };
-        Ok(Self { domain, path: path.to_owned(), tag: tag.map(str::to_owned), digest })
+        Ok(Self {
+            domain,
+            path: path.to_owned(),
+            tag: tag.map(str::to_owned),
+            digest,
+        })
     }
 }
 
@@ -159,17 +176,26 @@ fn is_domain(domain: &str) -> bool {
     }
     host.split('.').all(|label| {
         let ends = [label.bytes().next(), label.bytes().last()];
-        ends.into_iter().all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        ends.into_iter()
+            .all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     })
 }
 
 /// `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
 fn is_path_component(component: &str) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let runs: Vec<&[u8]> = component.as_bytes().chunk_by(|a, b| is_word(a) == is_word(b)).collect();
-    let is_separator = |run: &[u8]| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-');
-    let word_ends = [runs.first(), runs.last()].into_iter().all(|run| run.is_some_and(|run| is_word(&run[0])));
+    let runs: Vec<&[u8]> = component
+        .as_bytes()
+        .chunk_by(|a, b| is_word(a) == is_word(b))
+        .collect();
+    let is_separator =
+        |run: &[u8]| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-');
+    let word_ends = [runs.first(), runs.last()]
+        .into_iter()
+        .all(|run| run.is_some_and(|run| is_word(&run[0])));
     word_ends && runs.iter().all(|run| is_word(&run[0]) || is_separator(run))
 }
 
@@ -177,7 +203,9 @@ fn is_tag(tag: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (1..=MAX_TAG).contains(&tag.len())
         && tag.bytes().next().is_some_and(is_word)
-        && tag.bytes().all(|byte| is_word(byte) || byte == b'.' || byte == b'-')
+        && tag
+            .bytes()
+            .all(|byte| is_word(byte) || byte == b'.' || byte == b'-')
 }
 
 #[cfg(test)]
@@ -193,7 +221,10 @@ mod tests {
     #[test]
     fn short_names_mean_local_images_first_then_docker_hub() {
         let busybox = parse("busybox");
-        assert_eq!(busybox.repositories(), ["localhost/busybox", "docker.io/library/busybox"]);
+        assert_eq!(
+            busybox.repositories(),
+            ["localhost/busybox", "docker.io/library/busybox"]
+        );
         assert_eq!(busybox.storage_name(), "localhost/busybox:latest");
         assert_eq!(parse("a/b:1").repositories(), ["localhost/a/b", "docker.io/a/b"]);
     }
@@ -216,7 +247,10 @@ mod tests {
     #[test]
     fn tags_and_digests_are_split_off() {
         let full = parse(&format!("localhost:5000/a:1.2-x_Y@{DIGEST}"));
-        assert_eq!((full.tag(), full.digest()), ("1.2-x_Y", Some(&DIGEST.parse().unwrap())));
+        assert_eq!(
+            (full.tag(), full.digest()),
+            ("1.2-x_Y", Some(&DIGEST.parse().unwrap()))
+        );
         assert_eq!(full.storage_name(), "localhost:5000/a:1.2-x_Y");
         assert_eq!(parse("localhost:5000/a").tag(), "latest");
         assert_eq!(parse("a").to_string(), "a:latest");
@@ -229,8 +263,32 @@ mod tests {
             parse(good);
         }
         for bad in [
-            "", "/", "a/", "/a", "a//b", "a..b", "a___b", "-a", "a-", ".a", "a.", "a._b", "A", "a:", "a:-x", "a b",
-            "a@", "a@sha256:12", "a:b:c", "../a", "a/../b", "ä", "a:ä", "-.x/a", "x:y/a", ".../a",
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            ".a",
+            "a.",
+            "a._b",
+            "A",
+            "a:",
+            "a:-x",
+            "a b",
+            "a@",
+            "a@sha256:12",
+            "a:b:c",
+            "../a",
+            "a/../b",
+            "ä",
+            "a:ä",
+            "-.x/a",
+            "x:y/a",
+            ".../a",
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }

@@ -25,7 +25,11 @@ pub struct StateError {
 impl StateError {
     /// For `map_err`.
     pub(crate) fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self { action, path: path.to_owned(), source }
+        move |source| Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -38,7 +42,9 @@ pub(crate) struct StateDir {
 impl StateDir {
     /// Opens the directory, makes what is missing.
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
-        let state = Self { root: root.to_owned() };
+        let state = Self {
+            root: root.to_owned(),
+        };
         for directory in [state.blobs(), state.layers(), state.temporary()] {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(&directory);
@@ -85,7 +91,12 @@ impl StateDir {
     fn lock(&self, name: &str, operation: FlockOperation) -> Result<File, StateError> {
         let path = self.root.join(name);
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let file = file.map_err(StateError::of("open", &path))?;
         loop {
             match flock(&file, operation) {
@@ -156,7 +167,11 @@ pub(crate) struct Staging<'a> {
 
 impl<'a> Staging<'a> {
     pub(crate) fn new(state: &'a StateDir) -> Result<Self, StateError> {
-        Ok(Self { state, files: Vec::new(), lock: state.lock_against_sweep()? })
+        Ok(Self {
+            state,
+            files: Vec::new(),
+            lock: state.lock_against_sweep()?,
+        })
     }
 
     /// The file that `target` is or will be, if it is staged or exists and is `sound`.
@@ -169,7 +184,9 @@ impl<'a> Staging<'a> {
     /// Syncs `file`, which is to become `target`.
     pub(crate) fn add(&mut self, file: NamedTempFile, target: PathBuf) -> Result<(), StateError> {
         let read_only = file.as_file().set_permissions(Permissions::from_mode(0o444));
-        read_only.and_then(|()| file.as_file().sync_all()).map_err(StateError::of("sync", file.path()))?;
+        read_only
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(StateError::of("sync", file.path()))?;
         self.files.push((file.into_temp_path(), target));
         Ok(())
     }
@@ -177,7 +194,12 @@ impl<'a> Staging<'a> {
     /// Stages a blob of a few kilobytes.
     pub(crate) fn add_blob(&mut self, digest: &Digest, content: &[u8]) -> Result<(), StateError> {
         let target = self.state.blob(digest);
-        if self.find(&target, |path| fs::read(path).is_ok_and(|existing| existing == content)).is_some() {
+        if self
+            .find(&target, |path| {
+                fs::read(path).is_ok_and(|existing| existing == content)
+            })
+            .is_some()
+        {
             return Ok(());
         }
         let mut file = self.state.create_temporary()?;
@@ -190,10 +212,13 @@ impl<'a> Staging<'a> {
     pub(crate) fn publish(self) -> Result<File, StateError> {
         let mut directories = BTreeSet::new();
         for (file, target) in self.files {
-            file.persist(&target).map_err(|error| StateError::of("create", &target)(error.error))?;
+            file.persist(&target)
+                .map_err(|error| StateError::of("create", &target)(error.error))?;
             directories.extend(target.parent().map(Path::to_owned));
         }
-        directories.iter().try_for_each(|directory| sync_directory(directory))?;
+        directories
+            .iter()
+            .try_for_each(|directory| sync_directory(directory))?;
         Ok(self.lock)
     }
 }
@@ -202,11 +227,16 @@ impl<'a> Staging<'a> {
 pub(crate) fn replace_file(state: &StateDir, path: &Path, content: &[u8]) -> Result<(), StateError> {
     let mut file = state.create_temporary()?;
     io::Write::write_all(&mut file, content).map_err(StateError::of("write", file.path()))?;
-    file.as_file().sync_all().map_err(StateError::of("sync", file.path()))?;
-    file.persist(path).map_err(|error| StateError::of("replace", path)(error.error))?;
+    file.as_file()
+        .sync_all()
+        .map_err(StateError::of("sync", file.path()))?;
+    file.persist(path)
+        .map_err(|error| StateError::of("replace", path)(error.error))?;
     sync_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
 fn sync_directory(path: &Path) -> Result<(), StateError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(StateError::of("sync", path))
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(StateError::of("sync", path))
 }

@@ -7,7 +7,7 @@ use crate::layout::{OciLayout, parse};
 use crate::reference::{Reference, ReferenceError};
 use crate::state::{Staging, StateDir, StateError, SweepError};
 use oci_spec::image::ImageConfiguration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -139,7 +139,9 @@ impl ImageStore {
             source: Box::new(source),
         };
         let layout = OciLayout::open(dir).map_err(|error| failed(error.into()))?;
-        let manifest = layout.find_manifest(&reference).map_err(|error| failed(error.into()))?;
+        let manifest = layout
+            .find_manifest(&reference)
+            .map_err(|error| failed(error.into()))?;
         let name = reference.storage_name();
         let catalog = Catalog::load(&self.state)?;
         if let Some(record) = catalog.manifests.get(&manifest.digest)
@@ -177,7 +179,9 @@ impl ImageStore {
         match (is_id, reference) {
             (true, Ok(reference)) => self.by_id(&catalog, digits, &reference.to_string()),
             (true, Err(_)) => self.by_id(&catalog, digits, name),
-            (false, Ok(reference)) => Err(StoreError::NotFound { name: reference.to_string() }),
+            (false, Ok(reference)) => Err(StoreError::NotFound {
+                name: reference.to_string(),
+            }),
             (false, Err(error)) => Err(error.into()),
         }
     }
@@ -185,15 +189,18 @@ impl ImageStore {
     /// All images, each once, in the order of their identifiers.
     pub fn list(&self) -> Result<Vec<Image>> {
         let catalog = Catalog::load(&self.state)?;
+        let named: BTreeSet<&Digest> = catalog.references.values().collect();
         let mut images: BTreeMap<Digest, Digest> = BTreeMap::new();
         for (manifest, record) in &catalog.manifests {
-            let is_named = catalog.references.values().any(|named| named == manifest);
             let shown = images.entry(record.config).or_insert(*manifest);
-            if is_named {
+            if named.contains(manifest) {
                 *shown = *manifest;
             }
         }
-        images.values().map(|manifest| self.image(&catalog, manifest)).collect()
+        images
+            .values()
+            .map(|manifest| self.image(&catalog, manifest))
+            .collect()
     }
 
     fn by_id(&self, catalog: &Catalog, digits: &str, name: &str) -> Result<Image> {
@@ -205,18 +212,28 @@ impl ImageStore {
         }
         match (found.len(), found.pop_first()) {
             (1, Some((_, manifest))) => self.image(catalog, &manifest),
-            (0, _) => Err(StoreError::NotFound { name: name.to_owned() }),
-            (count, _) => Err(StoreError::AmbiguousId { prefix: digits.to_owned(), count }),
+            (0, _) => Err(StoreError::NotFound {
+                name: name.to_owned(),
+            }),
+            (count, _) => Err(StoreError::AmbiguousId {
+                prefix: digits.to_owned(),
+                count,
+            }),
         }
     }
 
     /// The image with this manifest, which is in the catalog.
     fn image(&self, catalog: &Catalog, manifest: &Digest) -> Result<Image> {
-        let not_found = || StoreError::NotFound { name: manifest.to_string() };
+        let not_found = || StoreError::NotFound {
+            name: manifest.to_string(),
+        };
         let record = catalog.manifests.get(manifest).ok_or_else(not_found)?;
         let config = self.configuration(&record.config)?;
         let leads_here = |named: &Digest| {
-            catalog.manifests.get(named).is_some_and(|other| other.config == record.config)
+            catalog
+                .manifests
+                .get(named)
+                .is_some_and(|other| other.config == record.config)
         };
         let references = catalog.references.iter().filter(|(_, named)| leads_here(named));
         let layers: Vec<Layer> = record
@@ -255,7 +272,10 @@ impl ImageStore {
             fs::metadata(self.state.layer(diff_id)).is_ok_and(|metadata| metadata.len() == size)
         };
         self.configuration(&record.config).is_ok()
-            && record.layers.iter().all(|layer| has_layer(&layer.diff_id, layer.size))
+            && record
+                .layers
+                .iter()
+                .all(|layer| has_layer(&layer.diff_id, layer.size))
     }
 }
 
@@ -264,14 +284,20 @@ fn by_reference(catalog: &Catalog, reference: &Reference) -> Option<Digest> {
     let repositories = reference.repositories();
     match reference.digest() {
         None => repositories.iter().find_map(|repository| {
-            catalog.references.get(&format!("{repository}:{}", reference.tag())).copied()
+            catalog
+                .references
+                .get(&format!("{repository}:{}", reference.tag()))
+                .copied()
         }),
         Some(digest) => {
             let is_of = |name: &str| {
-                name.rsplit_once(':').is_some_and(|(of, _)| repositories.iter().any(|repository| repository == of))
+                name.rsplit_once(':')
+                    .is_some_and(|(of, _)| repositories.iter().any(|repository| repository == of))
             };
             let mut named = catalog.references.iter().filter(|(name, _)| is_of(name));
-            named.find(|(_, manifest)| *manifest == digest).map(|(_, manifest)| *manifest)
+            named
+                .find(|(_, manifest)| *manifest == digest)
+                .map(|(_, manifest)| *manifest)
         }
     }
 }

@@ -88,6 +88,8 @@ struct Extensions {
 pub(crate) struct Archive<R> {
     input: R,
     position: u64,
+    /// Where the last header began.
+    header_position: u64,
     /// Bytes of the current entry that were not read, and what fills its last block.
     data_left: u64,
     padding: u64,
@@ -95,7 +97,13 @@ pub(crate) struct Archive<R> {
 
 impl<R: Read> Archive<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, position: 0, data_left: 0, padding: 0 }
+        Self {
+            input,
+            position: 0,
+            header_position: 0,
+            data_left: 0,
+            padding: 0,
+        }
     }
 
     /// The next entry; `None` at the end mark or at the end of the input.
@@ -103,7 +111,9 @@ impl<R: Read> Archive<R> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_data()?;
-            let Some(header) = self.read_header()? else { return Ok(None) };
+            let Some(header) = self.read_header()? else {
+                return Ok(None);
+            };
             let stored = header.entry_size().map_err(|source| self.header_error(source))?;
             match header.entry_type() {
                 EntryType::XHeader => {
@@ -122,19 +132,38 @@ impl<R: Read> Archive<R> {
 
     /// The content of `entry`, which must be the one that was returned last.
     pub(crate) fn content<'a>(&'a mut self, entry: &'a Entry) -> Content<'a, R> {
-        let whole = [Segment { offset: 0, length: entry.size }];
-        let segments = entry.sparse.as_ref().map_or(whole.to_vec(), |map| map.segments().to_vec());
-        Content { archive: self, segments: segments.into_iter(), current: None, offset: 0, size: entry.size }
+        let whole = [Segment {
+            offset: 0,
+            length: entry.size,
+        }];
+        let segments = entry
+            .sparse
+            .as_ref()
+            .map_or(whole.to_vec(), |map| map.segments().to_vec());
+        Content {
+            archive: self,
+            segments: segments.into_iter(),
+            current: None,
+            offset: 0,
+            size: entry.size,
+        }
     }
 
     fn read_entry(&mut self, header: &Header, stored: u64, ext: &Extensions) -> Result<Entry, ArchiveError> {
         let path = ext.path.as_deref().or(ext.pax.get("path")).map(<[u8]>::to_vec);
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let path = ext.pax.get("GNU.sparse.name").map_or(path, <[u8]>::to_vec);
-        let malformed = |what: String| ArchiveError::Entry { path: path.escape_ascii().to_string(), what };
+        let malformed = |what: String| ArchiveError::Entry {
+            path: path.escape_ascii().to_string(),
+            what,
+        };
         let invalid = |error: io::Error| malformed(error.to_string());
 
-        let link = ext.link.as_deref().or(ext.pax.get("linkpath")).map(<[u8]>::to_vec);
+        let link = ext
+            .link
+            .as_deref()
+            .or(ext.pax.get("linkpath"))
+            .map(<[u8]>::to_vec);
         let link = link.or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
         let kind = entry_kind(header, &path).map_err(malformed)?;
         let number = |key: &str| match ext.pax.get(key).map(|text| parse_number(text).ok_or(key)) {
@@ -142,16 +171,22 @@ impl<R: Read> Archive<R> {
             Some(Ok(value)) => Ok(Some(value)),
             None => Ok(None),
         };
-        let owner = |pax: Option<u64>, field: io::Result<u64>| match pax.map_or(field, Ok).map(u32::try_from) {
+        let owner = |pax: Option<u64>, field: io::Result<u64>| match pax.map_or(field, Ok).map(u32::try_from)
+        {
             Ok(Ok(id)) => Ok(id),
             Ok(Err(_)) => Err(malformed("its owner is beyond 32 bits".into())),
             Err(error) => Err(invalid(error)),
         };
         let mtime = match ext.pax.get("mtime") {
-            Some(text) => parse_time(text).ok_or_else(|| malformed("its pax record `mtime` is no time".into()))?,
+            Some(text) => {
+                parse_time(text).ok_or_else(|| malformed("its pax record `mtime` is no time".into()))?
+            }
             None => {
                 let seconds = header.mtime().map_err(invalid)?.cast_signed();
-                Timestamp { seconds, nanoseconds: 0 }
+                Timestamp {
+                    seconds,
+                    nanoseconds: 0,
+                }
             }
         };
         let mut entry = Entry {
@@ -185,7 +220,10 @@ impl<R: Read> Archive<R> {
         entry: &mut Entry,
     ) -> Result<(), ArchiveError> {
         let path = entry.path.escape_ascii().to_string();
-        let malformed = |what: &str| ArchiveError::Entry { path: path.clone(), what: what.into() };
+        let malformed = |what: &str| ArchiveError::Entry {
+            path: path.clone(),
+            what: what.into(),
+        };
         let (segments, size) = if header.entry_type() == EntryType::GNUSparse {
             let size = header.size().map_err(|error| malformed(&error.to_string()))?;
             (self.read_gnu_map(header, &path)?, size)
@@ -198,7 +236,10 @@ impl<R: Read> Archive<R> {
                     map.map_err(|error| malformed(&error.to_string()))?.0
                 }
             };
-            (segments, real_size.ok_or_else(|| malformed("a sparse file without its size"))?)
+            (
+                segments,
+                real_size.ok_or_else(|| malformed("a sparse file without its size"))?,
+            )
         };
         let map = SparseMap::new(segments, size, self.data_left);
         entry.sparse = Some(map.ok_or_else(|| malformed("its sparse map does not fit its size"))?);
@@ -208,8 +249,13 @@ impl<R: Read> Archive<R> {
 
     /// The map of the old GNU form: four segments in the header, 21 in each block that may follow it.
     fn read_gnu_map(&mut self, header: &Header, path: &str) -> Result<Vec<Segment>, ArchiveError> {
-        let malformed = |what: String| ArchiveError::Entry { path: path.into(), what };
-        let gnu = header.as_gnu().ok_or_else(|| malformed("a sparse file without a GNU header".into()))?;
+        let malformed = |what: String| ArchiveError::Entry {
+            path: path.into(),
+            what,
+        };
+        let gnu = header
+            .as_gnu()
+            .ok_or_else(|| malformed("a sparse file without a GNU header".into()))?;
         let mut segments = Vec::new();
         let mut add = |records: &[GnuSparseHeader]| {
             for record in records.iter().filter(|record| !record.is_empty()) {
@@ -231,6 +277,7 @@ impl<R: Read> Archive<R> {
     /// A header block; `None` at the end.
     fn read_header(&mut self) -> Result<Option<Header>, ArchiveError> {
         let mut header = Header::new_old();
+        self.header_position = self.position;
         if !self.read_block(header.as_mut_bytes())? || header.as_bytes().iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
@@ -263,7 +310,10 @@ impl<R: Read> Archive<R> {
 
     fn skip_data(&mut self) -> Result<(), ArchiveError> {
         let mut buffer = [0; 8192];
-        let mut parts = [std::mem::take(&mut self.data_left), std::mem::take(&mut self.padding)];
+        let mut parts = [
+            std::mem::take(&mut self.data_left),
+            std::mem::take(&mut self.padding),
+        ];
         for left in &mut parts {
             while *left > 0 {
                 let length = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -292,13 +342,24 @@ impl<R: Read> Archive<R> {
 
     fn read_exact(&mut self, into: &mut [u8]) -> Result<(), ArchiveError> {
         let position = self.position;
-        self.input.read_exact(into).map_err(|source| ArchiveError::Read { position, source })?;
+        self.input
+            .read_exact(into)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    let source = io::Error::new(source.kind(), "it ends in the middle of an entry");
+                    ArchiveError::Read { position, source }
+                }
+                _ => ArchiveError::Read { position, source },
+            })?;
         self.position += into.len() as u64;
         Ok(())
     }
 
     fn header_error(&self, source: io::Error) -> ArchiveError {
-        ArchiveError::Header { position: self.position.saturating_sub(BLOCK), source }
+        ArchiveError::Header {
+            position: self.position.saturating_sub(BLOCK),
+            source,
+        }
     }
 }
 
@@ -309,13 +370,18 @@ struct Data<'a, R> {
 
 impl<R: Read> Read for Data<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = into.len().min(usize::try_from(self.archive.data_left).unwrap_or(usize::MAX));
+        let length = into
+            .len()
+            .min(usize::try_from(self.archive.data_left).unwrap_or(usize::MAX));
         if length == 0 {
             return Ok(0);
         }
         let count = self.archive.input.read(&mut into[..length])?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends inside the entry"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive ends inside the entry",
+            ));
         }
         self.archive.position += count as u64;
         self.archive.data_left -= count as u64;
@@ -334,7 +400,10 @@ pub(crate) struct Content<'a, R> {
 
 impl<R: Read> Read for Content<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_none_or(|segment| segment.offset + segment.length <= self.offset) {
+        while self
+            .current
+            .is_none_or(|segment| segment.offset + segment.length <= self.offset)
+        {
             match self.segments.next() {
                 Some(segment) => self.current = Some(segment),
                 None => {
@@ -348,10 +417,15 @@ impl<R: Read> Read for Content<'_, R> {
             Some(segment) => (segment.offset, false),
             None => (self.size, false),
         };
-        let length = into.len().min(usize::try_from(end - self.offset).unwrap_or(usize::MAX));
+        let length = into
+            .len()
+            .min(usize::try_from(end - self.offset).unwrap_or(usize::MAX));
         let into = &mut into[..length];
         let count = match is_data {
-            true => Data { archive: self.archive }.read(into)?,
+            true => Data {
+                archive: self.archive,
+            }
+            .read(into)?,
             false => {
                 into.fill(0);
                 length
@@ -377,7 +451,12 @@ fn entry_kind(header: &Header, path: &[u8]) -> Result<EntryKind, String> {
         EntryType::Block => EntryKind::BlockDevice(device()?),
         EntryType::Directory => EntryKind::Directory,
         EntryType::Fifo => EntryKind::Fifo,
-        other => return Err(format!("the entry type `{}` is unknown", other.as_byte().escape_ascii())),
+        other => {
+            return Err(format!(
+                "the entry type `{}` is unknown",
+                other.as_byte().escape_ascii()
+            ));
+        }
     })
 }
 

@@ -25,12 +25,17 @@ impl PaxRecords {
 
     /// The value of `key`; of several the last.
     pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
-        self.iter().rev().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
+        self.iter()
+            .rev()
+            .find(|(name, _)| *name == key.as_bytes())
+            .map(|(_, value)| value)
     }
 
     /// All records.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 }
 
@@ -60,8 +65,14 @@ pub(crate) fn parse_time(text: &[u8]) -> Option<Timestamp> {
     let nanoseconds = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     Some(match (negative, nanoseconds) {
         (false, nanoseconds) => Timestamp { seconds, nanoseconds },
-        (true, 0) => Timestamp { seconds: -seconds, nanoseconds: 0 },
-        (true, nanoseconds) => Timestamp { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
+        (true, 0) => Timestamp {
+            seconds: -seconds,
+            nanoseconds: 0,
+        },
+        (true, nanoseconds) => Timestamp {
+            seconds: -seconds - 1,
+            nanoseconds: 1_000_000_000 - nanoseconds,
+        },
     })
 }
 
@@ -71,7 +82,7 @@ mod tests {
 
     #[test]
     fn values_hold_any_bytes_and_the_last_of_a_key_counts() {
-        let records = PaxRecords::parse(b"9 a=one\n\x39 a=two\n12 b=x\ny=z\n\n").unwrap();
+        let records = PaxRecords::parse(b"8 a=one\n8 a=two\n12 b=x\ny=z\n\n").unwrap();
         assert_eq!(records.get("a"), Some(&b"two"[..]));
         assert_eq!(records.get("b"), Some(&b"x\ny=z\n"[..]));
         assert_eq!(records.get("c"), None);
@@ -79,7 +90,16 @@ mod tests {
 
     #[test]
     fn malformed_records_are_refused() {
-        for bad in [&b"9 a=one"[..], b"99 a=one\n", b"x a=b\n", b"6 abc\n", b"0 a=b\n", b"2 a=b\n", b" a=b\n", b"8 a=one\n"] {
+        for bad in [
+            &b"8 a=one"[..],
+            b"99 a=one\n",
+            b"x a=b\n",
+            b"6 abc\n",
+            b"0 a=b\n",
+            b"2 a=b\n",
+            b" a=b\n",
+            b"9 a=one\n",
+        ] {
             assert!(PaxRecords::parse(bad).is_none(), "{}", bad.escape_ascii());
         }
         assert!(PaxRecords::parse(b"").is_some());
