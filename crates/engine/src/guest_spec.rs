@@ -6,7 +6,9 @@ use sandbox::{
 };
 
 use crate::folder::ContainerRecord;
-use crate::{ClientFiles, ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files};
+use crate::{
+    ClientFiles, ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files,
+};
 
 /// The id of a container's init in its microVM.
 pub(crate) const INIT: sandbox::ProcessId = 1;

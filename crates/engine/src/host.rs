@@ -35,9 +35,14 @@ impl Host {
 pub(crate) fn kernel_release(image: &Path) -> Option<String> {
     const BANNER: &[u8] = b"Linux version ";
     let image = fs::read(image).ok()?;
-    let releases = image.windows(BANNER.len()).enumerate().filter(|(_, window)| *window == BANNER);
+    let releases = image
+        .windows(BANNER.len())
+        .enumerate()
+        .filter(|(_, window)| *window == BANNER);
     // Format strings have the same beginning.
-    releases.filter_map(|(at, _)| release(&image[at + BANNER.len()..])).next()
+    releases
+        .filter_map(|(at, _)| release(&image[at + BANNER.len()..]))
+        .next()
 }
 
 /// The release at the beginning of a text.
@@ -45,7 +50,9 @@ fn release(text: &[u8]) -> Option<String> {
     const LONGEST: usize = 64;
     let end = text.iter().take(LONGEST).position(|&byte| byte == b' ')?;
     let release = std::str::from_utf8(&text[..end]).ok()?;
-    release.starts_with(|first: char| first.is_ascii_digit()).then(|| release.to_owned())
+    release
+        .starts_with(|first: char| first.is_ascii_digit())
+        .then(|| release.to_owned())
 }
 
 /// `PRETTY_NAME` of os-release(5).
@@ -65,7 +72,11 @@ mod tests {
     fn a_kernels_release_is_in_its_banner() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("vmlinux");
-        fs::write(&image, b"\x7fELF\0Linux version %s\0Linux version 6.12.1-x (me@here) #1\n\0").unwrap();
+        fs::write(
+            &image,
+            b"\x7fELF\0Linux version %s\0Linux version 6.12.1-x (me@here) #1\n\0",
+        )
+        .unwrap();
         assert_eq!(kernel_release(&image).unwrap(), "6.12.1-x");
         fs::write(&image, b"Linux version 6.12").unwrap();
         assert_eq!(kernel_release(&image), None);

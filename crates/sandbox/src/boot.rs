@@ -61,7 +61,13 @@ impl Link {
 
     /// Carries calls until the microVM ends.
     pub(crate) async fn carry(mut self) {
-        let reason = match connect(&vsock_socket(&self.runtime), CONTROL_PORT).await {
+        let reason = match connect(
+            &vsock_socket(&self.runtime),
+            CONTROL_PORT,
+            &self.exchange.take_queued(),
+        )
+        .await
+        {
             Ok((reader, to)) => self.exchange.run(reader, to).await.to_string(),
             Err(error) => format!("connect to the agent: {error}"),
         };

@@ -13,13 +13,17 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 /// The longest answer to `CONNECT <port>`: `OK`, a port and a line feed.
 const MAX_ANSWER: usize = 32;
 
-/// Connects to a port of the guest through the listener of its vsock device.
+/// Connects to a port of the guest through the listener of its vsock device. `first` is sent along, so that the guest
+/// need not be waited for twice.
 pub(crate) async fn connect(
     listener: &Path,
     port: u32,
+    first: &[u8],
 ) -> io::Result<(Reader<OwnedReadHalf>, OwnedWriteHalf)> {
     let (from, mut to) = UnixStream::connect(listener).await?.into_split();
-    to.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
+    let mut greeting = format!("CONNECT {port}\n").into_bytes();
+    greeting.extend_from_slice(first);
+    to.write_all(&greeting).await?;
     let mut reader = Reader::new(from);
     let line = reader.read_line(MAX_ANSWER).await?;
     if !line.starts_with(b"OK ") {
@@ -124,7 +128,7 @@ mod tests {
             bytes.extend(b"output");
             stream.write_all(&bytes).await.unwrap();
         });
-        let (mut reader, _to) = connect(&path, 1025).await.unwrap();
+        let (mut reader, _to) = connect(&path, 1025, b"").await.unwrap();
         assert_eq!(reader.read_frame().await.unwrap(), Some(StreamReply::Ready));
         let mut output = BytesMut::new();
         assert_eq!(reader.read(&mut output, 4).await.unwrap(), 4);
@@ -142,7 +146,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read_exact(&mut [0; 10]).await.unwrap();
         });
-        let error = connect(&path, 7).await.unwrap_err();
+        let error = connect(&path, 7, b"").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         guest.await.unwrap();
     }

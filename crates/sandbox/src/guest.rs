@@ -261,6 +261,15 @@ impl Exchange {
         }
     }
 
+    /// The requests that wait to be sent.
+    pub(crate) fn take_queued(&mut self) -> Vec<u8> {
+        let mut queued = Vec::new();
+        while let Ok(frame) = self.frames.try_recv() {
+            queued.extend(frame);
+        }
+        queued
+    }
+
     /// Fails every call, now and from now on.
     pub(crate) fn lose(self, loss: Loss) {
         let mut calls = self.shared.calls();

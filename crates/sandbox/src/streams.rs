@@ -108,12 +108,8 @@ impl InputStream {
 async fn open(listener: &Path, hello: StreamHello) -> Result<(Reader<OwnedReadHalf>, OwnedWriteHalf)> {
     const ACTION: &str = "open a stream of a process";
     let frame = encode(&hello).map_err(SandboxError::protocol(ACTION))?;
-    let (mut from, mut to) = connect(listener, STREAM_PORT)
-        .await
-        .map_err(SandboxError::connection(ACTION))?;
-    to.write_all(&frame)
-        .await
-        .map_err(SandboxError::connection(ACTION))?;
+    let connected = connect(listener, STREAM_PORT, &frame).await;
+    let (mut from, to) = connected.map_err(SandboxError::connection(ACTION))?;
     match from.read_frame().await.map_err(SandboxError::protocol(ACTION))? {
         Some(StreamReply::Ready) => Ok((from, to)),
         Some(StreamReply::Refused(reason)) => Err(SandboxError::Unexpected {

@@ -129,7 +129,8 @@ pub struct BlkSpec {
 /// A virtio-vsock device.
 ///
 /// From host to guest: a client connects to `listener`, writes `CONNECT <port>\n`, reads `OK <port>\n` once the guest
-/// has accepted, and has a byte stream with half-close from then on. A refusal closes the connection.
+/// has accepted, and has a byte stream with half-close from then on; its first bytes may come along with the greeting.
+/// A refusal closes the connection.
 /// From guest to host: a connection to CID 2 and one of `guest_ports` is joined to that port's unix socket; any other
 /// port is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
