@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::{pread, write};
 
 use crate::boot::make_directory;
+use crate::device_filter;
 use crate::os_error::{During, OsError};
 
 const PATH: &str = "/sys/fs/cgroup/container";
@@ -34,6 +35,7 @@ impl Cgroup {
                 .during("open", format!("{PATH}/{file}"))?;
             write(&fd, value.as_bytes()).during("write", format!("{value:?} to {PATH}/{file}"))?;
         }
+        device_filter::attach(directory.as_fd()).during("attach the device filter to", PATH)?;
         let memory_events = openat(
             &directory,
             "memory.events",

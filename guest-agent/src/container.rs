@@ -7,7 +7,8 @@ use crate::boot::make_directory;
 use crate::cgroup::Cgroup;
 use crate::os_error::{During, OsError};
 use crate::rootfs::{Rootfs, RootfsError};
-use crate::view::{SHARED, shared_tags};
+use crate::user_namespace::UserNamespace;
+use crate::view::{FILES, SHARED, shared_tags};
 
 /// Why a container could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,11 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn create(spec: ContainerSpec) -> Result<Self, ContainerError> {
-        let rootfs = Rootfs::mount(&spec.rootfs)?;
+        let owners = spec.namespaces.user.then(UserNamespace::create).transpose()?;
+        let rootfs = Rootfs::mount(&spec.rootfs, owners.as_ref())?;
+        if !spec.files.is_empty() {
+            make_directory(FILES)?;
+        }
         let tags = shared_tags(&spec.mounts);
         if !tags.is_empty() {
             make_directory(SHARED)?;

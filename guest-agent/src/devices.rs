@@ -1,10 +1,11 @@
 //! `/dev` of the container.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Dev, FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fs::{Dev, FileType, Mode, OFlags, makedev, mkdirat, mknodat, open, openat, symlinkat};
 
+use crate::mounts;
 use crate::os_error::{During, OsError};
 
 /// A device that every container has.
@@ -60,11 +61,30 @@ const LINKS: [(&CStr, &CStr); 6] = [
 /// Mount points below it.
 const DIRECTORIES: [&CStr; 3] = [c"pts", c"shm", c"mqueue"];
 
-/// Fills a new `/dev`.
-pub(crate) fn populate(dev: impl AsFd) -> Result<(), OsError> {
+/// Mounts of the agent's own nodes, in their order.
+pub(crate) fn bind_all() -> Result<Vec<OwnedFd>, OsError> {
+    let bind = |device: &Device| {
+        let path = format!("/dev/{}", device.name.to_string_lossy());
+        let node = open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", &path)?;
+        mounts::bind(&node).during("bind", path)
+    };
+    DEVICES.iter().map(bind).collect()
+}
+
+/// Fills a new `/dev`, which is in its place, with nodes of its own or with mounts of others.
+pub(crate) fn populate(dev: impl AsFd, nodes: Option<Vec<OwnedFd>>) -> Result<(), OsError> {
     let dev = dev.as_fd();
-    for device in &DEVICES {
-        make_node(dev, device).during("make the device", device.name.to_string_lossy())?;
+    match nodes {
+        Some(nodes) => {
+            for (device, node) in DEVICES.iter().zip(nodes) {
+                attach_node(dev, device, &node).during("mount the device", device.name.to_string_lossy())?;
+            }
+        }
+        None => {
+            for device in &DEVICES {
+                make_node(dev, device).during("make the device", device.name.to_string_lossy())?;
+            }
+        }
     }
     for (target, name) in LINKS {
         symlinkat(target, dev, name).during("make the link", format!("/dev/{}", name.to_string_lossy()))?;
@@ -74,6 +94,12 @@ pub(crate) fn populate(dev: impl AsFd) -> Result<(), OsError> {
             .during("make the directory", name.to_string_lossy())?;
     }
     Ok(())
+}
+
+fn attach_node(dev: BorrowedFd<'_>, device: &Device, node: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let place = openat(dev, device.name, flags, Mode::from_raw_mode(0o666))?;
+    mounts::attach(node, &place)
 }
 
 fn make_node(dev: BorrowedFd<'_>, device: &Device) -> rustix::io::Result<()> {

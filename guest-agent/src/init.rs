@@ -60,6 +60,7 @@ pub(crate) fn exit_code(status: WaitStatus) -> i32 {
 mod tests {
     use super::*;
 
+    #[expect(clippy::zombie_processes, reason = "it is reaped by its pid")]
     fn code_of(script: &str) -> i32 {
         let child = std::process::Command::new("sh")
             .args(["-c", script])

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use guest_protocol::{ContainerSpec, ProcessSpec};
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
@@ -11,6 +11,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::os_error::{During, OsError};
 use crate::sys::{Fork, fork_into};
+use crate::user_namespace::{self, FIRST_ID};
 use crate::{report, start};
 
 /// Asked for each pipe, so that a process that writes much and the agent take turns less often.
@@ -60,21 +61,27 @@ pub(crate) fn launch(
     let (pipes, stdio) = if process.terminal.is_some() {
         (Pipes::default(), Stdio::Terminal)
     } else {
-        make_pipes(process.stdin).during("make", "the pipes of the process")?
+        make_pipes(process.stdin, container.namespaces.user).during("make", "the pipes of the process")?
     };
     let (report, reporter) = report::channel().during("make", "the report socket")?;
     match fork(place, container, cgroup).during("fork", "the process")? {
         Fork::Child => start::run(container, process, place, stdio, reporter),
-        Fork::Parent { pid, pidfd } => Ok(Launched {
-            pid,
-            pidfd,
-            report,
-            pipes,
-        }),
+        Fork::Parent { pid, pidfd } => {
+            if container.namespaces.user && matches!(place, Place::Init) {
+                user_namespace::map_ids(pid)?;
+                report::release(&report).during("release", "the process")?;
+            }
+            Ok(Launched {
+                pid,
+                pidfd,
+                report,
+                pipes,
+            })
+        }
     }
 }
 
-fn make_pipes(has_stdin: bool) -> Result<(Pipes, Stdio), Errno> {
+fn make_pipes(has_stdin: bool, user_namespace: bool) -> Result<(Pipes, Stdio), Errno> {
     let (stdin, process_stdin) = if has_stdin {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         (Some(ours(write)?), read)
@@ -86,6 +93,18 @@ fn make_pipes(has_stdin: bool) -> Result<(Pipes, Stdio), Errno> {
     };
     let (stdout, process_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, process_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    if user_namespace {
+        // From within, only what belongs to an id of the container can be given to another.
+        let root = (Some(Uid::from_raw(FIRST_ID)), Some(Gid::from_raw(FIRST_ID)));
+        let piped = [
+            has_stdin.then_some(&process_stdin),
+            Some(&process_stdout),
+            Some(&process_stderr),
+        ];
+        for pipe in piped.into_iter().flatten() {
+            fchown(pipe, root.0, root.1)?;
+        }
+    }
     let pipes = Pipes {
         stdin,
         stdout: Some(ours(stdout)?),
@@ -113,13 +132,16 @@ fn fork(place: Place<'_>, container: &ContainerSpec, cgroup: BorrowedFd<'_>) -> 
             if container.namespaces.network {
                 namespaces |= libc::CLONE_NEWNET;
             }
-            fork_into(namespaces, cgroup)
+            if container.namespaces.user {
+                namespaces |= libc::CLONE_NEWUSER;
+            }
+            fork_into(namespaces, Some(cgroup))
         }
         Place::Join(init) => {
             // A pid namespace is joined by children only: the agent steps over for the moment of the fork.
             let own = pidfd_open(getpid(), PidfdFlags::empty())?;
             move_into_thread_name_spaces(init, ThreadNameSpaceType::PROCESS_ID)?;
-            let fork = fork_into(0, cgroup);
+            let fork = fork_into(0, Some(cgroup));
             if !matches!(fork, Ok(Fork::Child)) {
                 move_into_thread_name_spaces(own.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
             }

@@ -8,6 +8,7 @@ mod cgroup;
 mod command;
 mod container;
 mod control;
+mod device_filter;
 mod devices;
 mod init;
 mod launch;
@@ -25,6 +26,7 @@ mod stream;
 mod sys;
 mod terminal;
 mod user;
+mod user_namespace;
 mod view;
 
 use anyhow::{Context, bail};

@@ -41,6 +41,15 @@ pub(crate) fn bind(what: impl AsFd) -> Result<OwnedFd, Errno> {
     open_tree(what, c"", flags)
 }
 
+/// Another mount of the directory that `what` refers to, with all that is mounted below it.
+pub(crate) fn bind_tree(what: impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(what, c"", flags)
+}
+
 /// Puts a mount over the file or directory that `target` refers to.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

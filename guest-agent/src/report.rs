@@ -8,7 +8,7 @@ use guest_protocol::{CallError, ErrorKind, decode, encode};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 
 /// Longer messages are cut: they carry paths, not data.
@@ -34,6 +34,19 @@ pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
         None,
     )?;
     Ok((agent, process))
+}
+
+/// Lets a process go on that waits in [`wait_for_release`].
+pub(crate) fn release(socket: impl AsFd) -> Result<(), Errno> {
+    send(socket, &[0], SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Waits until the agent has done what it has to do to this process.
+pub(crate) fn wait_for_release(socket: impl AsFd) -> Result<(), Errno> {
+    match recv(socket, &mut [0; 1], RecvFlags::empty())? {
+        (0, _) => Err(Errno::PIPE),
+        _ => Ok(()),
+    }
 }
 
 /// Hands the agent its side of a terminal.

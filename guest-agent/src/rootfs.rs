@@ -1,6 +1,7 @@
 //! The container's root file system: layers as EROFS files on virtio-fs, stacked under a writable one by overlayfs.
 
 use std::fs;
+use std::os::fd::AsFd;
 
 use guest_protocol::Rootfs as RootfsSpec;
 use rustix::fs::{CWD, Mode, OFlags, chmodat, chownat, mkdirat, open, stat, syncfs};
@@ -13,6 +14,8 @@ use rustix::mount::{
 use crate::boot::make_directory;
 use crate::mounts;
 use crate::os_error::{During, OsError};
+use crate::sys;
+use crate::user_namespace::UserNamespace;
 
 /// Where the container's root is mounted for the agent.
 pub(crate) const ROOT: &str = "/run/root";
@@ -44,7 +47,7 @@ pub(crate) struct Rootfs {
 }
 
 impl Rootfs {
-    pub(crate) fn mount(spec: &RootfsSpec) -> Result<Self, RootfsError> {
+    pub(crate) fn mount(spec: &RootfsSpec, owners: Option<&UserNamespace>) -> Result<Self, RootfsError> {
         for directory in [ROOT, LAYER_FILES, LAYERS, DISK] {
             make_directory(directory)?;
         }
@@ -56,7 +59,7 @@ impl Rootfs {
             mount_layer_files(&spec.layers_tag)?;
         }
         for (index, name) in spec.layers.iter().enumerate() {
-            mount_layer(index, name)?;
+            mount_layer(index, name, owners)?;
         }
         make_upper(spec.layers.len())?;
         stack(spec.layers.len())?;
@@ -95,14 +98,26 @@ fn mount_layer_files(tag: &str) -> Result<(), OsError> {
     mount(tag, LAYER_FILES, c"virtiofs", flags, c"dax=never").during("mount the virtio-fs device", tag)
 }
 
-fn mount_layer(index: usize, name: &str) -> Result<(), RootfsError> {
+fn mount_layer(index: usize, name: &str, owners: Option<&UserNamespace>) -> Result<(), RootfsError> {
     if name.is_empty() || name == "." || name == ".." || name.contains('/') {
         return Err(RootfsError::LayerName(name.into()));
     }
     let target = format!("{LAYERS}/{index}");
     make_directory(&target)?;
     let file = format!("{LAYER_FILES}/{name}");
-    Ok(mount(file, target, c"erofs", MountFlags::RDONLY, None).during("mount the layer", name)?)
+    mount(file, &target, c"erofs", MountFlags::RDONLY, None).during("mount the layer", name)?;
+    if let Some(owners) = owners {
+        map_owners(&target, owners).during("map the owners of the layer", name)?;
+    }
+    Ok(())
+}
+
+/// Covers a mount by one of the same that shows the owners as the user namespace has them.
+fn map_owners(path: &str, owners: &UserNamespace) -> Result<(), Errno> {
+    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let mapped = mounts::bind(&place)?;
+    sys::map_mount_owners(&mapped, owners.as_fd())?;
+    mounts::attach(&mapped, &place)
 }
 
 fn mount_disk(serial: &str) -> Result<(), RootfsError> {

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use guest_protocol::{CallError, ContainerSpec, ErrorKind, ProcessSpec};
+use guest_protocol::{CallError, ContainerSpec, ErrorKind, Namespaces, ProcessSpec};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, open};
 use rustix::io::{Errno, write};
 use rustix::process::{DumpableBehavior, fchdir, ioctl_tiocsctty, set_dumpable_behavior, setsid, umask};
@@ -24,7 +24,7 @@ use crate::root::Root;
 use crate::terminal::Terminal;
 use crate::user::{self, Identity, UserError};
 use crate::view::{self, ViewError};
-use crate::{boot, init, report, rlimits, seccomp, sys};
+use crate::{boot, init, report, rlimits, seccomp, sys, user_namespace};
 
 /// Why a process could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ fn become_program(
     if process.oom_score_adj != 0 {
         adjust_oom_score(process.oom_score_adj)?;
     }
-    let root = enter(container, place)?;
+    let root = enter(container, place, reporter)?;
     setsid().during("start", "a session")?;
     let identity = user::resolve(
         &process.user,
@@ -139,9 +139,13 @@ fn become_program(
 }
 
 /// Goes where the process belongs, and has its root directory there.
-fn enter(container: &ContainerSpec, place: Place<'_>) -> Result<Root, StartError> {
+fn enter(container: &ContainerSpec, place: Place<'_>, reporter: &OwnedFd) -> Result<Root, StartError> {
     match place {
         Place::Init => {
+            if container.namespaces.user {
+                report::wait_for_release(reporter).during("wait for", "the ids of the user namespace")?;
+                user_namespace::become_root()?;
+            }
             sys::new_cgroup_namespace().during("make", "a cgroup namespace")?;
             if container.namespaces.network {
                 boot::bring_up_loopback()?;
@@ -149,7 +153,10 @@ fn enter(container: &ContainerSpec, place: Place<'_>) -> Result<Root, StartError
             Ok(view::enter(container)?)
         }
         Place::Join(pidfd) => {
-            join(pidfd, container.namespaces.network).during("join", "the container's namespaces")?;
+            join(pidfd, container.namespaces).during("join", "the container's namespaces")?;
+            if container.namespaces.user {
+                user_namespace::become_root()?;
+            }
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(Root::new(
                 open("/", flags, Mode::empty()).during("open", "the container's root")?,
@@ -158,14 +165,13 @@ fn enter(container: &ContainerSpec, place: Place<'_>) -> Result<Root, StartError
     }
 }
 
-fn join(init: BorrowedFd<'_>, network: bool) -> Result<(), Errno> {
+fn join(init: BorrowedFd<'_>, further: Namespaces) -> Result<(), Errno> {
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::CONTROL_GROUP;
-    if network {
-        namespaces |= ThreadNameSpaceType::NETWORK;
-    }
+    namespaces.set(ThreadNameSpaceType::NETWORK, further.network);
+    namespaces.set(ThreadNameSpaceType::USER, further.user);
     move_into_thread_name_spaces(init, namespaces)
 }
 

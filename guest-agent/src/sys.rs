@@ -54,27 +54,28 @@ pub(crate) enum Fork {
     },
 }
 
-/// Forks into new namespaces (`CLONE_NEW*` flags) and a cgroup, clone3(2). The caller has a single thread, so that the
+/// Forks into new namespaces (`CLONE_NEW*` flags) and, if one is given, a cgroup, clone3(2). The caller has a single thread, so that the
 /// child finds no lock taken.
-pub(crate) fn fork_into(namespaces: c_int, cgroup: BorrowedFd<'_>) -> Result<Fork, Errno> {
+pub(crate) fn fork_into(namespaces: c_int, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, Errno> {
     let mut pidfd: c_int = -1;
     // SAFETY: all zeroes is a valid `clone_args`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces as u64 | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP;
+    args.flags = namespaces as u64 | libc::CLONE_PIDFD as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.cgroup = cgroup.as_raw_fd() as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM and a stack this is fork(2): the child runs on a copy of this memory. The pointers in
     // `args` are valid for the call.
     match syscall(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })? {
         0 => Ok(Fork::Child),
         pid => {
-            let pid = Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?;
             // SAFETY: the kernel has stored a new descriptor there, and nobody else knows of it.
-            Ok(Fork::Parent {
-                pid,
-                pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-            })
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?;
+            Ok(Fork::Parent { pid, pidfd })
         }
     }
 }
@@ -159,6 +160,70 @@ pub(crate) fn install_seccomp_filter(program: &[FilterInstruction]) -> Result<()
     syscall(result).map(drop)
 }
 
+/// One instruction of a BPF program, `struct bpf_insn` of `linux/bpf.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct BpfInstruction {
+    pub(crate) code: u8,
+    /// The destination in the low half, the source in the high one.
+    pub(crate) registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) constant: i32,
+}
+
+/// The part of `union bpf_attr` for `BPF_PROG_LOAD` that is used here.
+#[repr(C)]
+struct ProgramLoad {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+}
+
+/// The part of `union bpf_attr` for `BPF_PROG_ATTACH` that is used here.
+#[repr(C)]
+struct ProgramAttach {
+    target: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Lets a program decide which devices processes of a cgroup may open, bpf(2).
+pub(crate) fn attach_device_filter(cgroup: BorrowedFd<'_>, program: &[BpfInstruction]) -> Result<(), Errno> {
+    const BPF_PROG_LOAD: c_int = 5;
+    const BPF_PROG_ATTACH: c_int = 8;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    let load = ProgramLoad {
+        program_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        instruction_count: program.len() as u32,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+    };
+    // SAFETY: the kernel reads one `ProgramLoad`, and through it the program and a string, all of them alive.
+    let loaded =
+        syscall(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of_val(&load)) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    let loaded = unsafe { OwnedFd::from_raw_fd(loaded as c_int) };
+    let attach = ProgramAttach {
+        target: cgroup.as_raw_fd() as u32,
+        program: loaded.as_raw_fd() as u32,
+        attach_type: BPF_CGROUP_DEVICE,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads one `ProgramAttach`.
+    let attached = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_ATTACH,
+            &raw const attach,
+            size_of_val(&attach),
+        )
+    };
+    syscall(attached).map(drop)
+}
+
 /// Brings a network interface up (`SIOCSIFFLAGS`, netdevice(7)); `socket` is any IPv4 socket.
 pub(crate) fn bring_up(socket: BorrowedFd<'_>, interface: &CStr) -> Result<(), Errno> {
     // SAFETY: all zeroes is a valid `ifreq`.
@@ -203,6 +268,14 @@ pub(crate) fn close_from(first: u32, on_exec: bool) -> Result<(), Errno> {
     let flags = if on_exec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
     // SAFETY: callers end or replace the process without touching a descriptor that this closes.
     syscall(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+}
+
+/// Does nothing until another process ends this one.
+pub(crate) fn wait_to_be_killed() -> ! {
+    loop {
+        // SAFETY: touches no memory of this process.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Ends this process at once, without running anything that the process it was forked from had planned for its end.

@@ -11,7 +11,6 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::system::sethostname;
 
-use crate::boot::make_directory;
 use crate::os_error::{During, OsError};
 use crate::root::Root;
 use crate::{devices, mounts, rootfs, sys};
@@ -19,7 +18,7 @@ use crate::{devices, mounts, rootfs, sys};
 /// Where virtio-fs devices with host folders are mounted for the agent, in a directory named by the index of the tag.
 pub(crate) const SHARED: &str = "/run/shared";
 /// Where the files given to the container are written.
-const FILES: &str = "/run/files";
+pub(crate) const FILES: &str = "/run/files";
 
 const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -55,29 +54,9 @@ pub(crate) fn shared_tags(mounts: &[Mount]) -> Vec<&str> {
 pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     let sources = open_sources(spec)?;
     let files = write_files(&spec.files)?;
-    let agent_root = open(
-        "/",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .during("open", "the agent's root")?;
-    let root = open(
-        rootfs::ROOT,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .during("open", rootfs::ROOT)?;
-    fchdir(&root).during("enter", rootfs::ROOT)?;
-    // The agent's root comes to lie over the container's and is taken away at once, before any path of the container
-    // is resolved: `..` in a link would lead onto it.
-    pivot_root(c".", c".").during("make the root", rootfs::ROOT)?;
-    fchdir(&agent_root).during("enter", "the agent's root")?;
-    unmount(c".", UnmountFlags::DETACH).during("leave", "the agent's root")?;
-    drop(agent_root);
-    chdir(c"/").during("enter", "/")?;
-    let root = Root::new(root);
-
-    mount_standard(&root, spec.shm_bytes)?;
+    let standard = Standard::open(spec)?;
+    let root = leave_agent(spec.namespaces.user)?;
+    standard.place(&root, spec.shm_bytes)?;
     for (mount, source) in spec.mounts.iter().zip(sources) {
         place(&root, mount, source)?;
     }
@@ -99,6 +78,34 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
         sys::set_mount_attributes(&root, libc::MOUNT_ATTR_RDONLY).during("make read-only", "the root")?;
     }
     Ok(root)
+}
+
+/// Makes the container's root the root, and leaves the agent's file systems behind.
+fn leave_agent(user_namespace: bool) -> Result<Root, OsError> {
+    let find = |path| {
+        open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .during("open", path)
+    };
+    let agent_root = find("/")?;
+    let mut root = find(rootfs::ROOT)?;
+    if user_namespace {
+        // What was mounted outside of it is locked in place, but for another mount of the same.
+        let unlocked = mounts::bind(&root).during("bind", rootfs::ROOT)?;
+        mounts::attach(&unlocked, &root).during("mount", rootfs::ROOT)?;
+        root = unlocked;
+    }
+    fchdir(&root).during("enter", rootfs::ROOT)?;
+    // The agent's root comes to lie over the container's and is taken away at once, before any path of the container
+    // is resolved: `..` in a link would lead onto it.
+    pivot_root(c".", c".").during("make the root", rootfs::ROOT)?;
+    fchdir(&agent_root).during("enter", "the agent's root")?;
+    unmount(c".", UnmountFlags::DETACH).during("leave", "the agent's root")?;
+    chdir(c"/").during("enter", "/")?;
+    Ok(Root::new(root))
 }
 
 /// Mounts of what the agent can still see and the container will not: the shared folders, in the order of the mounts.
@@ -139,7 +146,6 @@ fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    make_directory(FILES)?;
     let memory = mounts::file_system("tmpfs", "size=16m,mode=0755", HARMLESS)?;
     let target = open(FILES, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", FILES)?;
     mounts::attach(&memory, &target).during("mount", FILES)?;
@@ -162,31 +168,54 @@ fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
     Ok(bound)
 }
 
-/// The file systems that every container has, as Docker mounts them.
-fn mount_standard(root: &Root, shm_bytes: u64) -> Result<(), OsError> {
-    let place = |target: &str, mount: OwnedFd| {
-        mounts::attach(&mount, root.directory(target)?).during("mount", target)
-    };
-    place("/proc", mounts::file_system("proc", "", HARMLESS)?)?;
-    let dev = mounts::file_system("tmpfs", "mode=755,size=65536k", NO_SUID)?;
-    devices::populate(&dev)?;
-    place("/dev", dev)?;
-    let pts = mounts::file_system(
-        "devpts",
-        "newinstance,ptmxmode=0666,mode=0620,gid=5",
-        NO_SUID | NO_EXEC,
-    )?;
-    place("/dev/pts", pts)?;
-    place(
-        "/dev/shm",
-        mounts::file_system("tmpfs", &format!("mode=1777,size={shm_bytes}"), HARMLESS)?,
-    )?;
-    place("/dev/mqueue", mounts::file_system("mqueue", "", HARMLESS)?)?;
-    place("/sys", mounts::file_system("sysfs", "", HARMLESS | READ_ONLY)?)?;
-    place(
-        "/sys/fs/cgroup",
-        mounts::file_system("cgroup2", "", HARMLESS | READ_ONLY)?,
-    )
+/// What of the standard file systems has to be made while the agent's are still in sight: in a user namespace the
+/// kernel gives out only what can be seen already.
+struct Standard {
+    proc: OwnedFd,
+    sys: OwnedFd,
+    /// The agent's device nodes, where the container cannot make its own.
+    devices: Option<Vec<OwnedFd>>,
+}
+
+impl Standard {
+    fn open(spec: &ContainerSpec) -> Result<Self, OsError> {
+        let proc = mounts::file_system("proc", "", HARMLESS)?;
+        let sys = if spec.namespaces.user && !spec.namespaces.network {
+            // A sysfs belongs to a network namespace, and this one is not the container's.
+            let sys = open("/sys", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", "/sys")?;
+            let sys = mounts::bind_tree(&sys).during("bind", "/sys")?;
+            sys::set_mount_attributes(&sys, libc::MOUNT_ATTR_RDONLY).during("make read-only", "/sys")?;
+            sys
+        } else {
+            mounts::file_system("sysfs", "", HARMLESS | READ_ONLY)?
+        };
+        let devices = spec.namespaces.user.then(devices::bind_all).transpose()?;
+        Ok(Self { proc, sys, devices })
+    }
+
+    /// Puts all of them in place, with Docker's options.
+    fn place(self, root: &Root, shm_bytes: u64) -> Result<(), OsError> {
+        let place = |target: &str, mount: &OwnedFd| {
+            mounts::attach(mount, root.directory(target)?).during("mount", target)
+        };
+        place("/proc", &self.proc)?;
+        let dev = mounts::file_system("tmpfs", "mode=755,size=65536k", NO_SUID)?;
+        place("/dev", &dev)?;
+        devices::populate(&dev, self.devices)?;
+        let options = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+        place(
+            "/dev/pts",
+            &mounts::file_system("devpts", options, NO_SUID | NO_EXEC)?,
+        )?;
+        let options = format!("mode=1777,size={shm_bytes}");
+        place("/dev/shm", &mounts::file_system("tmpfs", &options, HARMLESS)?)?;
+        place("/dev/mqueue", &mounts::file_system("mqueue", "", HARMLESS)?)?;
+        place("/sys", &self.sys)?;
+        place(
+            "/sys/fs/cgroup",
+            &mounts::file_system("cgroup2", "", HARMLESS | READ_ONLY)?,
+        )
+    }
 }
 
 /// Puts one mount in its place.

@@ -232,6 +232,74 @@ fn a_network_namespace_has_nothing_but_its_loopback() {
 }
 
 #[test]
+fn a_user_namespace_makes_root_an_ordinary_user_of_the_guest() {
+    let Some(library) = library() else { return };
+    for network in [false, true] {
+        let mut vm = Vm::boot(
+            &library,
+            &Setup {
+                disk: true,
+                ..Setup::default()
+            },
+        );
+        let mut container = vm.container();
+        container.namespaces = Namespaces { network, user: true };
+        container.masked_paths = vec!["/proc/keys".into(), "/sys/firmware".into()];
+        container.read_only_paths = vec!["/proc/sys".into()];
+        container.files = vec![File {
+            target: "/etc/hosts".into(),
+            mode: 0o644,
+            content: b"given\n".to_vec(),
+        }];
+        vm.create(container);
+        let script = "cat /proc/self/uid_map | tr -s ' '; stat -c %u:%g / /bin/busybox /etc/hosts; id -u; echo x >/dev/null; \
+            echo y >/note; stat -c %u /note; echo z >/dev/stdout; cat /etc/hosts; ls /sys/class/net; exec sleep 1000";
+        let init = vm.script(script);
+        vm.start(&init);
+        let mut probe =
+            vm.script("id -u; until grep sleep /proc/1/comm; do :; done; head -c 3 /dev/zero | wc -c; echo own >/dev/stderr");
+        probe.user = "alice".into();
+        let outcome = vm.run(&probe);
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.stderr.as_str()),
+            ("1000\nsleep\n3\n", "own\n")
+        );
+        vm.call(Call::Signal {
+            process: init.id,
+            signal: 9,
+        })
+        .unwrap();
+        let outcome = vm.collect(&init);
+        let expected = " 0 100000 65536\n0:0\n0:0\n0:0\n0\n0\nz\ngiven\nlo\n";
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""));
+    }
+}
+
+#[test]
+fn device_nodes_open_nothing_but_the_usual_devices() {
+    let Some(library) = library() else { return };
+    let mut vm = Vm::boot(
+        &library,
+        &Setup {
+            disk: true,
+            ..Setup::default()
+        },
+    );
+    vm.create(vm.container());
+    let script = "d=$(cat /sys/block/vda/dev | tr : ' '); mknod /tmp/disk b $d && mknod /tmp/null c 1 3 && \
+        mknod /tmp/mem c 1 1; echo x >/tmp/null && echo fine; head -c 1 /tmp/disk; head -c 1 /tmp/mem";
+    let spec = vm.script(script);
+    let outcome = vm.run(&spec);
+    assert_eq!(outcome.stdout, "fine\n");
+    assert_eq!(
+        outcome.stderr.matches("Operation not permitted").count(),
+        2,
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let Some(library) = library() else { return };
     let mut vm = Vm::boot(&library, &Setup::default());

@@ -22,6 +22,10 @@ use serde_json::json;
 /// Nothing in these tests takes longer, even in a nested VM.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What the host boots its microVMs with, and a console.
+const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
+    no_timer_check rcupdate.rcu_expedited=1";
+
 /// The default capabilities of a container, as the host sends them.
 pub(crate) const CAPABILITIES: [&str; 14] = [
     "CAP_CHOWN",
@@ -398,7 +402,7 @@ fn spec(library: &Path, directory: &Path, setup: &Setup, layers: &[PathBuf]) -> 
         "memory-mib": 256,
         "kernel": { "path": library.join("vmlinux") },
         "initramfs": { "path": library.join("initramfs.cpio") },
-        "cmdline": std::env::var("HULL_CMDLINE").unwrap_or_else(|_| "quiet panic=-1 console=ttyS0".into()),
+        "cmdline": std::env::var("HULL_CMDLINE").unwrap_or_else(|_| KERNEL_PARAMETERS.into()),
         "console": path("console"),
         "control": path("control.sock"),
         "exit-report": path("exit"),
