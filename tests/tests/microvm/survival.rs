@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use system_tests::{Hull, hull};
 
 /// Kills the daemon; the next command has it running again.
@@ -94,14 +94,13 @@ fn a_killed_vmm_is_reported_with_a_reason_and_leaves_nothing() -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()?;
     let short = &id[..12];
-    let find = format!(
-        "for p in $(pidof hull-vmm); do tr '\\0' ' ' < /proc/$p/cmdline | grep -q {short} && echo $p; done"
+    let pid = hull.hull(["inspect", "--format", "{{.State.Pid}}", &name]).ok();
+    let pid = pid.trim();
+    let executable = hull.shell(&format!("readlink /proc/{pid}/exe")).ok();
+    assert!(
+        executable.trim().ends_with("/hull-vmm"),
+        "the container's pid {pid} is that of {executable}"
     );
-    let pid = hull.shell(&find).stdout;
-    let pid = pid
-        .split_whitespace()
-        .next()
-        .context("no hull-vmm names the container on its command line")?;
     hull.shell(&format!("kill -9 {pid}")).ok();
     assert_eq!(hull.hull(["wait", &name]).ok(), "137\n");
     attached.wait_with_output()?;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::Places;
-use crate::peers::{run, vmm_of};
+use crate::peers::run;
 
 /// The most a VMM may take over its guest's memory, in MiB, with one vCPU.
 const GOAL_MIB: f64 = 8.0;
@@ -15,9 +15,10 @@ const GOAL_MIB: f64 = 8.0;
 pub(crate) fn measure(places: &Places) -> Result<()> {
     let hull = |arguments: &[&str]| run(Command::new(&places.hull).args(arguments));
     let name = format!("bench-memory-{}", std::process::id());
-    let id = hull(&["run", "-d", "--name", &name, "busybox", "sleep", "1000"])?;
-    let id = String::from_utf8(id.stdout)?;
-    let smaps = fs::read_to_string(vmm_of(id.trim())?.join("smaps"))?;
+    hull(&["run", "-d", "--name", &name, "busybox", "sleep", "1000"])?;
+    let pid = hull(&["inspect", "--format", "{{.State.Pid}}", &name])?;
+    let pid = String::from_utf8(pid.stdout)?;
+    let smaps = fs::read_to_string(format!("/proc/{}/smaps", pid.trim()))?;
     hull(&["rm", "-f", &name])?;
     let mappings = mappings(&smaps)?;
     let guest = mappings

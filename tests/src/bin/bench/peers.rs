@@ -1,7 +1,6 @@
 //! The peers: Debian's crun, runc and QEMU, copied with their libraries, so that each runs from memory as hull does.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
@@ -130,19 +129,4 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
 /// What this program does as the init of QEMU's microVM: it is there, so it resets the machine.
 pub(crate) fn be_init() -> Result<()> {
     rustix::system::reboot(rustix::system::RebootCommand::Restart).context("the machine cannot be reset")
-}
-
-/// The pid of the VMM of a container, found by the container's id on its command line.
-pub(crate) fn vmm_of(id: &str) -> Result<PathBuf> {
-    let short = &id[..12];
-    for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let command_line = fs::read(path.join("cmdline")).unwrap_or_default();
-        let command_line = String::from_utf8_lossy(&command_line);
-        let program = command_line.split('\0').next().unwrap_or_default();
-        if program.ends_with("hull-vmm") && command_line.contains(short) {
-            return Ok(path);
-        }
-    }
-    anyhow::bail!("no hull-vmm names container {short} on its command line")
 }
