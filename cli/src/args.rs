@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::commands;
-use crate::failure::OWN_FAILURE;
+use crate::failure::{OWN_FAILURE, complain};
 
 /// Runs every container in its own microVM, with Docker's workflow.
 #[derive(Debug, Parser)]
@@ -75,10 +75,10 @@ pub(crate) fn refuse(error: &clap::Error) -> u8 {
                 .unwrap_or_default();
             let usage = usage.trim_start_matches("Usage: ").trim_end();
             let command: Vec<&str> = usage.split(' ').take_while(|word| is_command(word)).collect();
-            eprintln!(
+            complain(format_args!(
                 "{complaint}\n\nUsage:  {usage}\n\nRun '{} --help' for more information",
                 command.join(" ")
-            );
+            ));
         }
         // Standard output may be closed; there is nothing to do about it.
         None => drop(error.print()),

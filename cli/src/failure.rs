@@ -1,6 +1,7 @@
 //! How a command ends when it does not succeed: an exit code, and what to say.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// The exit code for a failure of hull or its daemon in `run` and `create`, and for a command
 /// line that cannot be parsed; everything below is the container's own.
@@ -64,4 +65,9 @@ impl fmt::Display for Failure {
             None => write!(f, "exit code {}", self.code),
         }
     }
+}
+
+/// Prints a line to standard error. Nobody can be told when that does not work.
+pub(crate) fn complain(message: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{message}");
 }

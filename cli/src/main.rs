@@ -20,13 +20,13 @@ use std::process::exit;
 
 use clap::Parser;
 
-use crate::failure::{CommandResult, Failure, OWN_FAILURE};
+use crate::failure::{CommandResult, Failure, OWN_FAILURE, complain};
 
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() == Some(OsStr::new(bootstrap::SESSION_ARGUMENT)) {
         let Err(error) = bootstrap::become_session_leader(arguments);
-        eprintln!("hull: {error}");
+        complain(format_args!("hull: {error}"));
         exit(OWN_FAILURE.into());
     }
     let code = match args::Arguments::try_parse() {
@@ -63,7 +63,7 @@ fn report(failure: &Failure) -> u8 {
         // The reader has gone, as `hull ps | head -1` makes it: end as the signal would.
         return 128 + 13;
     }
-    eprintln!("{}", message(error));
+    complain(message(error));
     failure.code
 }
 

@@ -1,6 +1,8 @@
 //! Which socket the daemon is at, and the folders a daemon started from here keeps its state in.
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -16,6 +18,14 @@ pub(crate) enum EndpointError {
     Unsupported {
         /// What was given.
         host: String,
+    },
+    /// The folder for this user's socket belongs to somebody else, who could answer in its place.
+    #[error("{} belongs to user {owner}: remove it, or set XDG_RUNTIME_DIR to a folder of your own", folder.display())]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// Its owner.
+        owner: u32,
     },
 }
 
@@ -34,10 +44,14 @@ impl Endpoint {
         let variable = env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty());
         match flag.map(str::to_owned).or(variable) {
             Some(host) => Self::named(&host),
-            None => Ok(Self {
-                socket: Directories::of_this_user().socket(),
-                named: false,
-            }),
+            None => {
+                let directories = Directories::of_this_user();
+                check_owner(&directories.runtime)?;
+                Ok(Self {
+                    socket: directories.socket(),
+                    named: false,
+                })
+            }
         }
     }
 
@@ -51,6 +65,18 @@ impl Endpoint {
                 host: host.to_owned(),
             }),
         }
+    }
+}
+
+/// Below `/tmp` anybody can make a folder with our name. What is not there yet is made by us.
+fn check_owner(folder: &Path) -> Result<(), EndpointError> {
+    let owner = fs::symlink_metadata(folder).map(|metadata| metadata.uid());
+    match owner {
+        Ok(owner) if owner != rustix::process::getuid().as_raw() => Err(EndpointError::Foreign {
+            folder: folder.to_owned(),
+            owner,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -103,6 +129,16 @@ mod tests {
         let endpoint = Endpoint::select(Some("unix:///run/other.sock")).unwrap();
         assert_eq!(endpoint.socket, Path::new("/run/other.sock"));
         assert!(endpoint.named);
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_refused_and_one_of_ours_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        check_owner(folder.path()).unwrap();
+        check_owner(&folder.path().join("not-there-yet")).unwrap();
+        let root = Path::new("/");
+        let ours = rustix::process::getuid().is_root();
+        assert_eq!(check_owner(root).is_ok(), ours);
     }
 
     #[test]

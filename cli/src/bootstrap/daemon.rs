@@ -1,4 +1,4 @@
-//! Starts `hulld` on this host, in the background. The one module that is for Linux alone.
+//! Starts `hulld` on this host, in the background.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StartError;
 use crate::api::Directories;
+use crate::failure::complain;
 
 /// First argument of this program when it only opens a session and becomes what follows. Setting
 /// a session between fork and exec would take unsafe code; an exec more does not.
@@ -37,9 +38,15 @@ pub(super) fn start(directories: &Directories, lib: &Path) -> Result<(), StartEr
         return Err(StartError::NoDaemon { path: program });
     }
     let runtime = &directories.runtime;
+    // The system's socket is for its group too; it has a mode of its own.
+    let mode = if rustix::process::geteuid().is_root() {
+        0o755
+    } else {
+        0o700
+    };
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(runtime)
         .map_err(failed("create the folder", runtime))?;
     let lock_path = runtime.join("hulld.start.lock");
@@ -51,7 +58,10 @@ pub(super) fn start(directories: &Directories, lib: &Path) -> Result<(), StartEr
         return Ok(());
     }
     let log = runtime.join("hulld.log");
-    eprintln!("hull: starting hulld (its log is {})", log.display());
+    complain(format_args!(
+        "hull: starting hulld (its log is {})",
+        log.display()
+    ));
     let child = spawn(&program, directories, lib, &log)?;
     wait_until_it_listens(child, &log)
 }

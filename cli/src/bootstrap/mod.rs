@@ -10,6 +10,7 @@ use machine::{HostReport, Machine, MachineDirs, MachineError, Placement};
 use thiserror::Error;
 
 use crate::api::Directories;
+use crate::failure::complain;
 use crate::installation;
 
 pub(crate) use daemon::{SESSION_ARGUMENT, become_session_leader};
@@ -69,7 +70,7 @@ pub(crate) async fn start_daemon(socket: &Path) -> Result<(), StartError> {
                 &lib,
                 socket,
             ));
-            let mut say = |line: &str| eprintln!("{line}");
+            let mut say = |line: &str| complain(line);
             machine.ensure_running(&host, &mut say).await?;
             Ok(())
         }

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use super::volumes::{Volumes, tmpfs};
 use super::{environment, print};
 use crate::api::{ApiError, Client, Target};
-use crate::failure::{Failure, OWN_FAILURE};
+use crate::failure::{Failure, OWN_FAILURE, complain};
 use crate::format::parse_memory;
 use crate::terminal;
 
@@ -180,7 +180,7 @@ impl ContainerOptions {
             }
         };
         for warning in &response.warnings {
-            eprintln!("WARNING: {warning}");
+            complain(format_args!("WARNING: {warning}"));
         }
         if let Some((path, mut file)) = cidfile {
             file.write_all(response.id.as_bytes())
@@ -197,7 +197,7 @@ impl ContainerOptions {
                 if error.is_not_found() && message.starts_with("No such image") =>
             {
                 let named = message.strip_prefix("No such image: ").unwrap_or(image);
-                eprintln!("Unable to find image '{named}' locally");
+                complain(format_args!("Unable to find image '{named}' locally"));
                 Failure::new(
                     OWN_FAILURE,
                     anyhow::anyhow!(

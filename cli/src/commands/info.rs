@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::print;
 use crate::api::{ApiError, Client, Target};
-use crate::failure::{CommandResult, Failure};
+use crate::failure::{CommandResult, Failure, complain};
 use crate::format::binary_size;
 use crate::template::Template;
 
@@ -51,7 +51,7 @@ fn describe(client: &Client, answer: Result<Bytes, ApiError>) -> CommandResult {
             text.push_str(&server(&info));
             print(&text)?;
             for warning in info.warnings.iter().flatten() {
-                eprintln!("{warning}");
+                complain(warning);
             }
             Ok(())
         }

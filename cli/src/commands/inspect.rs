@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::print;
 use crate::api::{ApiError, Client, Target};
-use crate::failure::{CommandResult, Failure};
+use crate::failure::{CommandResult, Failure, complain};
 use crate::format::indented;
 use crate::template::Template;
 
@@ -69,7 +69,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         return Ok(());
     }
     for failure in failures {
-        eprintln!("{failure}");
+        complain(failure);
     }
     Err(Failure::silent(1))
 }

@@ -5,7 +5,7 @@ use machine::{HostReport, Machine, MachineDirs, MachineOptions, MachineReport};
 
 use super::{print, print_line};
 use crate::api::{Client, Directories};
-use crate::failure::{CommandResult, Failure};
+use crate::failure::{CommandResult, Failure, complain};
 use crate::format::binary_size;
 use crate::installation;
 
@@ -112,7 +112,7 @@ fn init(machine: &Machine, size: &Size) -> CommandResult {
 }
 
 async fn start(machine: &Machine) -> CommandResult {
-    let mut say = |line: &str| eprintln!("{line}");
+    let mut say = |line: &str| complain(line);
     let status = machine.ensure_running(&host(), &mut say).await?;
     print_line(&format!(
         "the helper VM runs; the API is at unix://{}",

@@ -30,7 +30,7 @@ use futures_util::future::join_all;
 
 use crate::api::{ApiError, Client, Endpoint};
 use crate::args::{self, Command};
-use crate::failure::{CommandResult, Failure};
+use crate::failure::{CommandResult, Failure, complain};
 
 /// Does what the command line says.
 pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
@@ -71,7 +71,7 @@ async fn for_each(
             Ok(None) => {}
             Err(error) => {
                 failed = true;
-                eprintln!("{error}");
+                complain(error);
             }
         }
     }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::for_each;
 use crate::api::{ApiError, Client, Target};
-use crate::failure::CommandResult;
+use crate::failure::{CommandResult, complain};
 
 #[derive(Debug, Args)]
 #[command(override_usage = "hull rm [OPTIONS] CONTAINER [CONTAINER...]")]
@@ -30,7 +30,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         match client.delete(target).await {
             // What is not there need not be removed, when it is to be gone in any case.
             Err(error @ ApiError::Refused { .. }) if arguments.force && error.is_not_found() => {
-                eprintln!("{error}");
+                complain(error);
                 Ok(None)
             }
             result => result.map(|()| Some(name.to_owned())),

@@ -49,7 +49,7 @@ pub(super) fn split(template: &str) -> Result<Vec<Piece>, String> {
             None => (rest, None),
         };
         let text = if trim_next { text.trim_start() } else { text };
-        let trim_here = action.is_some_and(|action| starts_with_trim(action));
+        let trim_here = action.is_some_and(starts_with_trim);
         let text = if trim_here { text.trim_end() } else { text };
         if !text.is_empty() {
             pieces.push(Piece::Text(text.to_owned()));
