@@ -90,26 +90,28 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    /// The system's folders for root, the XDG base directories for everybody else.
+    /// What `HULL_ROOT` and `HULL_RUNTIME` name; else the system's folders for root, and the XDG base directories for
+    /// everybody else.
     pub(crate) fn of_this_user() -> Self {
-        let uid = rustix::process::getuid();
-        if uid.is_root() {
-            return Self {
+        let usual = match rustix::process::getuid() {
+            uid if uid.is_root() => Self {
                 state: "/var/lib/hull".into(),
                 runtime: "/run/hull".into(),
-            };
-        }
-        let absolute = |name: &str| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
+            },
+            uid => Self::below_home(uid.as_raw()),
         };
-        let state = absolute("XDG_DATA_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-            .map(|data| data.join("hull"));
-        let private_tmp = PathBuf::from(format!("/tmp/hull-{}", uid.as_raw()));
         Self {
-            state: state.unwrap_or_else(|| private_tmp.join("data")),
+            state: absolute("HULL_ROOT").unwrap_or(usual.state),
+            runtime: absolute("HULL_RUNTIME").unwrap_or(usual.runtime),
+        }
+    }
+
+    fn below_home(uid: u32) -> Self {
+        let data =
+            absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+        let private_tmp = PathBuf::from(format!("/tmp/hull-{uid}"));
+        Self {
+            state: data.map_or_else(|| private_tmp.join("data"), |data| data.join("hull")),
             runtime: absolute("XDG_RUNTIME_DIR").map_or(private_tmp, |run| run.join("hull")),
         }
     }
@@ -118,6 +120,13 @@ impl Directories {
     pub(crate) fn socket(&self) -> PathBuf {
         self.runtime.join("hull.sock")
     }
+}
+
+/// The absolute path in an environment variable.
+fn absolute(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]
