@@ -40,7 +40,7 @@ compile() {
 }
 
 [ -r "$source" ] || fail "$source cannot be read"
-key=$(cat "$source" "$fragment" "$0" | sha256sum | cut -c1-16)
+key=$(cat "$source" "$fragment" "$here/build.sh" | sha256sum | cut -c1-16)
 kept=$cache/kernel-$key/vmlinux
 
 mkdir -p "$cache"

@@ -7,11 +7,11 @@ cd "$(dirname "$0")/.."
 ./bin/hull info >/dev/null
 
 script='echo started
-echo "image:    $(. /etc/os-release 2>/dev/null; echo "${PRETTY_NAME:-$(busybox | head -n 1)}")"
-echo "kernel:   $(uname -r)"
-echo "memory:   $(($(sed -n "s/^MemTotal: *\([0-9]*\).*/\1/p" /proc/meminfo) / 1024)) MiB"
-echo "clock:    $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
-echo "PID 1:    $(tr "\0" " " </proc/1/cmdline | cut -c1-40)"'
+echo "image:     localhost/busybox, $(busybox | head -n 1)"
+echo "kernel:    $(uname -r)"
+echo "memory:    $(($(sed -n "s/^MemTotal: *\([0-9]*\).*/\1/p" /proc/meminfo) / 1024)) MiB"
+echo "clocks:    $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)(kvm-clock: a guest of real KVM)"
+echo "this sh:   process $$ of $(ls -d /proc/[0-9]* | wc -l)"'
 
 echo
 echo '$ hull run --rm busybox sh -c ...'

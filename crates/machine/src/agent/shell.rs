@@ -57,8 +57,8 @@ pub(super) async fn run(stream: LinkStream, spec: ShellSpec) -> Result<(), Proto
     } = session;
     let group = ProcessGroup::of(&child);
     let (queue, mut queued) = mpsc::channel(OUTPUT_QUEUE);
-    for (output, wrap) in outputs {
-        tokio::spawn(read_output(output, wrap, queue.clone()));
+    for output in outputs {
+        tokio::spawn(read_output(output, queue.clone()));
     }
     drop(queue);
     let status = {
@@ -92,7 +92,8 @@ pub(super) async fn run(stream: LinkStream, spec: ShellSpec) -> Result<(), Proto
     Ok(to_host.shutdown().await?)
 }
 
-type Output = Box<dyn AsyncRead + Send + Unpin>;
+/// What the command writes, and the message that carries it.
+type Output = (Box<dyn AsyncRead + Send + Unpin>, fn(Vec<u8>) -> Message);
 type Input = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A command that runs, with the host's side of its streams.
@@ -102,7 +103,7 @@ struct Session {
     input: Option<Input>,
     /// What changes the size of its terminal.
     size: Option<OwnedFd>,
-    outputs: Vec<(Output, fn(Vec<u8>) -> Message)>,
+    outputs: Vec<Output>,
 }
 
 impl Session {
@@ -122,7 +123,7 @@ impl Session {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut outputs: Vec<(Output, fn(Vec<u8>) -> Message)> = Vec::new();
+        let mut outputs: Vec<Output> = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             outputs.push((Box::new(stdout), Message::Output));
         }
@@ -230,7 +231,7 @@ fn set_size(terminal: impl AsFd, size: WindowSize) {
     let _ = rustix::termios::tcsetwinsize(terminal, size);
 }
 
-async fn read_output(mut output: Output, wrap: fn(Vec<u8>) -> Message, queue: mpsc::Sender<Message>) {
+async fn read_output((mut output, wrap): Output, queue: mpsc::Sender<Message>) {
     let mut buffer = vec![0; READ_BUFFER];
     while let Ok(n @ 1..) = output.read(&mut buffer).await {
         if queue.send(wrap(buffer[..n].to_vec())).await.is_err() {

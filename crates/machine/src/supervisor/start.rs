@@ -4,12 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode};
 use rustix::io::FdFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,6 +28,9 @@ use crate::protocol::{Event, MachineStatus, Message, ProtocolError};
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the VM may take from QEMU's start to hulld's first answer, on a loaded host, emulated.
 const START_PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long a process may take to end after its side of the link has.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A helper VM that is up. Dropped, its processes are killed.
 pub(super) struct RunningVm {
@@ -59,6 +64,7 @@ pub(super) async fn start(
     let (opener, link) = match up {
         Ok(up) => up,
         Err(e) => {
+            let e = processes.explain(e, &spec.dirs).await;
             processes.kill().await;
             remove_socket(&spec.dirs.virtiofs_socket())?;
             return Err(e);
@@ -98,17 +104,38 @@ impl RunningVm {
     pub(super) async fn ended(&mut self, dirs: &MachineDirs) -> SupervisorError {
         tokio::select! {
             error = self.processes.ended(dirs) => error,
-            error = &mut self.link => error.unwrap_or(LinkError::Closed).into(),
+            error = &mut self.link => {
+                self.processes.explain(error.unwrap_or(LinkError::Closed).into(), dirs).await
+            }
         }
     }
 }
 
 impl Processes {
+    /// Wait until the file server ends, unless it does so because QEMU has.
+    async fn virtiofsd_fails(virtiofsd: &mut Child) -> io::Result<ExitStatus> {
+        let status = virtiofsd.wait().await;
+        if matches!(status, Ok(status) if status.success()) {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        status
+    }
+
+    /// A link that broke is seen before the end of the process that broke it, which explains more.
+    async fn explain(&mut self, error: SupervisorError, dirs: &MachineDirs) -> SupervisorError {
+        match error {
+            SupervisorError::Link(_) | SupervisorError::Protocol(ProtocolError::Io(_)) => {
+                timeout(2 * LAST_WORDS, self.ended(dirs)).await.unwrap_or(error)
+            }
+            error => error,
+        }
+    }
+
     /// Wait until one of the two processes ends, and say which, how and what it had to say.
     async fn ended(&mut self, dirs: &MachineDirs) -> SupervisorError {
         let (program, status, logs) = tokio::select! {
             status = self.qemu.wait() => ("QEMU", status, [dirs.qemu_log(), dirs.console_log()]),
-            status = self.virtiofsd.wait() => ("virtiofsd", status, [dirs.virtiofsd_log(), dirs.qemu_log()]),
+            status = Self::virtiofsd_fails(&mut self.virtiofsd) => ("virtiofsd", status, [dirs.virtiofsd_log(), dirs.qemu_log()]),
         };
         match status {
             Ok(status) => SupervisorError::Ended {
