@@ -108,7 +108,7 @@ impl Agent {
             for token in tokens {
                 self.handle(token);
             }
-            self.enforce_start_limit();
+            self.keep_time();
             self.serve_requests();
         }
     }
@@ -363,10 +363,24 @@ impl Agent {
         self.respond(request, generation, Err(error));
     }
 
+    /// How long nothing is to be done unless something happens.
     fn time_left(&self) -> Option<Timespec> {
-        let starting = self.starting.as_ref().filter(|starting| !starting.timed_out)?;
-        let left = starting.deadline.saturating_duration_since(Instant::now());
-        Timespec::try_from(left).ok()
+        let starting = self.starting.as_ref().filter(|starting| !starting.timed_out);
+        let rests = self.processes.values().filter_map(Process::rest_until);
+        let next = rests.chain(starting.map(|starting| starting.deadline)).min()?;
+        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+    }
+
+    /// Does what its time has come for.
+    fn keep_time(&mut self) {
+        let resting = self
+            .processes
+            .values_mut()
+            .filter(|process| process.rest_until().is_some());
+        for process in resting {
+            process.end_rests(Instant::now());
+        }
+        self.enforce_start_limit();
     }
 
     fn enforce_start_limit(&mut self) {

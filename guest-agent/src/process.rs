@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use guest_protocol::{
     ExitStatus, ProcessId, ProcessSpec, ProcessState, StreamHello, StreamKind, StreamReply, WindowSize,
@@ -158,6 +159,18 @@ impl Process {
             StreamKind::Stdout => self.stdout.source_ready(),
             StreamKind::Stderr => self.stderr.iter_mut().for_each(Output::source_ready),
         }
+    }
+
+    /// When a stream of it is to be read again although nobody watches it.
+    pub(crate) fn rest_until(&self) -> Option<Instant> {
+        let stderr = self.stderr.as_ref().and_then(Output::rest_until);
+        self.stdout.rest_until().into_iter().chain(stderr).min()
+    }
+
+    /// Reads streams again that have rested for long enough.
+    pub(crate) fn end_rests(&mut self, now: Instant) {
+        self.stdout.end_rest(now);
+        self.stderr.iter_mut().for_each(|stderr| stderr.end_rest(now));
     }
 
     /// The host's end of a stream is ready.

@@ -2,6 +2,7 @@
 
 mod input;
 mod output;
+mod pace;
 mod ring;
 
 pub(crate) use input::Input;

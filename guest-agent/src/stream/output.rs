@@ -3,11 +3,13 @@
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use guest_protocol::{STREAM_WINDOW, StreamHello, StreamReply};
 use rustix::io::{Errno, readv};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::pace::Pace;
 use super::ring::Ring;
 use crate::poll::{EventFlags, Poller, Token, Watched};
 
@@ -15,6 +17,7 @@ use crate::poll::{EventFlags, Poller, Token, Watched};
 pub(crate) struct Output {
     ring: Ring,
     source: Source,
+    pace: Pace,
     connection: Option<Connection>,
 }
 
@@ -45,6 +48,7 @@ impl Output {
         Self {
             ring: Ring::new(STREAM_WINDOW as usize),
             source: Source::Pending,
+            pace: Pace::default(),
             connection: None,
         }
     }
@@ -96,12 +100,27 @@ impl Output {
         }
         match readv(source, &mut [IoSliceMut::new(first), IoSliceMut::new(second)]) {
             Ok(0) => self.source = Source::Ended,
-            Ok(count) => self.ring.filled(count),
+            Ok(count) => {
+                self.ring.filled(count);
+                self.pace.after_read(Instant::now(), count);
+            }
             Err(Errno::AGAIN | Errno::INTR) => {}
             // EIO is how a terminal says that its other side is closed.
             Err(_) => self.source = Source::Ended,
         }
         self.forward();
+    }
+
+    /// When the source is to be read again although nobody watches it.
+    pub(crate) fn rest_until(&self) -> Option<Instant> {
+        self.pace.rest_until()
+    }
+
+    /// Reads the source again when it has rested for long enough.
+    pub(crate) fn end_rest(&mut self, now: Instant) {
+        if self.pace.end_rest(now) {
+            self.source_ready();
+        }
     }
 
     /// The connection has acknowledgements, takes bytes again, or has ended.
@@ -125,7 +144,7 @@ impl Output {
             self.connection = None;
         }
         if let Source::Open(source) = &mut self.source {
-            let interest = if self.ring.is_full() {
+            let interest = if self.ring.is_full() || self.pace.rest_until().is_some() {
                 EventFlags::empty()
             } else {
                 EventFlags::IN
@@ -257,7 +276,9 @@ mod tests {
             };
             loop {
                 let tokens = self.poller.wait(&mut events, Some(&now)).unwrap();
-                if tokens.is_empty() {
+                let resting = self.output.rest_until().is_some();
+                self.output.end_rest(Instant::now());
+                if tokens.is_empty() && !resting {
                     return;
                 }
                 for token in tokens {

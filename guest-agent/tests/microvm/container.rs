@@ -253,7 +253,7 @@ fn a_user_namespace_makes_root_an_ordinary_user_of_the_guest() {
         }];
         vm.create(container);
         let script = "cat /proc/self/uid_map | tr -s ' '; stat -c %u:%g / /bin/busybox /etc/hosts; id -u; echo x >/dev/null; \
-            echo y >/note; stat -c %u /note; echo z >/dev/stdout; cat /etc/hosts; ls /sys/class/net; exec sleep 1000";
+            echo y >/note; stat -c %u /note; echo z >/dev/stdout; cat /etc/hosts; ls -d /sys/class/net/lo; exec sleep 1000";
         let init = vm.script(script);
         vm.start(&init);
         let mut probe =
@@ -270,7 +270,7 @@ fn a_user_namespace_makes_root_an_ordinary_user_of_the_guest() {
         })
         .unwrap();
         let outcome = vm.collect(&init);
-        let expected = " 0 100000 65536\n0:0\n0:0\n0:0\n0\n0\nz\ngiven\nlo\n";
+        let expected = " 0 100000 65536\n0:0\n0:0\n0:0\n0\n0\nz\ngiven\n/sys/class/net/lo\n";
         assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""));
     }
 }
