@@ -385,7 +385,7 @@ impl FileSystem for LayerDirectory {
         if flags & SetupmappingFlags::WRITE.bits() != 0 {
             return read_only();
         }
-        if moffset % DAX_RANGE != 0 || foffset % DAX_RANGE != 0 || len != DAX_RANGE {
+        if !moffset.is_multiple_of(DAX_RANGE) || !foffset.is_multiple_of(DAX_RANGE) || len != DAX_RANGE {
             return Err(Errno::INVAL.into());
         }
         let mapping = Mapping {
@@ -551,3 +551,6 @@ impl FileSystem for LayerDirectory {
         Err(Errno::NOSYS.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@
 //! the files it serves, leave those files, or grow without bound.
 
 mod attributes;
+#[cfg(test)]
+mod client;
 mod folders;
 mod layers;
 mod name;

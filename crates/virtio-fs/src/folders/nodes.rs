@@ -177,11 +177,6 @@ impl Nodes {
         let mut table = self.lock();
         table.next = table.next.max(next.min(LAST));
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.lock().slots.len()
-    }
 }
 
 impl Table {
@@ -311,5 +306,48 @@ impl Handles {
     /// Closes all.
     pub(super) fn clear(&self) {
         self.lock().1.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Node {
+        Node {
+            file: File::open("/").unwrap().into(),
+            folder: 0,
+            kind: FileType::Directory,
+        }
+    }
+
+    fn identity(inode: u64) -> Identity {
+        Identity {
+            folder: 0,
+            device: 1,
+            inode,
+        }
+    }
+
+    #[test]
+    fn nodes_are_limited_and_those_known_still_found() {
+        let nodes = Nodes::new(vec![(identity(1), node())], 3);
+        assert_eq!(nodes.look_up(identity(2), node()).unwrap(), 3);
+        assert_eq!(nodes.look_up(identity(3), node()).unwrap(), 4);
+        let refused = nodes.look_up(identity(4), node()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENFILE));
+        assert_eq!(nodes.look_up(identity(2), node()).unwrap(), 3);
+        nodes.forget(4, 1);
+        assert_eq!(nodes.look_up(identity(4), node()).unwrap(), 5);
+    }
+
+    #[test]
+    fn open_files_are_limited() {
+        let handles = Handles::new(2);
+        let open = || handles.insert(1, 0, File::open("/").unwrap());
+        assert_eq!((open().unwrap(), open().unwrap()), (1, 2));
+        assert_eq!(open().unwrap_err().raw_os_error(), Some(libc::ENFILE));
+        handles.remove(1, 1).unwrap();
+        assert_eq!(open().unwrap(), 3);
     }
 }
