@@ -160,7 +160,16 @@ fn open_images(spec: &VmSpec) -> Result<Images, BoardError> {
         kernel: open("the kernel", &spec.kernel)?,
         initramfs: open("the initramfs", &spec.initramfs)?,
         cmdline: loader::cmdline(&spec.cmdline, spec.console.is_some(), spec.devices.len())?,
+        lines: interrupt_lines(spec.console.is_some(), spec.devices.len()),
     })
+}
+
+fn interrupt_lines(console: bool, devices: usize) -> Vec<u32> {
+    console
+        .then_some(layout::SERIAL_IRQ)
+        .into_iter()
+        .chain(layout::DEVICE_IRQS.into_iter().take(devices))
+        .collect()
 }
 
 fn open_console(console: Option<&Resource>) -> Result<Option<File>, BoardError> {
@@ -281,3 +290,6 @@ fn set_up_vcpus(vcpus: &mut [Box<dyn Vcpu>], setup: impl Fn(u8) -> VcpuSetup) ->
 fn lock(transport: &Transport) -> MutexGuard<'_, MmioTransport> {
     transport.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

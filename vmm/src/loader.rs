@@ -1,7 +1,7 @@
 //! The kernel, its initramfs and its command line, read straight into guest memory.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::FileExt;
 
 use linux_loader::cmdline::Cmdline;
@@ -74,6 +74,8 @@ pub struct Images {
     pub initramfs: File,
     /// The whole command line.
     pub cmdline: Cmdline,
+    /// The interrupt lines that have a device.
+    pub lines: Vec<u32>,
 }
 
 /// Fills the memory of a machine with `ram` bytes and `vcpus` processors; returns the boot processor's first state.
@@ -82,13 +84,14 @@ pub fn load(memory: &GuestMemoryMmap, ram: u64, vcpus: u8, images: Images) -> Re
         mut kernel,
         initramfs,
         cmdline,
+        lines,
     } = images;
     let (entry, kernel_end) = load_kernel(memory, ram, &mut kernel)?;
     let initramfs = load_initramfs(memory, ram, kernel_end, initramfs)?;
     load_cmdline(memory, GuestAddress(layout::CMDLINE), &cmdline)
         .map_err(|error| LoadError::Cmdline(error.to_string()))?;
     boot::write_boot_params(memory, ram, initramfs)?;
-    mptable::write(memory, vcpus)?;
+    mptable::write(memory, vcpus, &lines)?;
     Ok(Entry::new(memory, entry)?)
 }
 
@@ -134,6 +137,8 @@ fn load_initramfs(
             needed_mib: needed.div_ceil(1 << 20),
         });
     };
+    // A descriptor that was handed over may stand anywhere in its file.
+    file.rewind().map_err(LoadError::ReadInitramfs)?;
     // The length of a file fits the address space it was just found to fit.
     memory
         .read_exact_volatile_from(GuestAddress(gpa), &mut file, len as usize)
@@ -145,6 +150,9 @@ fn load_initramfs(
 /// `base`, whose part after ` -- ` is for init.
 pub fn cmdline(base: &str, console: bool, devices: usize) -> Result<Cmdline, LoadError> {
     let invalid = |error: linux_loader::cmdline::Error| LoadError::Cmdline(error.to_string());
+    if base.contains(char::is_control) {
+        return Err(LoadError::Cmdline("it holds a control character".to_owned()));
+    }
     let own = match console {
         true => "console=ttyS0",
         false => "8250.nr_uarts=0",
@@ -199,7 +207,7 @@ mod tests {
     #[test]
     fn a_command_line_beyond_the_kernels_limit_is_refused() {
         assert!(cmdline(&"x".repeat(layout::CMDLINE_SIZE), false, 0).is_err());
-        assert!(cmdline("caf\u{e9}", false, 0).is_err());
+        assert!(cmdline("a\0b", false, 0).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod vcpu;
 mod virtio;
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ fn fail(message: &str) -> ExitCode {
 }
 
 /// Runs a microVM to its end. An error means that there is no exit report either.
+///
+/// The microVM is not taken apart: the kernel does that when the process ends, in one go instead of step by step.
 fn run() -> Result<ExitReport> {
     let spec = spec::read(std::io::stdin(), host_memory_mib())?;
     log::set_id(&spec.id);
@@ -72,8 +75,9 @@ fn run_microvm(spec: VmSpec, ending: &Arc<Ending>) -> Result<ExitReport> {
     let signals = control::hold_signals()?;
     let listener = resource::listen(&spec.control).context("the control socket")?;
     let hypervisor = KvmHypervisor::open()?;
-    let mut microvm = board::start(&hypervisor, spec, ending)?;
-    Ok(Controls::new(listener, signals)?.serve(&mut microvm, ending)?)
+    let mut microvm = ManuallyDrop::new(board::start(&hypervisor, spec, ending)?);
+    let mut controls = ManuallyDrop::new(Controls::new(listener, signals)?);
+    Ok(controls.serve(&mut microvm, ending)?)
 }
 
 fn write_report(file: &mut File, report: &ExitReport) {

@@ -213,7 +213,7 @@ impl SharedRegion {
         };
         let end = offset.checked_add(len).filter(|end| *end <= self.len());
         let file_offset = file.map_or(0, |(_, file_offset)| file_offset);
-        if end.is_none() || len == 0 || (offset | len | file_offset) % PAGE != 0 {
+        if end.is_none() || len == 0 || !(offset | len | file_offset).is_multiple_of(PAGE) {
             return Err(range);
         }
         let Ok(file_offset) = libc::off_t::try_from(file_offset) else {
@@ -242,5 +242,87 @@ impl SharedRegion {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use vm_memory::{Bytes, GuestMemory as _, GuestMemoryRegion};
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn ram_has_a_hole_below_4_gib_and_every_part_is_aligned() {
+        let layout = MemoryLayout::with_ram(LOW_RAM_END + 256 * MIB).unwrap();
+        let parts: Vec<(u64, u64)> = layout
+            .regions()
+            .iter()
+            .map(|region| (region.start_addr().0, region.len()))
+            .collect();
+        assert_eq!(parts, [(0, LOW_RAM_END), (HIGH_BASE, 256 * MIB)]);
+        for region in layout.regions() {
+            assert!((MmapRegion::as_ptr(region) as u64).is_multiple_of(HUGE_PAGE));
+        }
+    }
+
+    #[test]
+    fn shared_regions_lie_above_ram_and_are_whole_huge_pages() {
+        let mut layout = MemoryLayout::with_ram(33 * MIB).unwrap();
+        assert_eq!(layout.add_shared(4 * MIB).unwrap().gpa(), HIGH_BASE);
+        assert_eq!(layout.add_shared(2 * MIB).unwrap().gpa(), HIGH_BASE + 4 * MIB);
+        for len in [0, 1, MIB, u64::MAX, !(HUGE_PAGE - 1)] {
+            assert!(layout.add_shared(len).is_err(), "{len}");
+        }
+        let memory = layout.finish().unwrap();
+        assert!(memory.address_in_range(GuestAddress(HIGH_BASE + 6 * MIB - 1)));
+        assert!(!memory.address_in_range(GuestAddress(HIGH_BASE + 6 * MIB)));
+    }
+
+    #[test]
+    fn a_mapped_file_is_seen_and_never_changed() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 8192]).unwrap();
+        let mut layout = MemoryLayout::with_ram(MIB).unwrap();
+        let window = layout.add_shared(HUGE_PAGE).unwrap();
+        let memory = layout.finish().unwrap();
+        let at = GuestAddress(window.gpa() + 4096);
+        window.map(4096, 4096, &file, 4096).unwrap();
+        assert_eq!(memory.read_obj::<u8>(at).unwrap(), 7);
+        memory.write_obj(1u8, at).unwrap();
+        window.map(4096, 4096, &file, 4096).unwrap();
+        assert_eq!(
+            memory.read_obj::<u8>(at).unwrap(),
+            7,
+            "a write stays in the window"
+        );
+        window.unmap(4096, 4096).unwrap();
+        assert_eq!(memory.read_obj::<u8>(at).unwrap(), 0);
+    }
+
+    #[test]
+    fn parts_outside_of_a_window_or_off_page_borders_are_refused() {
+        let file = tempfile::tempfile().unwrap();
+        let window = MemoryLayout::with_ram(MIB)
+            .unwrap()
+            .add_shared(HUGE_PAGE)
+            .unwrap();
+        for (offset, len, file_offset) in [
+            (0, 0, 0),
+            (0, HUGE_PAGE + 4096, 0),
+            (HUGE_PAGE, 4096, 0),
+            (1, 4096, 0),
+            (0, 4095, 0),
+            (0, 4096, 1),
+            (u64::MAX - 4095, 4096, 0),
+            (0, 4096, u64::MAX - 4095),
+        ] {
+            assert!(
+                window.map(offset, len, &file, file_offset).is_err(),
+                "{offset} {len} {file_offset}"
+            );
+        }
+        assert!(window.unmap(HUGE_PAGE, 4096).is_err());
     }
 }

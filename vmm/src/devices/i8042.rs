@@ -47,7 +47,11 @@ pub struct I8042State {
 
 impl Default for I8042State {
     fn default() -> Self {
-        Self { configuration: CONFIGURATION, output: None, awaits_configuration: false }
+        Self {
+            configuration: CONFIGURATION,
+            output: None,
+            awaits_configuration: false,
+        }
     }
 }
 

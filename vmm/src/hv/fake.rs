@@ -5,6 +5,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
@@ -13,6 +14,9 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{HvError, Hypervisor, Kicker, Vcpu, VcpuExit, Vm};
 use crate::arch::VcpuSetup;
 
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What the guest's vCPU 0 does next.
 enum Access {
     Read { mmio: bool, address: u64, data: Vec<u8> },
@@ -20,6 +24,9 @@ enum Access {
     Fault(String),
     Kick,
 }
+
+/// A vCPU's end of the line: what its guest does, and what it gets for it.
+type Line = (Receiver<Access>, Sender<Vec<u8>>);
 
 /// What a test can see of the machine that was built.
 #[derive(Default)]
@@ -36,7 +43,7 @@ struct Machine {
 pub(crate) struct FakeHypervisor {
     machine: Arc<Mutex<Machine>>,
     /// The ends of the line to vCPU 0, taken when it is made.
-    line: Mutex<Option<(Receiver<Access>, Sender<Vec<u8>>)>>,
+    line: Mutex<Option<Line>>,
     accesses: Sender<Access>,
 }
 
@@ -79,6 +86,10 @@ impl FakeGuest {
         self.read_from(false, u64::from(port))
     }
 
+    fn answer(&self) -> Vec<u8> {
+        self.answers.recv_timeout(PATIENCE).expect("vCPU 0 answers")
+    }
+
     fn read_from<const N: usize>(&self, mmio: bool, address: u64) -> [u8; N] {
         self.accesses
             .send(Access::Read {
@@ -87,7 +98,7 @@ impl FakeGuest {
                 data: vec![0; N],
             })
             .unwrap();
-        self.answers.recv().unwrap().try_into().unwrap()
+        self.answer().try_into().unwrap()
     }
 
     /// Writes device memory: rings the doorbell there, if there is one, and exits otherwise.
@@ -112,6 +123,17 @@ impl FakeGuest {
         self.write_to(false, u64::from(port), data);
     }
 
+    /// Writes to an I/O port, where that is the last thing a guest does.
+    pub(crate) fn write_port_at_last(&self, port: u16, data: &[u8]) {
+        self.accesses
+            .send(Access::Write {
+                mmio: false,
+                address: u64::from(port),
+                data: data.to_vec(),
+            })
+            .unwrap();
+    }
+
     fn write_to(&self, mmio: bool, address: u64, data: &[u8]) {
         self.accesses
             .send(Access::Write {
@@ -120,7 +142,7 @@ impl FakeGuest {
                 data: data.to_vec(),
             })
             .unwrap();
-        self.answers.recv().unwrap();
+        self.answer();
     }
 
     /// Does something that no hypervisor can go on from.
@@ -145,8 +167,10 @@ impl FakeGuest {
             .try_clone()
             .unwrap();
         drop(machine);
+        let deadline = Instant::now() + PATIENCE;
         // The eventfd is non-blocking for the VMM's sake.
         while irq.read().is_err() {
+            assert!(Instant::now() < deadline, "interrupt line {gsi} stays silent");
             std::thread::yield_now();
         }
     }
@@ -192,7 +216,7 @@ impl Hypervisor for FakeHypervisor {
 
 struct FakeVm {
     machine: Arc<Mutex<Machine>>,
-    line: Mutex<Option<(Receiver<Access>, Sender<Vec<u8>>)>>,
+    line: Mutex<Option<Line>>,
     accesses: Sender<Access>,
 }
 

@@ -54,11 +54,6 @@ impl Virtqueue {
         }
     }
 
-    /// The queue's index in its device.
-    pub fn index(&self) -> u16 {
-        self.index
-    }
-
     /// Readable when the driver has made buffers available. Read it before popping.
     pub fn kick(&self) -> &EventFd {
         &self.kick
@@ -149,11 +144,6 @@ impl Virtqueue {
     pub fn kick_self(&self) {
         // An eventfd write fails only when its counter is full, and then it is readable already.
         let _ = self.kick.write(1);
-    }
-
-    /// The rings as the driver and the device left them.
-    pub fn state(&self) -> QueueState {
-        QueueState::from(self.queue.state())
     }
 
     /// The rings, back from the device.

@@ -6,8 +6,8 @@ use vm_spec::DeviceSpec;
 use super::blk::Blk;
 use super::device::{DeviceError, VirtioDevice};
 use super::fs::Fs;
-use super::vsock::Vsock;
 use super::rng::Rng;
+use super::vsock::Vsock;
 
 /// A device could not be made from its spec.
 #[derive(Debug, Error)]

@@ -249,6 +249,7 @@ impl MmioTransport {
     }
 
     /// The state of a paused device.
+    #[cfg_attr(not(test), expect(dead_code, reason = "VM snapshots will call it"))]
     pub fn save(&self) -> Result<TransportState, TransportError> {
         let Owner::Transport(queues) = &self.owner else {
             return Err(self.state_error("it is not paused"));
@@ -272,6 +273,7 @@ impl MmioTransport {
     }
 
     /// Takes over a saved state; [`resume`](Self::resume) then goes on from it. The device is new.
+    #[cfg_attr(not(test), expect(dead_code, reason = "VM snapshots will call it"))]
     pub fn restore(&mut self, state: TransportState) -> Result<(), TransportError> {
         if state.name != self.name() {
             return Err(self.state_error(&format!("the state is that of {}", state.name)));

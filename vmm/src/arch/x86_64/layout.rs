@@ -39,9 +39,6 @@ pub const IOAPIC: u32 = 0xfec0_0000;
 /// The local APICs.
 pub const LOCAL_APIC: u32 = 0xfee0_0000;
 
-/// Lines of the I/O APIC.
-pub const IRQ_LINES: u8 = 24;
-
 /// The first serial port's line and I/O ports.
 pub const SERIAL_IRQ: u32 = 4;
 
@@ -56,7 +53,7 @@ pub const I8042_PORT: u64 = 0x60;
 pub const POWER_PORT: u64 = 0x604;
 
 /// Lines that are free for virtio devices, in the order of their slots. Left out are those a PC kernel takes for
-/// itself: timer, keyboard, cascade, serial ports, clock, mouse, coprocessor.
+/// itself: timer, keyboard, cascade, serial ports, clock, mouse, coprocessor. The I/O APIC has 24.
 pub const DEVICE_IRQS: [u32; 16] = [5, 6, 7, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
 
 /// The registers of the device in slot `index`.

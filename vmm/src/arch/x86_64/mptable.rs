@@ -25,10 +25,11 @@ const EVERY_APIC: u8 = 0xff;
 /// Bytes of the configuration table's header.
 const HEADER_LEN: usize = 44;
 
-/// Writes the floating pointer and the table for `vcpus` processors.
-pub fn write(memory: &GuestMemoryMmap, vcpus: u8) -> Result<(), GuestMemoryError> {
+/// Writes the floating pointer and the table for `vcpus` processors and the interrupt `lines` that have a device. A
+/// kernel programs every line it is told of, at two to four exits each, so it is told of no others.
+pub fn write(memory: &GuestMemoryMmap, vcpus: u8, lines: &[u32]) -> Result<(), GuestMemoryError> {
     memory.write_slice(&floating_pointer(), GuestAddress(layout::CONVENTIONAL_END))?;
-    memory.write_slice(&table(vcpus), GuestAddress(layout::MP_TABLE))
+    memory.write_slice(&table(vcpus, lines), GuestAddress(layout::MP_TABLE))
 }
 
 fn floating_pointer() -> [u8; 16] {
@@ -42,8 +43,8 @@ fn floating_pointer() -> [u8; 16] {
     pointer
 }
 
-fn table(vcpus: u8) -> Vec<u8> {
-    let (entries, count) = entries(vcpus);
+fn table(vcpus: u8, lines: &[u32]) -> Vec<u8> {
+    let (entries, count) = entries(vcpus, lines);
     let mut table = Vec::with_capacity(HEADER_LEN + entries.len());
     table.extend_from_slice(b"PCMP");
     table.extend_from_slice(&((HEADER_LEN + entries.len()) as u16).to_le_bytes());
@@ -60,7 +61,7 @@ fn table(vcpus: u8) -> Vec<u8> {
 }
 
 /// The entries in the order the specification wants, and their number.
-fn entries(vcpus: u8) -> (Vec<u8>, u16) {
+fn entries(vcpus: u8, lines: &[u32]) -> (Vec<u8>, u16) {
     // The I/O APIC's id follows those of the local APICs.
     let ioapic_id = vcpus;
     let mut list: Vec<Vec<u8>> = (0..vcpus).map(processor).collect();
@@ -72,7 +73,12 @@ fn entries(vcpus: u8) -> (Vec<u8>, u16) {
         ]
         .concat(),
     );
-    list.extend((0..layout::IRQ_LINES).map(|line| interrupt(3, INT_VECTORED, line, ioapic_id, line)));
+    // Lines of the I/O APIC are numbered below 24.
+    list.extend(
+        lines
+            .iter()
+            .map(|line| interrupt(3, INT_VECTORED, *line as u8, ioapic_id, *line as u8)),
+    );
     list.push(interrupt(4, INT_EXTERNAL, 0, 0, 0));
     list.push(interrupt(4, INT_NMI, 0, EVERY_APIC, 1));
     let count = list.len() as u16;
@@ -115,14 +121,12 @@ mod tests {
     fn pointer_and_table_sum_to_zero_and_agree_on_their_lengths() {
         assert_eq!(sum(&floating_pointer()), 0);
         for vcpus in [1, 2, 64] {
-            let table = table(vcpus);
+            let lines = &layout::DEVICE_IRQS;
+            let table = table(vcpus, lines);
             assert_eq!(sum(&table), 0, "{vcpus} vCPUs");
             assert_eq!(usize::from(u16::from_le_bytes([table[4], table[5]])), table.len());
             let count = u16::from_le_bytes([table[34], table[35]]);
-            assert_eq!(
-                u64::from(count),
-                u64::from(vcpus) + 2 + u64::from(layout::IRQ_LINES) + 2
-            );
+            assert_eq!(u64::from(count), u64::from(vcpus) + 2 + lines.len() as u64 + 2);
             let len = HEADER_LEN + usize::from(vcpus) * 20 + (usize::from(count) - usize::from(vcpus)) * 8;
             assert_eq!(table.len(), len);
             assert!(layout::MP_TABLE + (table.len() as u64) < layout::HIGH_MEMORY);

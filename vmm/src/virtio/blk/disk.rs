@@ -48,7 +48,7 @@ impl Disk {
     /// Position and length in bytes of `sectors` sectors from `sector`, where the disk has them.
     pub(super) fn range(&self, sector: u64, sectors: u64) -> Option<(u64, u64)> {
         let end = sector.checked_add(sectors)?;
-        (end <= self.sectors).then_some((sector * SECTOR, sectors * SECTOR))
+        (end <= self.sectors).then(|| (sector * SECTOR, sectors * SECTOR))
     }
 
     /// Moves the bytes from `position` on into or out of `buffers`. A buffer outside of guest memory fails the whole

@@ -76,22 +76,23 @@ impl<'m> Request<'m> {
             .read_obj(header.addr().0.checked_add(8).map(GuestAddress)?)
             .ok()?;
         let (mut readable, mut writable) = (Vec::new(), Vec::new());
-        let mut last_is_writable = false;
+        // The last descriptor seen: it has to be one for the status, and the end. A chain that loops, or leaves the table,
+        // or has more than 4 GiB, is cut off by the iterator before its end.
+        let mut last: Option<Descriptor> = None;
         for descriptor in descriptors {
             if readable.len() + writable.len() > MAX_SEGMENTS {
                 return None;
             }
-            last_is_writable = descriptor.is_write_only();
-            let list = if last_is_writable {
+            let list = if descriptor.is_write_only() {
                 &mut writable
             } else {
                 &mut readable
             };
             list.push(buffer(&descriptor));
+            last = Some(descriptor);
         }
-        let status = writable
-            .last_mut()
-            .filter(|last| last_is_writable && last.len > 0)?;
+        let last = last.filter(|last| last.is_write_only() && !last.has_next() && last.len() > 0);
+        let status = writable.last_mut().filter(|_| last.is_some())?;
         status.len -= 1;
         let status = GuestAddress(status.gpa.0.checked_add(u64::from(status.len))?);
         Some(Self {
@@ -161,7 +162,7 @@ impl<'m> Request<'m> {
         apply: impl Fn(u64, u64, bool) -> io::Result<()>,
     ) -> Result<u32, RequestError> {
         let len: u64 = self.readable.iter().map(|buffer| u64::from(buffer.len)).sum();
-        if len == 0 || len % RANGE_LEN as u64 != 0 || len > (RANGE_LEN * MAX_RANGES) as u64 {
+        if len == 0 || !len.is_multiple_of(RANGE_LEN as u64) || len > (RANGE_LEN * MAX_RANGES) as u64 {
             return Err(RequestError::Range);
         }
         let bytes = gather(self.memory, &self.readable)?;
