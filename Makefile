@@ -22,7 +22,8 @@ build: builddeps kernel programs rootfs machine ## build all of hull; ./bin/hull
 	@ln -sfn $(bin) bin
 
 .PHONY: install
-install: build ## install below PREFIX (/usr/local), within DESTDIR when it is set
+install: ## install what `make build` built below PREFIX (/usr/local), within DESTDIR when it is set
+	@test -e $(lib)/machine/initrd.img || { echo "nothing to install: run 'make build' first" >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(bin)/hull $(DESTDIR)$(PREFIX)/bin/hull
 	rm -rf $(DESTDIR)$(PREFIX)/lib/hull

@@ -90,6 +90,8 @@ add_busybox
 add_modules
 add_mke2fs
 add_hull
+# The same files give the same image, whenever it is made.
+find "$root" -exec touch --no-dereference -d @0 {} +
 (cd "$root" && find . -print0 | sort -z | cpio --null --quiet -o -H newc -R 0:0 --reproducible) >"$work/initrd.img"
 
 install -m 644 "$kernel/boot/vmlinuz-$version" "$work/vmlinuz"

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 
 # A daemon that does not run yet is started by the first command, which says so and why.
 ./bin/hull info >/dev/null
+./bin/hull machine status 2>/dev/null | sed -n 's/^Image: */Note: the helper VM is /p'
 
 script='echo started
 echo "image:     localhost/busybox, $(busybox | head -n 1)"

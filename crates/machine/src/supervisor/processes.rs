@@ -104,13 +104,14 @@ fn virtiofsd_command(virtiofsd: &Virtiofsd) -> Vec<OsString> {
 }
 
 fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
+    // What KVM has to say of its guests stays off the serial console, which is slow; a panic is shown all the same.
     let (accel, cpu, kernel_arguments) = match spec.accelerator {
-        Accelerator::Kvm => ("kvm", "host", "console=ttyS0 quiet panic=-1"),
+        Accelerator::Kvm => ("kvm", "host", "console=ttyS0 loglevel=1 panic=-1"),
         // The emulated processor speculates nothing, so mitigations only cost; it shows SVM by itself.
         Accelerator::Tcg => (
             "tcg,thread=multi",
             "max",
-            "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
+            "console=ttyS0 loglevel=1 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
         ),
     };
     let memory = spec.config.memory_mib;
