@@ -42,7 +42,9 @@ fn watch_over(command: Pid, signals: &HeldSignals) -> i32 {
             }
             // These are about this process's own use of the terminal.
             libc::SIGTTIN | libc::SIGTTOU | libc::SIGTSTP => {}
-            signal if signal > 0 => drop(sys::kill(command, signal)),
+            signal if signal > 0 => {
+                let _ = sys::kill(command, signal);
+            }
             _ => {}
         }
     }

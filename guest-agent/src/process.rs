@@ -10,7 +10,7 @@ use guest_protocol::{
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::launch::Launched;
+use crate::launch::{Launched, Pipes};
 use crate::poll::{EventFlags, Poller, Token, Watched};
 use crate::stream::{self, Input, Output};
 use crate::{sys, terminal};
@@ -38,12 +38,12 @@ struct Running {
 
 impl Process {
     /// A process that was just launched. Its streams can be connected to from now on.
-    pub(crate) fn new(
+    fn new(
         poller: &Rc<Poller>,
         spec: &ProcessSpec,
         pid: Pid,
         pidfd: OwnedFd,
-        pipes: crate::launch::Pipes,
+        pipes: Pipes,
         oom_kills_before: u64,
     ) -> Result<Self, Errno> {
         let id = spec.id;
@@ -105,6 +105,11 @@ impl Process {
     /// Sends it a signal; `None` when it has ended.
     pub(crate) fn signal(&self, signal: i32) -> Option<Result<(), Errno>> {
         Some(sys::signal_process(self.pidfd()?, signal))
+    }
+
+    /// For a process that never came to run its program.
+    pub(crate) fn kill(&self) {
+        let _ = self.signal(libc::SIGKILL);
     }
 
     /// Resizes its terminal; `None` when it has ended or has none.
@@ -183,28 +188,27 @@ impl Process {
     }
 }
 
-impl Process {
-    /// For a process that never came to run its program.
-    pub(crate) fn kill(&self) {
-        let _ = self.signal(libc::SIGKILL);
-    }
-}
-
-/// What a launch gave, taken apart.
+/// What a launch gave, taken apart. A process that cannot be watched is ended.
 pub(crate) fn adopt(
     poller: &Rc<Poller>,
     spec: &ProcessSpec,
     launched: Launched,
     oom_kills_before: u64,
 ) -> Result<(Process, Watched), Errno> {
-    let report = Watched::new(poller, launched.report, Token::Report, EventFlags::IN)?;
-    let process = Process::new(
-        poller,
-        spec,
-        launched.pid,
-        launched.pidfd,
-        launched.pipes,
-        oom_kills_before,
-    )?;
-    Ok((process, report))
+    let pid = launched.pid;
+    let adopt = || {
+        let report = Watched::new(poller, launched.report, Token::Report, EventFlags::IN)?;
+        let process = Process::new(
+            poller,
+            spec,
+            pid,
+            launched.pidfd,
+            launched.pipes,
+            oom_kills_before,
+        )?;
+        Ok((process, report))
+    };
+    adopt().inspect_err(|_| {
+        let _ = sys::kill(pid, libc::SIGKILL);
+    })
 }

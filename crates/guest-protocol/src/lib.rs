@@ -46,7 +46,9 @@ pub struct Request {
 /// without waiting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
-    /// Prepare the one container of this microVM: mounts, cgroup, hostname. Answered with [`Reply::Done`].
+    /// Prepare the one container of this microVM: its root file system, devices with host folders, cgroup. Answered
+    /// with [`Reply::Done`]. What lies in namespaces (mounts over the root, files, hostname, sysctls, hidden paths) is
+    /// made together with the container's init, and what is wrong with it is told by the [`Call::StartProcess`] of that.
     CreateContainer(Box<ContainerSpec>),
     /// Start a process in the container. The first one is the container's init: its end is the end of the container
     /// and of every other process in it. Answered with [`Reply::Started`].

@@ -48,7 +48,10 @@ pub(crate) const CAPABILITIES: [&str; 14] = [
 pub(crate) fn library() -> Option<PathBuf> {
     let library = std::env::var_os("HULL_LIB").map(PathBuf::from);
     if library.is_none() {
-        println!("SKIPPED: needs KVM; set HULL_LIB to the directory of hull-vmm, vmlinux and initramfs.cpio");
+        let test = std::thread::current().name().unwrap_or("test").to_owned();
+        println!(
+            "SKIPPED {test}: needs KVM and HULL_LIB, a directory with hull-vmm, vmlinux and initramfs.cpio"
+        );
     }
     library
 }
