@@ -220,10 +220,9 @@ impl VirtioDevice for Fs {
 
     fn reset(&mut self) {
         self.server.reset();
-        if let Some(window) = self.window.take() {
-            if let Err(error) = window.unmap(0, window.len()) {
-                log!("{}: cannot empty the DAX window: {error}", self.identity.name);
-            }
+        let emptied = self.window.take().map_or(Ok(()), |window| window.unmap(0, window.len()));
+        if let Err(error) = emptied {
+            log!("{}: cannot empty the DAX window: {error}", self.identity.name);
         }
     }
 

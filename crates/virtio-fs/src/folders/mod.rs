@@ -12,6 +12,8 @@
 
 mod create;
 mod filesystem;
+mod handles;
+mod listing;
 mod nodes;
 mod state;
 mod xattr;
@@ -29,7 +31,8 @@ use thiserror::Error;
 
 use crate::attributes;
 use crate::name::{NameError, component, entry_name};
-use nodes::{Handles, Identity, Node, Nodes};
+use handles::Handles;
+use nodes::{Identity, Node, Nodes};
 pub use state::{FoldersState, HandleState, NodeState};
 
 /// How long the guest may believe what it was told of a host file: others change it, too.

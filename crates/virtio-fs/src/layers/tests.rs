@@ -4,6 +4,7 @@ use std::io::Write;
 
 use fuse_backend_rs::abi::fuse_abi::{InitOut, OpenOut};
 use fuse_backend_rs::abi::virtio_fs::{RemovemappingIn, SetupmappingIn};
+use fuse_backend_rs::api::filesystem::OpenOptions;
 use vm_memory::ByteValued;
 
 use super::*;

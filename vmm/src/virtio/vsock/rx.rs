@@ -13,6 +13,9 @@ const TURN: usize = 128 << 10;
 /// The most buffers of the guest that one read from a socket fills; Linux posts buffers of 4 KiB.
 const BATCH: usize = 32;
 
+/// The most pieces of memory that one read from a socket fills (`IOV_MAX` is 1024, and a buffer has at most 64).
+const PIECES: usize = 960;
+
 /// The most packets that are sent in one go, so that other events get their turn, too.
 const BUDGET: usize = 1024;
 
@@ -122,7 +125,7 @@ fn send_data(
     let mut parts = Vec::with_capacity(BATCH);
     let mut room = first.payload(limit, &mut parts);
     let mut packets = vec![first];
-    while room < limit && packets.len() < BATCH {
+    while room < limit && packets.len() < BATCH && parts.len() < PIECES {
         let Some(chain) = queue.pop()? else { break };
         // One that is no buffer is dealt with when it is first.
         let packet = Packet::writable(memory, chain).filter(|packet| packet.capacity() > 0);
