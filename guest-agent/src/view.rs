@@ -68,6 +68,9 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     for (name, value) in &spec.sysctls {
         set_sysctl(&root, name, value)?;
     }
+    if !spec.working_dir.is_empty() {
+        root.directory(&spec.working_dir)?;
+    }
     for path in &spec.read_only_paths {
         make_read_only(&root, path).during("make read-only", path)?;
     }

@@ -68,6 +68,12 @@ fn check(create: &ContainerCreate) -> Result<()> {
             create.hostname
         )));
     }
+    if !create.working_dir.is_empty() && !create.working_dir.starts_with('/') {
+        return Err(EngineError::Invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            create.working_dir
+        )));
+    }
     if create.image.is_empty() {
         return Err(EngineError::Invalid("no image was named".into()));
     }

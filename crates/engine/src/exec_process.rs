@@ -95,7 +95,8 @@ impl ExecProcess {
                 Ok(attachment)
             }
             Err(error) => {
-                self.state().exit_code = Some(exit_code(&error));
+                // Docker has a shell's "cannot execute" for everything it knows no better code for.
+                self.state().exit_code = Some(exit_code(&error).unwrap_or(126));
                 self.streams.close();
                 Err(error)
             }
@@ -154,13 +155,12 @@ impl ExecProcess {
             }
         };
         let stdin = async {
-            match self.create.attach_stdin {
-                true => sandbox
-                    .input(process)
-                    .await
-                    .map(|input| self.streams.stdin.open(input)),
-                false => Ok(self.streams.stdin.close()),
+            if self.create.attach_stdin {
+                self.streams.stdin.open(sandbox.input(process).await?);
+            } else {
+                self.streams.stdin.close();
             }
+            Ok::<_, SandboxError>(())
         };
         let (stdout, stderr, ()) = tokio::try_join!(stdout, stderr, stdin).map_err(self.lost("exec in"))?;
         Ok(self.clone().follow(sandbox.clone(), process, stdout, stderr))

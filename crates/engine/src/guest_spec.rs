@@ -61,6 +61,7 @@ pub(crate) fn guest_spec(record: &ContainerRecord, files: &ClientFiles) -> Resul
             disk: Some(DISK_SERIAL.into()),
             read_only: config.read_only,
         },
+        working_dir: config.working_dir.clone(),
         mounts,
         files: network_files::files(config, &hostname),
         shm_bytes: if config.shm_bytes == 0 {

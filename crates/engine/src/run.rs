@@ -42,10 +42,12 @@ impl Output {
             }
         };
         let stdin = async {
-            match streams.spec.stdin {
-                true => sandbox.input(INIT).await.map(|input| streams.stdin.open(input)),
-                false => Ok(streams.stdin.close()),
+            if streams.spec.stdin {
+                streams.stdin.open(sandbox.input(INIT).await?);
+            } else {
+                streams.stdin.close();
             }
+            Ok::<_, SandboxError>(())
         };
         let (stdout, stderr, ()) =
             tokio::try_join!(output(OutputStream::Stdout, from.stdout), stderr, stdin)?;

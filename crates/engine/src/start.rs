@@ -152,18 +152,18 @@ pub(crate) fn refusal(command: &str, error: &sandbox::CallError) -> String {
     }
 }
 
-/// The exit code of a process that could not be started, as a shell has it.
-pub(crate) fn exit_code(error: &EngineError) -> i32 {
+/// The exit code of a process that could not be started, as a shell has it; `None` where a shell has none.
+pub(crate) fn exit_code(error: &EngineError) -> Option<i32> {
     let (EngineError::Start(message) | EngineError::Exec(message)) = error else {
-        return 128;
+        return None;
     };
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
     if says(&["executable file not found", "no such file or directory"]) {
-        127
+        Some(127)
     } else if says(&["permission denied", "is a directory"]) {
-        126
+        Some(126)
     } else {
-        128
+        None
     }
 }
 
@@ -176,7 +176,7 @@ async fn failed(shared: &Arc<Shared>, live: &Arc<Live>, error: &EngineError) {
             None => Status::Created,
         };
         state.pid = None;
-        state.exit_code = exit_code(error);
+        state.exit_code = exit_code(error).unwrap_or(128);
         state.error = error.to_string();
         standing.record.sandbox = None;
     });
@@ -211,8 +211,8 @@ mod tests {
             text.ends_with("exec: \"foo\": executable file not found in $PATH: unknown"),
             "{text}"
         );
-        assert_eq!(code, 127);
-        assert_eq!(refusal("/foo", CallErrorKind::CommandNotFound, "").1, 127);
+        assert_eq!(code, Some(127));
+        assert_eq!(refusal("/foo", CallErrorKind::CommandNotFound, "").1, Some(127));
         assert_eq!(
             refusal(
                 "/etc",
@@ -220,12 +220,12 @@ mod tests {
                 "Is a directory (os error 21)"
             )
             .1,
-            126
+            Some(126)
         );
         assert_eq!(
             refusal("/etc/passwd", CallErrorKind::CommandNotExecutable, "").1,
-            126
+            Some(126)
         );
-        assert_eq!(refusal("sh", CallErrorKind::Failed, "mount: no space").1, 128);
+        assert_eq!(refusal("sh", CallErrorKind::Failed, "mount: no space").1, None);
     }
 }

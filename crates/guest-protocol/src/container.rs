@@ -9,6 +9,9 @@ pub struct ContainerSpec {
     pub hostname: String,
     /// What is mounted as its root.
     pub rootfs: Rootfs,
+    /// The directory its processes start in; made where it is missing, also in a root that is read-only from then on.
+    /// Empty for `/`.
+    pub working_dir: String,
     /// Mounted over the root, in this order, after the standard mounts (`/proc`, `/dev`, `/dev/pts`, `/dev/shm`,
     /// `/dev/mqueue`, `/sys`, `/sys/fs/cgroup`).
     pub mounts: Vec<Mount>,

@@ -76,8 +76,15 @@ fn the_exit_code_is_the_commands_or_says_why_it_never_ran() -> Result<()> {
     let hull = hull!();
     hull.hull(["run", "--rm", "busybox", "sh", "-c", "exit 3"])
         .exits(3);
-    hull.hull(["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -KILL $$'"])
-        .exits(137);
+    hull.hull([
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 100 & kill -KILL $!; wait $!",
+    ])
+    .exits(137);
     hull.hull(["run", "--rm", "busybox", "no-such-command"])
         .exits(127)
         .says("executable file not found");

@@ -1,5 +1,6 @@
 //! `hull run -it` in a real terminal.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,7 +13,9 @@ const CTRL_Z: &str = "\x1a";
 const DETACH: &str = "\x10\x11";
 
 fn terminal(hull: &Hull, args: &[&str]) -> Result<OsSession> {
-    let mut session = Session::spawn(hull.command(args))?;
+    let mut command = hull.command(args);
+    command.stdin(Stdio::inherit());
+    let mut session = Session::spawn(command)?;
     session.set_expect_timeout(Some(Duration::from_secs(60)));
     session.get_process_mut().set_window_size(80, 24)?;
     Ok(session)
