@@ -78,7 +78,8 @@ pub struct LayersSpec {
     pub tag: String,
     /// The files of the directory.
     pub files: Vec<LayerFile>,
-    /// Size of the DAX window in MiB; 0 for none.
+    /// Size of the DAX window in MiB, an even number; 0 for none. It serves files that the guest reads from a mount with
+    /// `dax=always`; Linux refuses an EROFS mount on such a file, so layers that are mounted want none.
     pub dax_window_mib: u64,
 }
 
@@ -108,7 +109,8 @@ pub struct FoldersSpec {
 pub struct SharedFolder {
     /// Its name at the root of the file system: one path component.
     pub name: String,
-    /// The folder on the host.
+    /// The folder on the host, or a single regular file: then the guest sees a file of this name, and nothing beside it.
+    /// As a descriptor, `O_PATH` is enough.
     pub root: Resource,
     /// Whether the device itself refuses to change it, whatever the guest mounts.
     pub read_only: bool,
