@@ -178,6 +178,46 @@ impl Hull {
         }
     }
 
+    /// Runs one test of this test program again inside the helper VM, where KVM is: with this host's files as its root, and
+    /// with a `/run` in memory for sockets, which shared files cannot be.
+    #[track_caller]
+    pub fn run_test_in_machine(&self, test: &str) {
+        let program = std::env::current_exe().expect("a test program has a path");
+        let script = r#"
+            mount --rbind /dev /host/dev; mount --rbind /proc /host/proc; mount -t tmpfs run /host/run
+            HULL_LIB=$1 TMPDIR=/run exec chroot /host "$2" --exact "$3" --nocapture
+        "#;
+        let mut command = self.command(["machine", "shell", "unshare", "-m", "sh", "-euc", script, "test"]);
+        let outcome = Outcome::from(
+            command
+                .arg(self.lib())
+                .arg(program)
+                .arg(test)
+                .output()
+                .expect("hull can be executed"),
+        );
+        assert!(
+            outcome.code == 0 && outcome.stdout.contains("1 passed"),
+            "in the helper VM: {outcome}"
+        );
+    }
+
+    /// Ends the instance: the helper VM, or the daemon. What it keeps on disk stays.
+    pub fn stop(&self) -> Result<()> {
+        match self.place {
+            Place::Machine => {
+                let stopped = self.hull(["machine", "stop"]);
+                ensure!(stopped.code == 0, "the helper VM does not stop: {stopped}");
+            }
+            Place::Host => {
+                // Without a daemon there is no such file, and nothing to end.
+                let pid_file = self.runtime.join("hulld.pid");
+                self.shell(&format!("kill $(cat {})", pid_file.display()));
+            }
+        }
+        Ok(())
+    }
+
     /// Asks until the answer pleases; an answer that never does is a failure that shows the last one. For the few things
     /// that offer no event to wait for.
     #[track_caller]
