@@ -115,6 +115,9 @@ impl Engine {
         let shared = blocking("open the state", move || Shared::open(spec)).await?;
         let shared = Arc::new(shared);
         restore::restore(&shared).await?;
+        let prepared = shared.clone();
+        // So that the first container need not wait for it; if it fails, that one tells why.
+        tokio::task::spawn_blocking(move || prepared.disks.template().map(drop));
         Ok(Engine { shared })
     }
 

@@ -139,6 +139,7 @@ fn devices(spec: &SandboxSpec, handed: &mut Handed) -> Result<Vec<DeviceSpec>> {
         devices.push(DeviceSpec::Layers(LayersSpec {
             tag: LAYERS_TAG.into(),
             files,
+            // The guest mounts the files, which Linux refuses to do with files in a window.
             dax_window_mib: 0,
         }));
     }
