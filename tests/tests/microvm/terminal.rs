@@ -38,11 +38,15 @@ fn a_shell_has_job_control_its_size_and_ctrl_c() -> Result<()> {
             Err(size)
         }
     });
-    session.send_line("tty; sleep 1000")?;
+    // Written so that what is typed does not look like what is printed.
+    let job = "sh -c 'tty; echo st\\arted; exec sleep 1000'";
+    session.send_line(job)?;
     session.expect("/dev/")?;
+    session.expect("started")?;
     session.send(CTRL_C)?;
     session.expect("/ #")?;
-    session.send_line("sleep 1000")?;
+    session.send_line(job)?;
+    session.expect("started")?;
     session.send(CTRL_Z)?;
     session.expect("Stopped")?;
     session.send_line("kill %1; echo code-$((6*7))")?;
