@@ -3,6 +3,8 @@
 //! The spec (`vm_spec::VmSpec`) is JSON on standard input, the log goes to standard error. The process ends with the
 //! microVM: status 0 once the guest ran, whatever ended it, and 1 when the microVM could not be built or run. How it
 //! ended is in the exit report that the spec names.
+//!
+//! `hull-vmm hold` runs no guest. It keeps an empty virtual machine until its standard input ends; see [`hold`].
 
 mod arch;
 mod board;
@@ -30,16 +32,38 @@ use vm_spec::{ExitReason, ExitReport, VmSpec};
 
 use control::Controls;
 use ending::Ending;
+use hv::Hypervisor;
 use hv::kvm::KvmHypervisor;
 use log::log;
 use resource::Access;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "hold") {
+        return match hold() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{error:#}")),
+        };
+    }
     match run() {
         Ok(report) if report.reason == ExitReason::VmmError => fail(&report.detail),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error:#}")),
     }
+}
+
+/// Keeps an empty virtual machine with one vCPU that never runs, until standard input ends.
+///
+/// The first virtual machine of a host makes KVM turn virtualization on for every processor and patch the scheduler's
+/// code (the static key of preempt notifiers, and those of local APICs), the last one to go makes it undo both. While
+/// one is held, all others come and go without that: each start is some milliseconds shorter, and a host that is
+/// itself emulated cannot be caught by the patching (QEMU's TCG may go on executing the breakpoint that stands in for
+/// code being patched, and the host hangs).
+fn hold() -> Result<()> {
+    let hypervisor = KvmHypervisor::open()?;
+    let vm = hypervisor.create_vm()?;
+    let _vcpu = vm.create_vcpu(0)?;
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).context("standard input")?;
+    Ok(())
 }
 
 fn fail(message: &str) -> ExitCode {
