@@ -220,7 +220,10 @@ impl VirtioDevice for Fs {
 
     fn reset(&mut self) {
         self.server.reset();
-        let emptied = self.window.take().map_or(Ok(()), |window| window.unmap(0, window.len()));
+        let emptied = self
+            .window
+            .take()
+            .map_or(Ok(()), |window| window.unmap(0, window.len()));
         if let Err(error) = emptied {
             log!("{}: cannot empty the DAX window: {error}", self.identity.name);
         }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::kvm_hold::KvmHold;
 use super::{API_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE};
 use crate::supervisor::log_tail;
 
@@ -31,6 +33,9 @@ pub(super) enum DaemonError {
     /// Its log cannot be written.
     #[error("cannot write hulld's log {LOG} in the helper VM: {0}")]
     Log(io::Error),
+    /// The virtual machine that keeps KVM on cannot be made.
+    #[error("cannot run {LIB}/hull-vmm in the helper VM: {0}")]
+    Hold(io::Error),
     /// It cannot be run.
     #[error("cannot run {LIB}/hulld in the helper VM: {0}")]
     Spawn(io::Error),
@@ -48,11 +53,13 @@ pub(super) enum DaemonError {
 #[derive(Clone)]
 pub(super) struct Daemon {
     up: watch::Receiver<bool>,
+    _kvm: Arc<KvmHold>,
 }
 
 impl Daemon {
     /// Start hulld and wait until it listens; from then on it is kept running.
     pub(super) async fn start() -> Result<Self, DaemonError> {
+        let kvm = KvmHold::take().map_err(DaemonError::Hold)?;
         let mut child = spawn()?;
         if !listens(&mut child).await {
             let status = child.wait().await.map_err(DaemonError::Spawn)?;
@@ -63,7 +70,10 @@ impl Daemon {
         }
         let (set_up, up) = watch::channel(true);
         tokio::spawn(keep_running(child, set_up));
-        Ok(Daemon { up })
+        Ok(Daemon {
+            up,
+            _kvm: Arc::new(kvm),
+        })
     }
 
     /// A connection to hulld; waits a while when it is just being started again.

@@ -7,6 +7,7 @@
 mod async_file;
 mod daemon;
 mod init;
+mod kvm_hold;
 mod port;
 mod serve;
 mod shell;
