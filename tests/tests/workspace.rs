@@ -18,7 +18,10 @@ fn workspace_root() -> PathBuf {
 
 /// The rows of the table: `| \`folder\` | job | dependencies |`, a dash for none.
 fn documented(architecture: &str) -> Graph {
-    let rows = architecture.lines().filter_map(|line| {
+    let table = architecture
+        .split("\n## ")
+        .find(|chapter| chapter.starts_with("The map"));
+    let rows = table.unwrap_or_default().lines().filter_map(|line| {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
         let folder = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
         let (_job, dependencies) = (cells.next()?, cells.next()?);
@@ -112,5 +115,44 @@ fn the_laws_about_runtimes_and_docker_types_hold() -> Result<()> {
             assert!(!depends, "{folder} must not depend on {name}");
         }
     }
+    Ok(())
+}
+
+/// The Rust files below a folder that leave the lint against `unsafe`, relative to the workspace.
+fn unsafe_modules(root: &Path, folder: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            unsafe_modules(root, &path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path)?;
+            if ["#![allow(unsafe_code", "#![expect(unsafe_code"]
+                .iter()
+                .any(|lint| text.contains(lint))
+            {
+                found.insert(path.strip_prefix(root)?.display().to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn unsafe_code_is_only_in_the_modules_that_the_architecture_names() -> Result<()> {
+    let root = workspace_root();
+    let mut found = BTreeSet::new();
+    for folder in documented(&std::fs::read_to_string(root.join("ARCHITECTURE.md"))?).keys() {
+        let sources = root.join(folder).join("src");
+        unsafe_modules(&root, &sources, &mut found)?;
+    }
+    let architecture = std::fs::read_to_string(root.join("ARCHITECTURE.md"))?;
+    let chapter = architecture
+        .split("\n## ")
+        .find(|chapter| chapter.starts_with("Where `unsafe` is"));
+    let chapter = chapter.context("ARCHITECTURE.md does not say where unsafe code is")?;
+    let rows = chapter
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.map(String::from).collect::<BTreeSet<_>>(), found);
     Ok(())
 }
