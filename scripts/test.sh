@@ -14,11 +14,11 @@ trap 'rm -f "$tally"' EXIT
 # The tests have an instance of hull of their own. One that is left from another run may run other programs than these.
 cargo build --release --locked --quiet -p system-tests --bin instance
 instance=target/x86_64-unknown-linux-gnu/release/instance
-$instance stop
+$instance remove
 result=0
 HULL_TEST_TALLY=$tally cargo nextest run --release --workspace --locked || result=$?
 
-$instance stop
+$instance remove
 
 echo "[test] $(grep -c '^ran ' "$tally" || true) of these tests ran in a microVM," \
     "$(grep -c '^skipped ' "$tally" || true) were skipped because none can run here"

@@ -202,8 +202,8 @@ impl Hull {
         );
     }
 
-    /// Ends the instance: the helper VM, or the daemon. What it keeps on disk stays.
-    pub fn stop(&self) -> Result<()> {
+    /// Ends the instance (the helper VM, or the daemon) and removes what it keeps on disk.
+    pub fn remove(&self) -> Result<()> {
         match self.place {
             Place::Machine => {
                 let stopped = self.hull(["machine", "stop"]);
@@ -215,6 +215,8 @@ impl Hull {
                 self.shell(&format!("kill $(cat {})", pid_file.display()));
             }
         }
+        let folder = self.root.parent().context("the instance has no folder of its own")?;
+        fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
         Ok(())
     }
 

@@ -31,7 +31,7 @@ pub enum Resource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct VmSpec {
-    /// Names the microVM in logs and in its thread and process titles.
+    /// Names the microVM in its log.
     pub id: String,
     /// Number of vCPUs, 1 to [`MAX_VCPUS`].
     pub vcpus: u8,

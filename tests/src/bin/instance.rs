@@ -1,4 +1,4 @@
-//! The tests' own instance of hull, from the command line: `instance stop` ends it, anything else is a `hull` command in it
+//! The tests' own instance of hull, from the command line: `instance remove` ends it and removes its state, anything else is a `hull` command in it
 //! (`cargo run --release -p system-tests --bin instance -- ps -a`).
 
 use std::os::unix::process::CommandExt;
@@ -10,8 +10,8 @@ use system_tests::Hull;
 fn main() -> Result<()> {
     let hull = Hull::instance()?;
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments == ["stop"] {
-        return hull.stop();
+    if arguments == ["remove"] {
+        return hull.remove();
     }
     Err(hull.command(arguments).stdin(Stdio::inherit()).exec().into())
 }
