@@ -215,7 +215,10 @@ impl Hull {
                 self.shell(&format!("kill $(cat {})", pid_file.display()));
             }
         }
-        let folder = self.root.parent().context("the instance has no folder of its own")?;
+        let folder = self
+            .root
+            .parent()
+            .context("the instance has no folder of its own")?;
         fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
         Ok(())
     }
