@@ -8,7 +8,7 @@ use system_tests::{Hull, hull};
 
 const MIB: u64 = 1 << 20;
 
-/// Resident memory of the daemon and of all VMMs without their guests' memory, in KiB.
+/// Resident memory of the daemon, in KiB.
 fn resident(hull: &Hull) -> Result<u64> {
     let script = "for p in $(pidof hulld); do grep VmRSS /proc/$p/status; done | awk '{n+=$2} END {print n}'";
     Ok(hull.shell(script).ok().trim().parse()?)
