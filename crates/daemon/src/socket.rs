@@ -1,10 +1,11 @@
 //! The socket of the API.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -12,6 +13,9 @@ use tokio::net::UnixListener;
 
 /// The longest path of a unix socket in bytes (`sun_path` without its final zero).
 const PATH_MAX: usize = 107;
+
+/// How long a connection to a socket that nobody serves may stay open: much longer than an exec takes.
+const DROPPED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +94,21 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(SocketError::InUse(path.to_owned())),
+        Ok(connection) if stays_open(&connection) => Err(SocketError::InUse(path.to_owned())),
+        Ok(_) => fs::remove_file(path).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whether somebody is at the other end. A program that a daemon was about to run when it was killed has the daemon's
+/// listening socket until its exec, which then drops the connection; a server waits for a request.
+fn stays_open(mut connection: &UnixStream) -> bool {
+    let waits = connection.set_read_timeout(Some(DROPPED_WITHIN));
+    let read = waits.and_then(|()| connection.read(&mut [0]));
+    !matches!(read, Ok(0)) && !read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 #[cfg(test)]
@@ -134,6 +147,26 @@ mod tests {
         fs::write(&file, "precious").unwrap();
         assert!(matches!(ApiSocket::bind(&file), Err(SocketError::NoSocket(_))));
         assert_eq!(fs::read(&file).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_socket_whose_last_listener_is_just_going_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let going = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let next = std::thread::spawn({
+            let path = path.clone();
+            move || remove_stale(&path)
+        });
+        // The connection waits in the backlog; closing the listener resets it.
+        rustix::event::poll(
+            &mut [rustix::event::PollFd::new(&going, rustix::event::PollFlags::IN)],
+            None,
+        )
+        .unwrap();
+        drop(going);
+        next.join().unwrap().unwrap();
+        assert!(!path.exists());
     }
 
     #[tokio::test]
