@@ -49,6 +49,42 @@ impl Reference {
         self.tag.as_deref().unwrap_or(DEFAULT_TAG)
     }
 
+    /// Whether a tag was given.
+    pub fn has_tag(&self) -> bool {
+        self.tag.is_some()
+    }
+
+    /// The repository's path in its registry as it was typed: without `library/` for Docker Hub's own.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The same repository with this tag and no digest; `None` when it is no tag.
+    pub fn with_tag(&self, tag: &str) -> Option<Self> {
+        is_tag(tag).then(|| Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        })
+    }
+
+    /// The same repository with this digest and no tag.
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
+    /// The name as a registry has it: one without a registry is Docker Hub's.
+    pub fn in_registry(&self) -> Self {
+        Self {
+            domain: Some(self.domain.clone().unwrap_or_else(|| DOCKER_HUB.to_owned())),
+            ..self.clone()
+        }
+    }
+
     /// The digest, if one was given.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
@@ -68,10 +104,19 @@ impl Reference {
         }
     }
 
-    /// The full name under which an image with this name is stored: `DOMAIN/PATH:TAG`, `localhost` for the
-    /// domain if none was given.
+    /// The full repository in which an image with this name is stored, `localhost` for the domain if none was
+    /// given.
+    pub fn storage_repository(&self) -> String {
+        self.repositories().swap_remove(0)
+    }
+
+    /// The full name under which an image with this name is stored: `DOMAIN/PATH:TAG`, or `DOMAIN/PATH@DIGEST`
+    /// if it has a digest.
     pub fn storage_name(&self) -> String {
-        format!("{}:{}", self.repositories()[0], self.tag())
+        match &self.digest {
+            None => format!("{}:{}", self.storage_repository(), self.tag()),
+            Some(digest) => format!("{}@{digest}", self.storage_repository()),
+        }
     }
 }
 
@@ -251,7 +296,14 @@ mod tests {
             (full.tag(), full.digest()),
             ("1.2-x_Y", Some(&DIGEST.parse().unwrap()))
         );
-        assert_eq!(full.storage_name(), "localhost:5000/a:1.2-x_Y");
+        assert_eq!(full.storage_name(), format!("localhost:5000/a@{DIGEST}"));
+        let tagged = full.with_tag("2").unwrap();
+        assert_eq!(tagged.storage_name(), "localhost:5000/a:2");
+        assert!(full.with_tag("-").is_none());
+        assert_eq!(
+            parse("a").in_registry().storage_name(),
+            "docker.io/library/a:latest"
+        );
         assert_eq!(parse("localhost:5000/a").tag(), "latest");
         assert_eq!(parse("a").to_string(), "a:latest");
         assert_eq!(parse(&format!("a@{DIGEST}")).to_string(), format!("a@{DIGEST}"));

@@ -2,7 +2,9 @@
 
 use crate::catalog::{Catalog, CatalogError, ManifestRecord};
 use crate::digest::Digest;
+use crate::image::{Image, Layer};
 use crate::import::{ImportError, Limits, stage_image};
+use crate::ingest::Ingest;
 use crate::layout::{OciLayout, parse};
 use crate::reference::{Reference, ReferenceError};
 use crate::state::{Staging, StateDir, StateError, SweepError};
@@ -72,36 +74,6 @@ impl From<SweepError> for StoreError {
     }
 }
 
-/// A complete image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Image {
-    /// `sha256:HEX` of the configuration.
-    pub id: String,
-    /// `sha256:HEX` of the manifest.
-    pub manifest_digest: String,
-    /// The full names that lead to it, like `localhost/busybox:latest`, in order. May be empty.
-    pub references: Vec<String>,
-    /// How its containers are to run.
-    pub config: ImageConfiguration,
-    /// Its layers, bottom first.
-    pub layers: Vec<Layer>,
-    /// The size of all its layers' file system images in bytes.
-    pub size: u64,
-    /// When it was made (RFC 3339), if it says so.
-    pub created: Option<String>,
-}
-
-/// A layer of an image, shared with all images that have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// `sha256:HEX` of the uncompressed archive.
-    pub diff_id: String,
-    /// Its EROFS image: read-only and never changed as long as an image has it.
-    pub path: PathBuf,
-    /// The length of that file in bytes.
-    pub size: u64,
-}
-
 /// The images in one directory. Any number of processes may have it open, and any number of threads may
 /// call its methods; all of them block on the disk.
 #[derive(Debug)]
@@ -122,6 +94,11 @@ impl ImageStore {
         let state = StateDir::open(root)?;
         state.sweep(|| Ok(Catalog::load(&state)?.contents()))?;
         Ok(Self { state, limits })
+    }
+
+    /// Begins to take in an image.
+    pub fn ingest(&self) -> Result<Ingest> {
+        todo!()
     }
 
     /// Imports an image from an OCI layout directory under the name `reference` (`localhost/` in front if
@@ -249,6 +226,7 @@ impl ImageStore {
             id: record.config.to_string(),
             manifest_digest: manifest.to_string(),
             references: references.map(|(name, _)| name.clone()).collect(),
+            digests: Vec::new(),
             size: layers.iter().map(|layer| layer.size).sum(),
             created: config.created().clone(),
             config,

@@ -1,0 +1,93 @@
+//! What the store tells of an image.
+
+use crate::digest::Digest;
+use oci_spec::image::ImageConfiguration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A complete image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// `sha256:HEX` of the configuration.
+    pub id: String,
+    /// `sha256:HEX` of the manifest.
+    pub manifest_digest: String,
+    /// The full names with tags that lead to it, like `localhost/busybox:latest`, in order. May be empty.
+    pub references: Vec<String>,
+    /// The full names with digests that lead to it, like `localhost/busybox@sha256:…`, in order: where it was
+    /// pulled from or pushed to. The digest may be that of an index.
+    pub digests: Vec<String>,
+    /// How its containers are to run.
+    pub config: ImageConfiguration,
+    /// Its layers, bottom first.
+    pub layers: Vec<Layer>,
+    /// The size of the files of all its layers in bytes, as Docker tells it.
+    pub size: u64,
+    /// When it was made (RFC 3339), if it says so.
+    pub created: Option<String>,
+}
+
+/// A layer of an image, shared with all images that have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// `sha256:HEX` of the uncompressed archive.
+    pub diff_id: String,
+    /// Its EROFS image: read-only and never changed as long as an image or a [`Hold`](crate::Hold) has it.
+    pub path: PathBuf,
+    /// The size of its files in bytes.
+    pub size: u64,
+}
+
+/// What a list of images tells of one: all of it is in the catalog, no other file is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// `sha256:HEX` of the configuration.
+    pub id: String,
+    /// `sha256:HEX` of the manifest.
+    pub manifest_digest: String,
+    /// The full names with tags that lead to it, in order.
+    pub references: Vec<String>,
+    /// The full names with digests that lead to it, in order.
+    pub digests: Vec<String>,
+    /// When it was made (RFC 3339), if it says so.
+    pub created: Option<String>,
+    /// The size of the files of all its layers in bytes.
+    pub size: u64,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl ImageSummary {
+    /// Whether no name with a tag leads to it.
+    pub fn is_dangling(&self) -> bool {
+        self.references.is_empty()
+    }
+}
+
+/// What a manifest or a push says of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobDescriptor {
+    /// Its media type.
+    pub media_type: String,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// The length of its content in bytes.
+    pub size: u64,
+}
+
+/// A step of an image's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The image's identifier for its last step, `<missing>` for the others.
+    pub id: String,
+    /// When it was made (RFC 3339).
+    pub created: Option<String>,
+    /// What made it.
+    pub created_by: String,
+    /// A comment on it.
+    pub comment: String,
+    /// The size of the files of its layer in bytes; 0 if it made none.
+    pub size: u64,
+    /// The full names that lead to the image after this step.
+    pub references: Vec<String>,
+}
