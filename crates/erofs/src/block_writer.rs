@@ -1,5 +1,6 @@
 //! The output of a writer: sequential, buffered, whole blocks, holes where blocks are zero.
 
+use crate::checksum::{Checksum, is_zero};
 use crate::format::{BLOCK, BLOCK_U64};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -24,6 +25,7 @@ pub(crate) struct BlockWriter<W> {
     flushed: u64,
     /// The end of the last byte that was really written.
     written_to: u64,
+    checksum: Checksum,
 }
 
 impl<W: Write + Seek> BlockWriter<W> {
@@ -35,6 +37,7 @@ impl<W: Write + Seek> BlockWriter<W> {
             buffer: Vec::with_capacity(BUFFER),
             flushed,
             written_to: 0,
+            checksum: Checksum::default(),
         }
     }
 
@@ -80,17 +83,18 @@ impl<W: Write + Seek> BlockWriter<W> {
         Ok(self.position() / BLOCK_U64)
     }
 
-    /// Writes out everything and `head` at offset 0, then hands the output back. The last block is written
-    /// even when it is zero, so that the output has its full length.
-    pub(crate) fn finish(mut self, head: &[u8]) -> io::Result<W> {
+    /// Writes out everything and `head` as block 0, then hands the output back, with the checksum of it all. The
+    /// last block is written even when it is zero, so that the output has its full length.
+    pub(crate) fn finish(mut self, head: &[u8; BLOCK]) -> io::Result<(W, u32)> {
         self.align()?;
         self.flush()?;
         if self.written_to < self.flushed {
             self.write_at(self.flushed - BLOCK_U64, &[0; BLOCK])?;
         }
         self.write_at(0, head)?;
+        self.checksum.update(0, &[*head]);
         self.output.flush()?;
-        Ok(self.output)
+        Ok((self.output, self.checksum.value()))
     }
 
     fn flush_if_full(&mut self) -> io::Result<()> {
@@ -107,6 +111,7 @@ impl<W: Write + Seek> BlockWriter<W> {
         let (blocks, _) = buffer.as_chunks::<BLOCK>();
         for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
             if !is_zero(&run[0]) {
+                self.checksum.update(self.flushed / BLOCK_U64, run);
                 self.write_at(self.flushed, run.as_flattened())?;
             }
             self.flushed += run.as_flattened().len() as u64;
@@ -122,10 +127,6 @@ impl<W: Write + Seek> BlockWriter<W> {
         self.written_to = self.written_to.max(offset + bytes.len() as u64);
         Ok(())
     }
-}
-
-fn is_zero(block: &[u8; BLOCK]) -> bool {
-    block.iter().all(|byte| *byte == 0)
 }
 
 /// One successful read, interruptions by signals aside.
@@ -152,8 +153,14 @@ mod tests {
             writer.copy_from(&mut &data[3..], u64::MAX).unwrap(),
             data.len() as u64 - 3
         );
-        let image = writer.finish(b"head").unwrap().into_inner();
-        assert_eq!(&image[..4], b"head");
+        let (image, sum) = writer.finish(&[b'h'; BLOCK]).unwrap();
+        let image = image.into_inner();
+        assert_eq!(&image[..4], b"hhhh");
+        let length = image.len() as u64;
+        let whole = crate::checksum(&mut Cursor::new(&image), [Ok(0..length)]).unwrap();
+        let pieces = [Ok(0..10), Ok(10..5000), Ok(5001..length)];
+        let pieces = crate::checksum(&mut Cursor::new(&image), pieces).unwrap();
+        assert_eq!((whole, pieces), (sum, sum));
         assert_eq!(&image[BLOCK..BLOCK + data.len()], &data[..]);
         assert_eq!(image.len(), BLOCK + data.len().next_multiple_of(BLOCK));
     }
@@ -170,7 +177,8 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let mut writer = BlockWriter::new(file, 1);
         writer.copy_from(&mut io::repeat(0), 64 << 20).unwrap();
-        let file = writer.finish(b"head").unwrap();
+        let (mut file, sum) = writer.finish(&[b'h'; BLOCK]).unwrap();
+        assert_eq!(crate::checksum(&mut file, [Ok(0..BLOCK_U64)]).unwrap(), sum);
         let metadata = file.metadata().unwrap();
         assert_eq!(metadata.len(), (64 << 20) + BLOCK_U64);
         assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512 < 1 << 20);

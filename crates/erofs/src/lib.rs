@@ -21,6 +21,7 @@
 //! file system of the machine that runs it: paths, symbolic links and devices are only data.
 
 mod block_writer;
+mod checksum;
 mod dirent;
 mod format;
 mod layout;
@@ -31,6 +32,7 @@ mod tree;
 mod writer;
 mod xattr;
 
+pub use checksum::checksum;
 pub use metadata::{Device, FileType, Metadata, Special, Timestamp};
 pub use path::{MAX_NAME, MAX_PATH, PathError};
 pub use reader::{DirEntry, FileReader, Inode, ReadError, Reader, Superblock};

@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek, Write};
 /// to read for each.
 const MAX_INLINE_FILE: u64 = 1024;
 /// All such files together take at most this many bytes of memory; later ones go to blocks of their own.
-const INLINE_BUDGET: u64 = 32 << 20;
+const INLINE_BUDGET: u64 = 4 << 20;
 /// The longest target of a symbolic link that Linux can read (one less than `PATH_MAX`).
 const MAX_SYMLINK: usize = 4095;
 
@@ -57,6 +57,11 @@ pub struct Summary {
     pub size: u64,
     /// Files of all kinds in it.
     pub inodes: u64,
+    /// The sizes of its regular files and the lengths of its symbolic links' targets, in bytes: what `du
+    /// --apparent-size` counts, directories aside.
+    pub content: u64,
+    /// What [`checksum`](crate::checksum) computes of the whole image.
+    pub checksum: u32,
 }
 
 /// Why an entry or the image could not be written. The writer is of no use afterwards.
@@ -242,6 +247,11 @@ impl<W: Write + Seek> Writer<W> {
         Ok(self.tree.set_metadata(&path, id, metadata)?)
     }
 
+    /// Gives the volume another UUID than its [`Options`] have.
+    pub fn set_uuid(&mut self, uuid: [u8; 16]) {
+        self.options.uuid = uuid;
+    }
+
     /// Writes directories, inodes and the superblock, and hands the output back. Nothing is synced.
     pub fn finish(mut self) -> Result<(W, Summary), WriteError> {
         let next_block = self.blocks.align().map_err(WriteError::Output)?;
@@ -258,16 +268,26 @@ impl<W: Write + Seek> Writer<W> {
         }
         self.write_memory_blocks(&layout).map_err(WriteError::Output)?;
         self.write_inodes(&layout).map_err(WriteError::Output)?;
+        let superblock = self.superblock(&layout, blocks).encode();
+        let content = self.content_size(&layout);
+        let finished = self.blocks.finish(&superblock);
+        let (output, checksum) = finished.map_err(WriteError::Output)?;
         let summary = Summary {
             size,
             inodes: layout.order.len() as u64,
+            content,
+            checksum,
         };
-        let superblock = self.superblock(&layout, blocks);
-        let output = self
-            .blocks
-            .finish(&superblock.encode())
-            .map_err(WriteError::Output)?;
         Ok((output, summary))
+    }
+
+    fn content_size(&self, layout: &Layout) -> u64 {
+        let size = |id: &NodeId| match &self.tree.node(*id).body {
+            Body::Regular { size, .. } => *size,
+            Body::Symlink(target) => target.len() as u64,
+            Body::Directory(_) | Body::Special(_) => 0,
+        };
+        layout.order.iter().map(size).sum()
     }
 
     fn add_node(&mut self, path: &EntryPath<'_>, metadata: Metadata, body: Body) -> Result<(), WriteError> {
