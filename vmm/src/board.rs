@@ -1,36 +1,34 @@
 //! Assembly: from a spec to a microVM, a list of steps that each return what they made.
 
+mod parts;
+mod restore;
+mod save;
+
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
 use thiserror::Error;
 use vm_spec::control::State;
-use vm_spec::{DeviceSpec, Resource, VmSpec};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vm_spec::{BootSpec, Resource, SnapshotSpec, Start, VmSpec};
 
 use crate::arch::{Entry, VcpuSetup, layout};
-use crate::bus::{Bus, BusError};
-use crate::devices::i8042::{I8042, I8042State};
-use crate::devices::power::PowerPort;
-use crate::devices::serial::Serial;
+use crate::bus::BusError;
+use crate::devices::serial::SerialError;
 use crate::ending::Ending;
-use crate::hv::{HvError, Hypervisor, Vcpu, Vm};
+use crate::hv::{HvError, Hypervisor, Vm};
 use crate::loader::{self, Images, LoadError};
-use crate::memory::{GuestMemory, MemoryError, MemoryLayout, SharedRegion};
+use crate::memory::{GuestMemory, MemoryError};
 use crate::resource::{self, Access, ResourceError};
-use crate::vcpu::{Buses, VcpuError, Vcpus};
-use crate::virtio::device::VirtioDevice;
-use crate::virtio::registry::{self, RegistryError};
-use crate::virtio::transport::{MmioTransport, QUEUE_NOTIFY, TransportError};
+use crate::snapshot::{RamError, SnapshotError};
+use crate::vcpu::{VcpuError, Vcpus};
+use crate::virtio::registry::RegistryError;
+use crate::virtio::transport::TransportError;
 
-/// Ports of the serial port and of the keyboard controller.
-const SERIAL_PORTS: u64 = 8;
-const I8042_PORTS: u64 = 5;
-const POWER_PORTS: u64 = 2;
+use parts::{Built, Legacy, LegacyState, Plan, Transport, lock};
 
-/// The microVM could not be built.
+/// The microVM could not be built or saved.
 #[derive(Debug, Error)]
 pub enum BoardError {
     /// The hypervisor refused.
@@ -42,6 +40,15 @@ pub enum BoardError {
     /// The kernel or its initramfs.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The state of a VM snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The memory of a VM snapshot.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// The serial port of a VM snapshot.
+    #[error(transparent)]
+    Serial(#[from] SerialError),
     /// A file or descriptor of the spec.
     #[error("{what}: {source}")]
     Resource {
@@ -50,6 +57,9 @@ pub enum BoardError {
         /// Why it is not.
         source: ResourceError,
     },
+    /// The spec does not say where to.
+    #[error("the spec of this microVM has no place for a VM snapshot")]
+    NoPlace,
     /// A device could not be made.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -72,15 +82,24 @@ pub enum BoardError {
     },
 }
 
-type Transport = Arc<Mutex<MmioTransport>>;
+/// The two files of a VM snapshot.
+struct SnapshotFiles {
+    state: File,
+    memory: File,
+}
 
 /// A microVM that runs or is paused.
 pub struct Microvm {
     vcpus: Vcpus,
     transports: Vec<Transport>,
+    legacy: Legacy,
     state: State,
-    /// Keeps the virtual machine's descriptor open.
-    _vm: Box<dyn Vm>,
+    vm: Box<dyn Vm>,
+    memory: GuestMemory,
+    /// Bytes of RAM.
+    ram: u64,
+    /// Where a VM snapshot goes.
+    save: Option<SnapshotFiles>,
 }
 
 impl Microvm {
@@ -114,54 +133,79 @@ impl Microvm {
 
 /// Builds what `spec` describes and starts it.
 pub fn start(hypervisor: &dyn Hypervisor, spec: VmSpec, ending: &Arc<Ending>) -> Result<Microvm, BoardError> {
+    let save = spec
+        .save
+        .as_ref()
+        .map(|files| open_snapshot(files, Access::ReadWrite))
+        .transpose()?;
     let ram = spec.memory_mib << 20;
-    let images = open_images(&spec)?;
-    let console = open_console(spec.console.as_ref())?;
-    let devices = make_devices(spec.devices)?;
-    let (layout, windows) = lay_out_memory(ram, &devices)?;
-    let regions = layout.regions().to_vec();
-    let memory = layout.finish()?;
-
-    // Reading the kernel and setting up the virtual machine take about as long as each other, and do not meet.
-    let (vm, vcpus, buses, transports) = thread::scope(|scope| {
-        let loading = load_beside(scope, &memory, ram, spec.vcpus, images)?;
-        let vm = hypervisor.create_vm()?;
-        for (slot, region) in (0..).zip(&regions) {
-            vm.map_memory(slot, region)?;
+    let start = spec.start.clone();
+    let (built, memory) = match start {
+        Start::Boot(kernel) => {
+            let images = open_images(&kernel, &spec)?;
+            boot(hypervisor, Plan::new(spec)?, images, ending)?
         }
-        let transports = attach_devices(vm.as_ref(), devices, windows, &memory)?;
-        let buses = wire_buses(vm.as_ref(), &transports, console, ending)?;
-        let mut vcpus = (0..spec.vcpus)
-            .map(|id| vm.create_vcpu(id))
-            .collect::<Result<Vec<_>, _>>()?;
-        let supported = hypervisor.supported_cpuid()?;
-        let entry = join(loading)?;
-        set_up_vcpus(&mut vcpus, |id| {
-            let entry = (id == 0).then_some(entry);
-            VcpuSetup::new(&supported, id, spec.vcpus, entry)
-        })?;
-        Ok::<_, BoardError>((vm, vcpus, buses, transports))
-    })?;
-
-    let vcpus = Vcpus::start(vcpus, Arc::new(buses), Arc::clone(ending))?;
+        Start::Restore(files) => {
+            let files = open_snapshot(&files, Access::Read)?;
+            restore::restore(hypervisor, Plan::new(spec)?, &files, ending)?
+        }
+    };
+    let vcpus = Vcpus::start(built.vcpus, Arc::new(built.buses), Arc::clone(ending))?;
     Ok(Microvm {
         vcpus,
-        transports,
+        transports: built.transports,
+        legacy: built.legacy,
         state: State::Running,
-        _vm: vm,
+        vm: built.vm,
+        memory,
+        ram,
+        save,
     })
 }
 
-fn open_images(spec: &VmSpec) -> Result<Images, BoardError> {
-    let open = |what, resource| {
-        resource::open(resource, Access::Read).map_err(|source| BoardError::Resource { what, source })
-    };
+/// Builds a microVM whose boot processor begins with a kernel.
+fn boot(
+    hypervisor: &dyn Hypervisor,
+    plan: Plan,
+    images: Images,
+    ending: &Arc<Ending>,
+) -> Result<(Built, GuestMemory), BoardError> {
+    let (ram, count) = (plan.ram, plan.vcpus);
+    let frame = plan.finish()?;
+    let memory = frame.memory.clone();
+    // Reading the kernel and setting up the virtual machine take about as long as each other, and do not meet.
+    let built = thread::scope(|scope| {
+        let loading = load_beside(scope, &memory, ram, count, images)?;
+        let mut built = frame.build(hypervisor, LegacyState::default(), ending)?;
+        let supported = hypervisor.supported_cpuid()?;
+        let entry = join(loading)?;
+        for (id, vcpu) in (0..).zip(&mut built.vcpus) {
+            let entry = (id == 0).then_some(entry);
+            vcpu.set_up(&VcpuSetup::new(&supported, id, count, entry))?;
+        }
+        Ok::<_, BoardError>(built)
+    })?;
+    Ok((built, memory))
+}
+
+fn open_snapshot(spec: &SnapshotSpec, access: Access) -> Result<SnapshotFiles, BoardError> {
+    Ok(SnapshotFiles {
+        state: open("the state of a VM snapshot", &spec.state, access)?,
+        memory: open("the memory of a VM snapshot", &spec.memory, access)?,
+    })
+}
+
+fn open_images(kernel: &BootSpec, spec: &VmSpec) -> Result<Images, BoardError> {
     Ok(Images {
-        kernel: open("the kernel", &spec.kernel)?,
-        initramfs: open("the initramfs", &spec.initramfs)?,
-        cmdline: loader::cmdline(&spec.cmdline, spec.console.is_some(), spec.devices.len())?,
+        kernel: open("the kernel", &kernel.kernel, Access::Read)?,
+        initramfs: open("the initramfs", &kernel.initramfs, Access::Read)?,
+        cmdline: loader::cmdline(&kernel.cmdline, spec.console.is_some(), spec.devices.len())?,
         lines: interrupt_lines(spec.console.is_some(), spec.devices.len()),
     })
+}
+
+fn open(what: &'static str, resource: &Resource, access: Access) -> Result<File, BoardError> {
+    resource::open(resource, access).map_err(|source| BoardError::Resource { what, source })
 }
 
 fn interrupt_lines(console: bool, devices: usize) -> Vec<u32> {
@@ -170,38 +214,6 @@ fn interrupt_lines(console: bool, devices: usize) -> Vec<u32> {
         .into_iter()
         .chain(layout::DEVICE_IRQS.into_iter().take(devices))
         .collect()
-}
-
-fn open_console(console: Option<&Resource>) -> Result<Option<File>, BoardError> {
-    let open = |resource| resource::open(resource, Access::Append);
-    console
-        .map(open)
-        .transpose()
-        .map_err(|source| BoardError::Resource {
-            what: "the console",
-            source,
-        })
-}
-
-fn make_devices(specs: Vec<DeviceSpec>) -> Result<Vec<Box<dyn VirtioDevice>>, BoardError> {
-    Ok(specs.into_iter().map(registry::make).collect::<Result<_, _>>()?)
-}
-
-/// RAM, and the shared memory regions of the devices that have one.
-fn lay_out_memory(
-    ram: u64,
-    devices: &[Box<dyn VirtioDevice>],
-) -> Result<(MemoryLayout, Vec<Option<SharedRegion>>), BoardError> {
-    let mut layout = MemoryLayout::with_ram(ram)?;
-    let windows = devices.iter().map(|device| {
-        device
-            .identity()
-            .shared_memory
-            .map(|len| layout.add_shared(len))
-            .transpose()
-    });
-    let windows = windows.collect::<Result<_, _>>()?;
-    Ok((layout, windows))
 }
 
 type Loading<'scope> = ScopedJoinHandle<'scope, Result<Entry, LoadError>>;
@@ -228,67 +240,6 @@ fn join(loading: Loading<'_>) -> Result<Entry, BoardError> {
         Ok(entry) => Ok(entry?),
         Err(panic) => std::panic::resume_unwind(panic),
     }
-}
-
-/// Gives each device its registers, its interrupt line and its doorbells.
-fn attach_devices(
-    vm: &dyn Vm,
-    devices: Vec<Box<dyn VirtioDevice>>,
-    windows: Vec<Option<SharedRegion>>,
-    memory: &GuestMemory,
-) -> Result<Vec<Transport>, BoardError> {
-    let slots = devices.into_iter().zip(windows).enumerate();
-    slots
-        .map(|(index, (device, window))| {
-            let transport = MmioTransport::new(device, memory.clone(), window)?;
-            vm.register_irqfd(transport.irq(), layout::DEVICE_IRQS[index])?;
-            for (queue, kick) in (0..).zip(transport.kicks()) {
-                vm.register_ioeventfd(kick, layout::mmio_address(index) + QUEUE_NOTIFY, queue)?;
-            }
-            Ok(Arc::new(Mutex::new(transport)))
-        })
-        .collect()
-}
-
-/// Puts all devices behind their addresses.
-fn wire_buses(
-    vm: &dyn Vm,
-    transports: &[Transport],
-    console: Option<File>,
-    ending: &Arc<Ending>,
-) -> Result<Buses, BoardError> {
-    let (mut ports, mut mmio) = (Bus::default(), Bus::default());
-    for (index, transport) in transports.iter().enumerate() {
-        mmio.insert(layout::mmio_address(index), layout::MMIO_SIZE, transport.clone())?;
-    }
-    let controller = I8042::new(Arc::clone(ending), I8042State::default());
-    ports.insert(layout::I8042_PORT, I8042_PORTS, Arc::new(Mutex::new(controller)))?;
-    let power = PowerPort::new(Arc::clone(ending));
-    ports.insert(layout::POWER_PORT, POWER_PORTS, Arc::new(Mutex::new(power)))?;
-    if let Some(console) = console {
-        let irq = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|source| BoardError::System {
-            action: "make an eventfd",
-            source,
-        })?;
-        vm.register_irqfd(&irq, layout::SERIAL_IRQ)?;
-        ports.insert(
-            layout::SERIAL_PORT,
-            SERIAL_PORTS,
-            Arc::new(Mutex::new(Serial::new(irq, console))),
-        )?;
-    }
-    Ok(Buses { ports, mmio })
-}
-
-fn set_up_vcpus(vcpus: &mut [Box<dyn Vcpu>], setup: impl Fn(u8) -> VcpuSetup) -> Result<(), BoardError> {
-    for (id, vcpu) in (0..).zip(vcpus) {
-        vcpu.set_up(&setup(id))?;
-    }
-    Ok(())
-}
-
-fn lock(transport: &Transport) -> MutexGuard<'_, MmioTransport> {
-    transport.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -170,6 +170,10 @@ fn answer(line: &[u8], microvm: &mut Microvm, ending: &Ending) -> Response {
             microvm.resume();
             Response::State(microvm.state())
         }
+        Request::Save => match microvm.save() {
+            Ok(()) => Response::State(microvm.state()),
+            Err(error) => Response::Error(error.to_string()),
+        },
         Request::Stop => {
             ending.end(ExitReason::Stopped, "");
             Response::State(State::Stopped)

@@ -17,6 +17,7 @@ mod loader;
 mod log;
 mod memory;
 mod resource;
+mod snapshot;
 mod spec;
 mod vcpu;
 mod virtio;

@@ -8,12 +8,14 @@
 //! addresses to KVM.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
 
 /// Guest memory as devices see it: RAM and the shared memory regions.
 pub type GuestMemory = Arc<GuestMemoryMmap>;
@@ -35,17 +37,20 @@ pub enum MemoryError {
         /// Why.
         source: io::Error,
     },
+    /// The length of a file with memory could not be found out.
+    #[error("cannot find the length of the memory file: {0}")]
+    File(io::Error),
     /// The regions do not form an address space.
     #[error("cannot lay out guest memory: {0}")]
     Layout(String),
-    /// A part of a shared region that is outside of it or not on page borders.
-    #[error("{len} bytes at offset {offset} are no pages of a shared region of {region} bytes")]
+    /// A part of RAM or of a shared region that is outside of it or not on page borders.
+    #[error("{len} bytes at offset {offset} are no pages of {region} bytes of guest memory")]
     Range {
         /// Begin of the part.
         offset: u64,
         /// Length of the part.
         len: u64,
-        /// Length of the region.
+        /// Length of RAM, as far as its file reaches, or of the region.
         region: u64,
     },
 }
@@ -55,6 +60,23 @@ pub const LOW_RAM_END: u64 = 3 << 30;
 
 /// Where RAM goes on, and where shared regions lie when there is less of it.
 pub const HIGH_BASE: u64 = 4 << 30;
+
+/// A piece of RAM, counted from its beginning without the hole below 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RamPart {
+    /// Where it begins.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// The guest physical address of the byte at `offset` of RAM.
+pub fn ram_address(offset: u64) -> GuestAddress {
+    GuestAddress(match offset.checked_sub(LOW_RAM_END) {
+        None => offset,
+        Some(above) => HIGH_BASE + above,
+    })
+}
 
 /// Guest physical regions in the order in which they are laid out.
 #[derive(Default)]
@@ -79,6 +101,29 @@ impl MemoryLayout {
             layout.next_shared = (HIGH_BASE + len - low).next_multiple_of(HUGE_PAGE);
         }
         Ok(layout)
+    }
+
+    /// Puts what `file` holds in `parts` into RAM, at the same offsets: mapped privately, so that microVMs share the pages
+    /// that they do not write to. The file must not change from now on. RAM is what [`with_ram`](Self::with_ram) made.
+    pub fn fill_ram(&self, file: &File, parts: &[RamPart]) -> Result<(), MemoryError> {
+        // A page behind the end of a file cannot be had: who touches it is killed.
+        let len = file.metadata().map_err(MemoryError::File)?.len();
+        let ram: u64 = self.regions.iter().map(|region| region.len()).sum();
+        let host = self.regions.first().map_or(std::ptr::null_mut(), |low| low.as_ptr());
+        for part in parts {
+            let fits = part.offset.checked_add(part.len).is_some_and(|end| end <= ram.min(len));
+            if !fits || part.len == 0 || !(part.offset | part.len).is_multiple_of(PAGE) {
+                return Err(MemoryError::Range {
+                    offset: part.offset,
+                    len: part.len,
+                    region: ram.min(len),
+                });
+            }
+            // SAFETY: the part lies in the RAM that was mapped as one piece at `host`, so MAP_FIXED replaces nothing
+            // else; nothing refers to it yet. The sum stays inside of the mapping.
+            unsafe { map_private(host.add(part.offset as usize), part.len, file, part.offset) }?;
+        }
+        Ok(())
     }
 
     /// Adds a shared memory region of `len` bytes, a multiple of [`HUGE_PAGE`], above everything else.
@@ -154,6 +199,31 @@ fn reserve(len: u64, backing: Backing) -> Result<*mut u8, MemoryError> {
     Ok(aligned as *mut u8)
 }
 
+/// Replaces mapped memory by a private mapping of a file.
+///
+/// # Safety
+/// `host` and the `len` bytes from there lie in a mapping of guest memory, and no Rust reference points into it.
+unsafe fn map_private(host: *mut u8, len: u64, file: &impl AsRawFd, offset: u64) -> Result<(), MemoryError> {
+    // SAFETY: by the contract of this function.
+    let mapped = unsafe {
+        libc::mmap(
+            host.cast(),
+            len as usize,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            file.as_raw_fd(),
+            offset as libc::off_t,
+        )
+    };
+    match mapped {
+        libc::MAP_FAILED => Err(MemoryError::Map {
+            len,
+            source: io::Error::last_os_error(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Describes `len` bytes at `host` as the guest's physical memory at `gpa`.
 fn region(host: *mut u8, gpa: u64, len: u64) -> Result<Arc<GuestRegionMmap>, MemoryError> {
     let (prot, flags) = (
@@ -180,12 +250,12 @@ pub struct SharedRegion {
 impl SharedRegion {
     /// The length in bytes.
     pub fn len(&self) -> u64 {
-        vm_memory::GuestMemoryRegion::len(self.region.as_ref())
+        self.region.len()
     }
 
     /// The guest physical address of its first byte.
     pub fn gpa(&self) -> u64 {
-        vm_memory::GuestMemoryRegion::start_addr(self.region.as_ref()).0
+        self.region.start_addr().0
     }
 
     /// Shows `len` bytes of `file` from `file_offset` at `offset` of the region, all three multiples of the page size.
@@ -249,7 +319,7 @@ impl SharedRegion {
 mod tests {
     use super::*;
     use std::io::Write;
-    use vm_memory::{Bytes, GuestMemory as _, GuestMemoryRegion};
+    use vm_memory::{Bytes, GuestMemory as _};
 
     const MIB: u64 = 1 << 20;
 

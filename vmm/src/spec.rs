@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use thiserror::Error;
-use vm_spec::{DeviceSpec, MAX_VCPUS, MIN_MEMORY_MIB, Resource, VmSpec};
+use vm_spec::{DeviceSpec, MAX_VCPUS, MIN_MEMORY_MIB, Resource, Start, VmSpec};
 
 use crate::arch::layout::DEVICE_IRQS;
 
@@ -146,9 +146,13 @@ fn check_file_names<'a>(
 /// A descriptor belongs to one thing only.
 fn check_descriptors(spec: &VmSpec) -> Result<(), SpecError> {
     let mut seen = Names::new("resources");
-    let own = [&spec.kernel, &spec.initramfs, &spec.control, &spec.exit_report]
-        .into_iter()
-        .chain(&spec.console);
+    let start = match &spec.start {
+        Start::Boot(boot) => [&boot.kernel, &boot.initramfs],
+        Start::Restore(snapshot) => [&snapshot.state, &snapshot.memory],
+    };
+    let save = spec.save.iter().flat_map(|snapshot| [&snapshot.state, &snapshot.memory]);
+    let own = [&spec.control, &spec.exit_report].into_iter().chain(&spec.console);
+    let own = own.chain(start).chain(save);
     for resource in own.chain(spec.devices.iter().flat_map(resources)) {
         if let Resource::Fd(fd) = resource {
             seen.add(&format!("descriptor {fd}"))?;
@@ -195,7 +199,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_spec::{BlkSpec, LayerFile, LayersSpec};
+    use vm_spec::{BlkSpec, BootSpec, LayerFile, LayersSpec, SnapshotSpec};
 
     const HOST_MIB: u64 = 4096;
 
@@ -204,9 +208,12 @@ mod tests {
             id: "test".to_owned(),
             vcpus: 1,
             memory_mib: 128,
-            kernel: Resource::Fd(3),
-            initramfs: Resource::Fd(4),
-            cmdline: String::new(),
+            start: Start::Boot(BootSpec {
+                kernel: Resource::Fd(3),
+                initramfs: Resource::Fd(4),
+                cmdline: String::new(),
+            }),
+            save: None,
             console: None,
             control: Resource::Fd(5),
             exit_report: Resource::Fd(6),
@@ -269,6 +276,12 @@ mod tests {
                 .contains("two disks are called 'x'")
         );
         assert!(error(|spec| spec.devices = vec![disk("x", 3)]).contains("descriptor 3"));
+        let snapshot = |state, memory| SnapshotSpec {
+            state: Resource::Fd(state),
+            memory: Resource::Fd(memory),
+        };
+        assert!(error(|spec| spec.save = Some(snapshot(7, 4))).contains("descriptor 4"));
+        assert!(error(|spec| spec.start = Start::Restore(snapshot(7, 5))).contains("descriptor 5"));
         assert!(error(|spec| spec.devices = vec![layers("l", &[]), layers("l", &[])]).contains("tags"));
         assert!(error(|spec| spec.devices = vec![layers("l", &["a", "a"])]).contains("two layer files"));
         assert!(error(|spec| spec.devices = vec![DeviceSpec::Rng; 2]).contains("rng"));

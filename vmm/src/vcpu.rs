@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use thiserror::Error;
 use vm_spec::ExitReason;
 
+use crate::arch::state::VcpuState;
 use crate::bus::Bus;
 use crate::ending::Ending;
 use crate::hv::{HvError, Kicker, Vcpu, VcpuExit};
@@ -42,8 +43,12 @@ pub struct Buses {
 /// All vCPUs of a microVM, running or held.
 pub struct Vcpus {
     threads: Vec<(JoinHandle<()>, Box<dyn Kicker>)>,
+    vcpus: Vec<SharedVcpu>,
     gate: Arc<Gate>,
 }
+
+/// A vCPU, locked by its thread while it runs.
+type SharedVcpu = Arc<Mutex<Box<dyn Vcpu>>>;
 
 impl Vcpus {
     /// Starts every vCPU on a thread of its own.
@@ -54,11 +59,15 @@ impl Vcpus {
     ) -> Result<Self, VcpuError> {
         let gate = Arc::new(Gate::default());
         let mut threads = Vec::with_capacity(vcpus.len());
-        for (id, vcpu) in vcpus.into_iter().enumerate() {
-            let kicker = vcpu.kicker()?;
+        let kickers = vcpus
+            .iter()
+            .map(|vcpu| vcpu.kicker())
+            .collect::<Result<Vec<_>, _>>()?;
+        let vcpus: Vec<SharedVcpu> = vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect();
+        for ((id, vcpu), kicker) in vcpus.iter().enumerate().zip(kickers) {
             let runner = Runner {
                 id,
-                vcpu,
+                vcpu: Arc::clone(vcpu),
                 buses: Arc::clone(&buses),
                 ending: Arc::clone(&ending),
                 gate: Arc::clone(&gate),
@@ -70,7 +79,7 @@ impl Vcpus {
                 .map_err(|source| VcpuError::Thread { id, source })?;
             threads.push((thread, kicker));
         }
-        Ok(Self { threads, gate })
+        Ok(Self { threads, vcpus, gate })
     }
 
     /// Returns once no vCPU runs.
@@ -87,6 +96,11 @@ impl Vcpus {
                 .wait(held)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The states of vCPUs that are paused, in their order.
+    pub fn save(&self) -> Result<Vec<VcpuState>, HvError> {
+        self.vcpus.iter().map(|vcpu| lock(vcpu).save()).collect()
     }
 
     /// Lets the vCPUs go on.
@@ -128,20 +142,25 @@ impl Gate {
     }
 }
 
+/// A thread that panicked with the lock held has ended the microVM.
+fn lock(vcpu: &SharedVcpu) -> MutexGuard<'_, Box<dyn Vcpu>> {
+    vcpu.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Runner {
     id: usize,
-    vcpu: Box<dyn Vcpu>,
+    vcpu: SharedVcpu,
     buses: Arc<Buses>,
     ending: Arc<Ending>,
     gate: Arc<Gate>,
 }
 
 impl Runner {
-    fn run(mut self) {
+    fn run(self) {
         while self.ending.report().is_none() {
             if self.gate.hold.load(Ordering::SeqCst) {
                 self.gate.wait();
-                self.vcpu.resumed();
+                lock(&self.vcpu).resumed();
                 continue;
             }
             self.step();
@@ -150,8 +169,9 @@ impl Runner {
     }
 
     /// Runs the guest up to its next exit, and answers it.
-    fn step(&mut self) {
-        let fault = match self.vcpu.run() {
+    fn step(&self) {
+        let mut vcpu = lock(&self.vcpu);
+        let fault = match vcpu.run() {
             Ok(VcpuExit::MmioWrite(gpa, data)) => return self.buses.mmio.write(gpa, data),
             Ok(VcpuExit::MmioRead(gpa, data)) => return self.buses.mmio.read(gpa, data),
             Ok(VcpuExit::IoOut(port, data)) => return self.buses.ports.write(u64::from(port), data),

@@ -13,8 +13,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 use vm_spec::{
-    BlkSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, Resource, SharedFolder, VmSpec,
-    VsockSpec,
+    BlkSpec, BootSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, Resource, SharedFolder,
+    Start, VmSpec, VsockSpec,
 };
 
 use crate::end::EXIT_REPORT;
@@ -115,9 +115,12 @@ fn vm_spec(spec: &SandboxSpec, handed: &mut Handed) -> Result<VmSpec> {
         id: spec.id.clone(),
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
-        kernel: handed.add(open(&spec.kernel)?),
-        initramfs: handed.add(open(&spec.initramfs)?),
-        cmdline: KERNEL_PARAMETERS.into(),
+        start: Start::Boot(BootSpec {
+            kernel: handed.add(open(&spec.kernel)?),
+            initramfs: handed.add(open(&spec.initramfs)?),
+            cmdline: KERNEL_PARAMETERS.into(),
+        }),
+        save: None,
         console: None,
         // The sockets listen before the VMM runs, so that nobody has to wait for it to bind them.
         control: handed.add(listen(&control_socket(&spec.runtime))?),

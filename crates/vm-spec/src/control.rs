@@ -20,6 +20,9 @@ pub enum Request {
     Pause,
     /// Let the vCPUs go on. Resuming a running microVM changes nothing.
     Resume,
+    /// Hold the microVM and write a VM snapshot of it to [`VmSpec::save`](crate::VmSpec::save); it stays paused. What is
+    /// in the two files after an error is no snapshot.
+    Save,
 }
 
 /// What the VMM answers.

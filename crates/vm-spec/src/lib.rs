@@ -37,12 +37,11 @@ pub struct VmSpec {
     pub vcpus: u8,
     /// Guest memory in MiB, at least [`MIN_MEMORY_MIB`].
     pub memory_mib: u64,
-    /// An ELF kernel (`vmlinux`).
-    pub kernel: Resource,
-    /// An uncompressed initramfs.
-    pub initramfs: Resource,
-    /// Kernel parameters beyond those the VMM adds for its own devices.
-    pub cmdline: String,
+    /// What its vCPUs begin with.
+    pub start: Start,
+    /// Where [`control::Request::Save`] writes a VM snapshot; without it there is none to be had.
+    #[serde(default)]
+    pub save: Option<SnapshotSpec>,
     /// Where the serial console's output goes; without it the guest has no console.
     pub console: Option<Resource>,
     /// The listening unix socket of [`control`]; a path is bound by the VMM.
@@ -52,6 +51,40 @@ pub struct VmSpec {
     pub exit_report: Resource,
     /// Devices in the order of their slots.
     pub devices: Vec<DeviceSpec>,
+}
+
+/// What the vCPUs of a microVM begin with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// A kernel, from its first instruction.
+    Boot(BootSpec),
+    /// A guest, from where a VM snapshot of it was taken. The snapshot is the host's own: what it holds is checked for
+    /// damage, not for malice. Number of vCPUs, memory and devices are those it was taken with; the files, disks, sockets
+    /// and folders behind the devices are this spec's.
+    Restore(SnapshotSpec),
+}
+
+/// A kernel and what it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BootSpec {
+    /// An ELF kernel (`vmlinux`).
+    pub kernel: Resource,
+    /// An uncompressed initramfs.
+    pub initramfs: Resource,
+    /// Kernel parameters beyond those the VMM adds for its own devices.
+    pub cmdline: String,
+}
+
+/// A VM snapshot: two files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SnapshotSpec {
+    /// The state of vCPUs, interrupt controllers and devices.
+    pub state: Resource,
+    /// Guest memory. A microVM that goes on from it maps it privately for as long as it runs: the file must not change.
+    pub memory: Resource,
 }
 
 /// A virtio device.

@@ -61,6 +61,11 @@ impl I8042 {
         Self { registers, ending }
     }
 
+    /// The registers.
+    pub fn save(&self) -> I8042State {
+        self.registers.clone()
+    }
+
     fn command(&mut self, command: u8) {
         self.registers.awaits_configuration = command == WRITE_CONFIGURATION;
         match command {
@@ -149,7 +154,7 @@ mod tests {
         let (mut controller, ending) = controller();
         controller.write(COMMAND, &[SELF_TEST]);
         controller.write(COMMAND, &[WRITE_CONFIGURATION]);
-        let json = serde_json::to_string(&controller.registers).unwrap();
+        let json = serde_json::to_string(&controller.save()).unwrap();
         let mut restored = I8042::new(ending, serde_json::from_str(&json).unwrap());
         assert_eq!(read(&mut restored, DATA), SELF_TEST_PASSED);
         restored.write(DATA, &[0x12]);

@@ -54,13 +54,11 @@ impl<W: Write + Send> Serial<W> {
     }
 
     /// The registers.
-    #[cfg_attr(not(test), expect(dead_code, reason = "VM snapshots will call it"))]
     pub fn save(&self) -> SerialState {
         SerialState::from(self.port.state())
     }
 
     /// The port that `state` was taken from.
-    #[cfg_attr(not(test), expect(dead_code, reason = "VM snapshots will call it"))]
     pub fn restore(irq: EventFd, console: W, state: SerialState) -> Result<Self, SerialError> {
         let registers = Registers::from(state);
         vm_superio::Serial::from_state(&registers, Line(irq), NoEvents, Lossy(console))

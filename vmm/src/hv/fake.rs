@@ -13,9 +13,14 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{HvError, Hypervisor, Kicker, Vcpu, VcpuExit, Vm};
 use crate::arch::VcpuSetup;
+use crate::arch::state::{VcpuState, VmState};
 
 /// How long a test waits for what has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the clock of a fake machine shows when it is saved, and where its first vCPU stands; the others follow.
+pub(crate) const CLOCK: u64 = 7_000_000;
+pub(crate) const RIP: u64 = 0xffff_ffff_8100_0000;
 
 /// What the guest's vCPU 0 does next.
 enum Access {
@@ -37,6 +42,16 @@ struct Machine {
     setups: Vec<VcpuSetup>,
     kicks: Vec<Sender<Access>>,
     resumed: usize,
+    restored: Vec<Restored>,
+}
+
+/// What took over a saved state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restored {
+    /// A vCPU that goes on at this instruction.
+    Vcpu { rip: u64 },
+    /// The machine, with this time.
+    Vm { clock: u64 },
 }
 
 /// The hypervisor of a test.
@@ -189,6 +204,11 @@ impl FakeGuest {
         look(&self.machine.lock().unwrap().setups)
     }
 
+    /// What took over a saved state, in this order.
+    pub(crate) fn restored(&self) -> Vec<Restored> {
+        self.machine.lock().unwrap().restored.clone()
+    }
+
     /// How often a vCPU was let go on after it was held.
     pub(crate) fn resumed_count(&self) -> usize {
         self.machine.lock().unwrap().resumed
@@ -252,6 +272,8 @@ impl Vm for FakeVm {
             received,
             answers,
             data: Answer::None,
+            id,
+            cpuid: Vec::new(),
         }))
     }
 
@@ -272,6 +294,19 @@ impl Vm for FakeVm {
             .push((gpa, value, event.try_clone().unwrap()));
         Ok(())
     }
+
+    fn save(&self) -> Result<VmState, HvError> {
+        Ok(VmState {
+            clock: CLOCK,
+            ..VmState::default()
+        })
+    }
+
+    fn restore(&self, state: &VmState) -> Result<(), HvError> {
+        let clock = state.clock;
+        self.machine.lock().unwrap().restored.push(Restored::Vm { clock });
+        Ok(())
+    }
 }
 
 /// What the guest waits for when the vCPU runs again.
@@ -286,6 +321,8 @@ struct FakeVcpu {
     received: Receiver<Access>,
     answers: Sender<Vec<u8>>,
     data: Answer,
+    id: u8,
+    cpuid: Vec<kvm_cpuid_entry2>,
 }
 
 impl Vcpu for FakeVcpu {
@@ -295,7 +332,26 @@ impl Vcpu for FakeVcpu {
             msrs: setup.msrs.clone(),
             entry: setup.entry,
         };
+        self.cpuid = setup.cpuid.as_slice().to_vec();
         self.machine.lock().unwrap().setups.push(setup);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<VcpuState, HvError> {
+        let mut state = VcpuState {
+            cpuid: self.cpuid.clone(),
+            ..VcpuState::default()
+        };
+        state.regs.rip = RIP + u64::from(self.id);
+        Ok(state)
+    }
+
+    fn restore(&mut self, setup: &VcpuSetup, state: &VcpuState) -> Result<(), HvError> {
+        if !state.fits(&setup.cpuid) {
+            return Err(HvError::OtherProcessor { id: self.id });
+        }
+        let rip = state.regs.rip;
+        self.machine.lock().unwrap().restored.push(Restored::Vcpu { rip });
         Ok(())
     }
 

@@ -1,13 +1,15 @@
 //! KVM.
 #![allow(unsafe_code)]
 
+mod state;
+
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread::JoinHandle;
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_regs, kvm_run, kvm_userspace_memory_region,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MAX_MSR_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MmapRegion};
@@ -16,6 +18,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::{HvError, Hypervisor, Kicker, Vcpu, VcpuExit, Vm};
 use crate::arch::VcpuSetup;
+use crate::arch::state::{VcpuState, VmState};
 
 /// Three pages below 4 GiB, above all devices, that Intel processors without unrestricted guests need for real mode
 /// (KVM api, KVM_SET_TSS_ADDR).
@@ -33,7 +36,7 @@ const CAPABILITIES: [(Cap, &str); 6] = [
 
 /// `/dev/kvm`, open.
 pub struct KvmHypervisor {
-    kvm: Kvm,
+    kvm: Arc<Kvm>,
 }
 
 impl KvmHypervisor {
@@ -42,7 +45,7 @@ impl KvmHypervisor {
         let kvm = Kvm::new().map_err(|source| HvError::Open { source })?;
         match CAPABILITIES.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
             Some((_, capability)) => Err(HvError::Capability { capability }),
-            None => Ok(Self { kvm }),
+            None => Ok(Self { kvm: Arc::new(kvm) }),
         }
     }
 }
@@ -57,6 +60,7 @@ impl Hypervisor for KvmHypervisor {
         Ok(Box::new(KvmVm {
             fd,
             run_size: self.kvm.get_vcpu_mmap_size().map_err(call("size a vCPU"))?,
+            kvm: self.kvm.clone(),
         }))
     }
 
@@ -70,6 +74,7 @@ impl Hypervisor for KvmHypervisor {
 struct KvmVm {
     fd: VmFd,
     run_size: usize,
+    kvm: Arc<Kvm>,
 }
 
 impl Vm for KvmVm {
@@ -99,6 +104,8 @@ impl Vm for KvmVm {
             fd,
             id,
             run_size: self.run_size,
+            kvm: Arc::clone(&self.kvm),
+            cpuid: Vec::new(),
         }))
     }
 
@@ -113,15 +120,34 @@ impl Vm for KvmVm {
             .register_ioevent(event, &IoEventAddress::Mmio(gpa), value)
             .map_err(call(format!("join an eventfd to address {gpa:#x}")))
     }
+
+    fn save(&self) -> Result<VmState, HvError> {
+        state::save_vm(&self.fd)
+    }
+
+    fn restore(&self, state: &VmState) -> Result<(), HvError> {
+        state::restore_vm(&self.fd, state)
+    }
 }
 
 struct KvmVcpu {
     fd: VcpuFd,
     id: u8,
     run_size: usize,
+    kvm: Arc<Kvm>,
+    /// What CPUID tells the guest, without what the guest has turned on since.
+    cpuid: Vec<kvm_cpuid_entry2>,
 }
 
 impl KvmVcpu {
+    fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), HvError> {
+        self.fd
+            .set_cpuid2(cpuid)
+            .map_err(call("set the CPUID leaves"))?;
+        self.cpuid = cpuid.as_slice().to_vec();
+        Ok(())
+    }
+
     fn set_entry(&self, setup: &VcpuSetup) -> Result<(), HvError> {
         let Some(entry) = &setup.entry else {
             return Ok(());
@@ -152,26 +178,53 @@ impl KvmVcpu {
                 ..Default::default()
             })
             .collect();
-        // The list is a handful of constants, far below the limit of the wrapper.
-        let msrs = Msrs::from_entries(&entries).expect("a short list of MSRs");
-        let written = self
-            .fd
-            .set_msrs(&msrs)
-            .map_err(call("set model specific registers"))?;
-        match entries.get(written) {
-            Some(refused) => Err(HvError::Msr { index: refused.index }),
-            None => Ok(()),
+        for entries in entries.chunks(KVM_MAX_MSR_ENTRIES) {
+            let msrs = Msrs::from_entries(entries).expect("a list of MSRs within KVM's limit");
+            let written = self
+                .fd
+                .set_msrs(&msrs)
+                .map_err(call("set model specific registers"))?;
+            if let Some(refused) = entries.get(written) {
+                return Err(HvError::Msr { index: refused.index });
+            }
         }
+        Ok(())
     }
 }
 
 impl Vcpu for KvmVcpu {
     fn set_up(&mut self, setup: &VcpuSetup) -> Result<(), HvError> {
-        self.fd
-            .set_cpuid2(&setup.cpuid)
-            .map_err(call("set the CPUID leaves"))?;
+        self.set_cpuid(&setup.cpuid)?;
         self.set_msrs(&setup.msrs)?;
         self.set_entry(setup)
+    }
+
+    fn save(&mut self) -> Result<VcpuState, HvError> {
+        // KVM carries an access through when the vCPU is run again, and with this flag it does nothing else.
+        self.fd.set_kvm_immediate_exit(1);
+        let id = self.id;
+        match self.run()? {
+            VcpuExit::Interrupted => {}
+            exit => {
+                let exit = format!("{exit:?}");
+                return Err(HvError::Unsettled { id, exit });
+            }
+        }
+        Ok(VcpuState {
+            cpuid: self.cpuid.clone(),
+            ..state::save_vcpu(&self.kvm, &self.fd)?
+        })
+    }
+
+    fn restore(&mut self, setup: &VcpuSetup, state: &VcpuState) -> Result<(), HvError> {
+        let tsc_khz = self.fd.get_tsc_khz().map_err(call("read the clock rate"))?;
+        if !state.fits(&setup.cpuid) || tsc_khz != state.tsc_khz {
+            return Err(HvError::OtherProcessor { id: self.id });
+        }
+        self.set_cpuid(&setup.cpuid)?;
+        state::restore_vcpu(&self.fd, state)?;
+        self.set_msrs(&state.msrs)?;
+        state::restore_events(&self.fd, state)
     }
 
     fn kicker(&self) -> Result<Box<dyn Kicker>, HvError> {

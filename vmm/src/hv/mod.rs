@@ -9,6 +9,7 @@ use vm_memory::GuestRegionMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::VcpuSetup;
+use crate::arch::state::{VcpuState, VmState};
 
 #[cfg(test)]
 pub mod fake;
@@ -36,6 +37,20 @@ pub enum HvError {
         action: String,
         /// Why it failed.
         source: kvm_ioctls::Error,
+    },
+    /// A vCPU that does not come to rest.
+    #[error("vCPU {id} cannot be saved: it exits with {exit}")]
+    Unsettled {
+        /// The vCPU.
+        id: u8,
+        /// Its exit.
+        exit: String,
+    },
+    /// A saved state that is another host's.
+    #[error("vCPU {id} was saved on another processor than this host has now, or by another KVM")]
+    OtherProcessor {
+        /// The vCPU.
+        id: u8,
     },
     /// A register the guest's kernel needs is unknown to the host.
     #[error("KVM refused model specific register {index:#x}; run `hull doctor`")]
@@ -68,12 +83,25 @@ pub trait Vm: Send + Sync {
 
     /// A four-byte write of `value` at guest physical address `gpa` signals `event` and does not exit.
     fn register_ioeventfd(&self, event: &EventFd, gpa: u64, value: u32) -> Result<(), HvError>;
+
+    /// The state that vCPUs share. No vCPU runs.
+    fn save(&self) -> Result<VmState, HvError>;
+
+    /// Takes over a saved state, after all vCPUs have taken over theirs and before any runs.
+    fn restore(&self, state: &VmState) -> Result<(), HvError>;
 }
 
 /// A virtual CPU, used by one thread at a time.
 pub trait Vcpu: Send {
     /// Gives the vCPU its identity and, where it is the one that boots, its first instruction.
     fn set_up(&mut self, setup: &VcpuSetup) -> Result<(), HvError>;
+
+    /// The state of a vCPU that does not run. It finishes the access that it exited for last, so its device must have
+    /// answered that.
+    fn save(&mut self) -> Result<VcpuState, HvError>;
+
+    /// Takes over a saved state in place of [`set_up`](Self::set_up); `setup` is what a new vCPU would be set up with.
+    fn restore(&mut self, setup: &VcpuSetup, state: &VcpuState) -> Result<(), HvError>;
 
     /// Something that makes [`run`](Self::run) return from another thread.
     fn kicker(&self) -> Result<Box<dyn Kicker>, HvError>;

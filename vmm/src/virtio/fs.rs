@@ -259,7 +259,7 @@ impl FsCacheReqHandler for Window {
 /// What the guest is told.
 fn refusal(error: MemoryError) -> io::Error {
     match error {
-        MemoryError::Map { source, .. } => source,
+        MemoryError::Map { source, .. } | MemoryError::File(source) => source,
         MemoryError::Range { .. } | MemoryError::Layout(_) => io::Error::from_raw_os_error(libc::EINVAL),
     }
 }

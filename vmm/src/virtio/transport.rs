@@ -239,6 +239,10 @@ impl MmioTransport {
 
     /// Lets the device go on where [`pause`](Self::pause) or [`restore`](Self::restore) left it.
     pub fn resume(&mut self) {
+        if self.line.status.load(Ordering::SeqCst) != 0 {
+            // The pulse may have been on its way when the microVM was held, and the driver can do with one more.
+            let _ = self.line.irq.write(1);
+        }
         if self.is_set(VIRTIO_CONFIG_S_DRIVER_OK) && !self.line.needs_reset.load(Ordering::SeqCst) {
             self.activate();
             // A kick that came before the pause may have been read by a thread that did not get to serve it.
@@ -249,7 +253,6 @@ impl MmioTransport {
     }
 
     /// The state of a paused device.
-    #[cfg_attr(not(test), expect(dead_code, reason = "VM snapshots will call it"))]
     pub fn save(&self) -> Result<TransportState, TransportError> {
         let Owner::Transport(queues) = &self.owner else {
             return Err(self.state_error("it is not paused"));
@@ -273,7 +276,6 @@ impl MmioTransport {
     }
 
     /// Takes over a saved state; [`resume`](Self::resume) then goes on from it. The device is new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "VM snapshots will call it"))]
     pub fn restore(&mut self, state: TransportState) -> Result<(), TransportError> {
         if state.name != self.name() {
             return Err(self.state_error(&format!("the state is that of {}", state.name)));

@@ -6,6 +6,7 @@ pub mod cpuid;
 pub mod entry;
 pub mod layout;
 pub mod mptable;
+pub mod state;
 
 use kvm_bindings::CpuId;
 

@@ -7,7 +7,7 @@ use std::thread;
 use nix::sys::signal::{Signal, raise};
 use vm_memory::{Bytes, GuestAddress};
 use vm_spec::control::{MAX_REQUEST, Request, Response, State};
-use vm_spec::{DeviceSpec, ExitReason, ExitReport, Resource};
+use vm_spec::{BootSpec, DeviceSpec, ExitReason, ExitReport, Resource, Start};
 
 use super::{Bench, ENTRY, file, spec, start};
 use crate::arch::layout;
@@ -129,15 +129,21 @@ fn a_board_that_cannot_be_built_says_what_is_wrong() {
             .unwrap()
             .to_string()
     };
-    let no_file = error(|spec| spec.kernel = Resource::Path("/nonexistent/vmlinux".into()));
+    fn boot(spec: &mut vm_spec::VmSpec) -> &mut BootSpec {
+        match &mut spec.start {
+            Start::Boot(boot) => boot,
+            Start::Restore(_) => unreachable!("the spec of these tests boots"),
+        }
+    }
+    let no_file = error(|spec| boot(spec).kernel = Resource::Path("/nonexistent/vmlinux".into()));
     assert!(
         no_file.contains("the kernel") && no_file.contains("/nonexistent/vmlinux"),
         "{no_file}"
     );
-    assert!(error(|spec| spec.kernel = file(b"MZ, and no kernel")).contains("not an ELF file"));
-    assert!(error(|spec| spec.initramfs = Resource::Fd(987)).contains("descriptor 987"));
-    assert!(error(|spec| spec.initramfs = Resource::Fd(1)).contains("standard stream"));
-    assert!(error(|spec| spec.cmdline = "x".repeat(4096)).contains("command line"));
+    assert!(error(|spec| boot(spec).kernel = file(b"MZ, and no kernel")).contains("not an ELF file"));
+    assert!(error(|spec| boot(spec).initramfs = Resource::Fd(987)).contains("descriptor 987"));
+    assert!(error(|spec| boot(spec).initramfs = Resource::Fd(1)).contains("standard stream"));
+    assert!(error(|spec| boot(spec).cmdline = "x".repeat(4096)).contains("command line"));
     let odd_disk = error(|spec| spec.devices = vec![super::disk(&tempfile::tempfile().unwrap(), false)]);
     assert!(odd_disk.contains("0 bytes"), "{odd_disk}");
 }

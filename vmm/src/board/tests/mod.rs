@@ -12,7 +12,7 @@ use std::io::{Seek, Write};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
-use vm_spec::{BlkSpec, DeviceSpec, Resource, VmSpec};
+use vm_spec::{BlkSpec, BootSpec, DeviceSpec, Resource, Start, VmSpec};
 
 use super::Microvm;
 use crate::ending::Ending;
@@ -66,9 +66,12 @@ fn spec(devices: Vec<DeviceSpec>) -> VmSpec {
         id: "test".to_owned(),
         vcpus: 1,
         memory_mib: 64,
-        kernel: file(&kernel()),
-        initramfs: file(b"an initramfs"),
-        cmdline: "quiet".to_owned(),
+        start: Start::Boot(BootSpec {
+            kernel: file(&kernel()),
+            initramfs: file(b"an initramfs"),
+            cmdline: "quiet".to_owned(),
+        }),
+        save: None,
         console: None,
         control: Resource::Path("unused".into()),
         exit_report: Resource::Path("unused".into()),
