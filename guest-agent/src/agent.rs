@@ -23,7 +23,7 @@ use crate::poll::{EventFlags, Poller, Token, Watched};
 use crate::process::{self, Process};
 use crate::report::{self, Report};
 use crate::stream::{self, Greeting};
-use crate::{boot, init};
+use crate::{boot, init, restored};
 
 /// How long a process may take from its fork to its exec. Only a container that works against its own `exec` needs
 /// longer: by a working directory on a FUSE mount that never answers, say.
@@ -222,6 +222,10 @@ impl Agent {
 
     fn serve_request(&mut self, Request { id, call }: Request) {
         let result = match call {
+            Call::Restored(restored) => {
+                restored::make_own(&restored);
+                Ok(Reply::Done)
+            }
             Call::CreateContainer(spec) => self.create_container(*spec),
             Call::StartProcess(spec) => match self.start_process(id, &spec) {
                 // Answered when its report comes.

@@ -17,6 +17,7 @@ mod os_error;
 mod poll;
 mod process;
 mod report;
+mod restored;
 mod rlimits;
 mod root;
 mod rootfs;

@@ -224,6 +224,37 @@ pub(crate) fn attach_device_filter(cgroup: BorrowedFd<'_>, program: &[BpfInstruc
     syscall(attached).map(drop)
 }
 
+/// `RNDADDENTROPY` and `RNDRESEEDCRNG` of `linux/random.h`.
+const ADD_ENTROPY: libc::Ioctl = libc::_IOW::<[c_int; 2]>(b'R' as u32, 0x03);
+const RESEED_RANDOM: libc::Ioctl = libc::_IO(b'R' as u32, 0x07);
+
+/// Mixes a seed into the pool of the kernel's random number generator (`RNDADDENTROPY`, random(4)), as that many bits of
+/// entropy; `random` is `/dev/urandom`, open for writing.
+pub(crate) fn add_entropy(random: BorrowedFd<'_>, seed: &[u8; 32]) -> Result<(), Errno> {
+    /// `struct rand_pool_info` of `linux/random.h`.
+    #[repr(C)]
+    struct PoolInfo {
+        entropy_count: c_int,
+        buf_size: c_int,
+        buf: [u8; 32],
+    }
+    let info = PoolInfo {
+        entropy_count: 8 * 32,
+        buf_size: 32,
+        buf: *seed,
+    };
+    // SAFETY: the kernel reads one `PoolInfo`, which holds as many bytes as it says.
+    let result = unsafe { libc::ioctl(random.as_raw_fd(), ADD_ENTROPY, &raw const info) };
+    syscall(result.into()).map(drop)
+}
+
+/// Makes the kernel's random number generator take new keys from its pool at once (`RNDRESEEDCRNG`, random(4)).
+pub(crate) fn reseed_random(random: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: this call takes no argument.
+    let result = unsafe { libc::ioctl(random.as_raw_fd(), RESEED_RANDOM) };
+    syscall(result.into()).map(drop)
+}
+
 /// Brings a network interface up (`SIOCSIFFLAGS`, netdevice(7)); `socket` is any IPv4 socket.
 pub(crate) fn bring_up(socket: BorrowedFd<'_>, interface: &CStr) -> Result<(), Errno> {
     // SAFETY: all zeroes is a valid `ifreq`.

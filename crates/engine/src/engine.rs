@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use sandbox::Clock;
+use sandbox::{Clock, Templates};
 
 use crate::container::Live;
 use crate::disk::Disks;
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) disks: Disks,
     pub(crate) registry: Registry,
+    pub(crate) templates: Templates,
     guest_kernel: OnceLock<Option<String>>,
 }
 
@@ -400,11 +401,15 @@ impl Shared {
         let id = engine_id(root)?;
         let images = Images::open(root, &spec.lib)?;
         let disks = Disks::new(root.join("disks"));
+        let (templates, microvms) = (spec.runtime.join("templates"), spec.runtime.join("vm"));
+        let templates = Templates::open(templates.clone(), microvms)
+            .map_err(EngineError::io("open the templates in", templates))?;
         Ok(Shared {
             id,
             host: Host::look(),
             images,
             disks,
+            templates,
             registry: Registry::default(),
             guest_kernel: OnceLock::new(),
             spec,

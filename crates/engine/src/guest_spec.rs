@@ -41,7 +41,7 @@ const READ_ONLY_PATHS: &[&str] = &[
 ];
 
 /// What the agent is asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GuestSpec {
     pub(crate) container: ContainerSpec,
     pub(crate) init: ProcessSpec,

@@ -16,6 +16,8 @@ use crate::{ContainerState, EngineError, Result, Status};
 
 /// How long an agent may take to come up. A host that starts many microVMs on few CPUs is slow, not broken.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for one that goes on from a template: there is another way if it does not.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts a container.
 pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
@@ -52,9 +54,38 @@ fn check(live: &Live) -> Result<()> {
 
 /// Brings it up to its init running; nothing of it is left if that fails.
 async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Run, Output)> {
-    let spec = guest_spec(&live.record, &shared.spec.client_files)?;
-    let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), clock).map_err(lost(live))?;
-    let started = bring_up(live, &sandbox, spec).await;
+    let guest = guest_spec(&live.record, &shared.spec.client_files)?;
+    let spec = sandbox_spec(shared, live, &guest);
+    if let Some(template) = shared.templates.find(&spec) {
+        let restored = SandboxSpec {
+            boot_timeout: RESTORE_TIMEOUT,
+            template: Some(template.clone()),
+            ..spec.clone()
+        };
+        match attempt(live, &restored, guest.clone(), clock.clone()).await {
+            // The agent was there, so this is the container's own failure.
+            Err(error) if clock.timeline().ready.is_none() => {
+                tracing::warn!(container = live.id(), %error, "a template does not serve; the kernel is booted");
+                shared.templates.discard(&template);
+            }
+            result => return result,
+        }
+    }
+    let started = attempt(live, &spec, guest, clock).await;
+    if started.is_ok() {
+        shared.templates.prepare(&spec);
+    }
+    started
+}
+
+async fn attempt(
+    live: &Arc<Live>,
+    spec: &SandboxSpec,
+    guest: GuestSpec,
+    clock: Clock,
+) -> Result<(Run, Output)> {
+    let sandbox = Sandbox::start(spec, clock).map_err(lost(live))?;
+    let started = bring_up(live, &sandbox, guest).await;
     if started.is_err() {
         sandbox.stop().await;
         live.set_run(None);
@@ -108,6 +139,7 @@ fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> SandboxSpec {
         disk: Some(live.folder.disk()),
         folders: spec.folders.clone(),
         boot_timeout: BOOT_TIMEOUT,
+        template: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What host and guest agent say to each other, and how it is framed.
 //!
 //! The agent listens on two vsock ports, then connects once to [`READY_PORT`] of the host and closes: that connection
-//! is the signal that it can be spoken to. From then on only the host opens connections.
+//! is the signal that it can be spoken to. From then on only the host opens connections. A guest that goes on from a VM
+//! snapshot gives no such signal: it listens already.
 //!
 //! - [`CONTROL_PORT`]: the host sends [`Request`]s, the agent answers each with a [`Response`] that carries the same
 //!   id, in any order, and sends [`Event`]s when they happen. A new control connection takes the place of an older one,
@@ -15,10 +16,12 @@
 mod container;
 mod frame;
 mod process;
+mod restored;
 
 pub use container::*;
 pub use frame::*;
 pub use process::*;
+pub use restored::*;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +49,10 @@ pub struct Request {
 /// without waiting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
+    /// This guest goes on from a VM snapshot, as others do from the same one: the first request after that. The agent
+    /// makes the guest one of its own before it serves anything else; if it cannot, the guest ends. Answered with
+    /// [`Reply::Done`].
+    Restored(Restored),
     /// Prepare the one container of this microVM: its root file system, devices with host folders, cgroup. Answered
     /// with [`Reply::Done`]. What lies in namespaces (mounts over the root, files, hostname, sysctls, hidden paths) is
     /// made together with the container's init, and what is wrong with it is told by the [`Call::StartProcess`] of that.

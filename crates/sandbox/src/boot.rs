@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use guest_protocol::CONTROL_PORT;
+use guest_protocol::{CONTROL_PORT, Call, Restored};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
@@ -13,10 +15,10 @@ use crate::end::read_log_tail;
 use crate::guest::{Exchange, Loss};
 use crate::launch::vsock_socket;
 use crate::process::Process;
-use crate::{Clock, SandboxEnd, Step};
+use crate::{Clock, Result, SandboxEnd, SandboxError, Step};
 
 /// How long the end of a microVM may come after the end of the connection to its agent: it explains more.
-const END_AFTER_LOSS: Duration = Duration::from_secs(5);
+pub(crate) const END_AFTER_LOSS: Duration = Duration::from_secs(5);
 
 /// What carries the calls to an agent.
 pub(crate) struct Link {
@@ -27,7 +29,6 @@ pub(crate) struct Link {
 
 /// What is needed to wait for an agent that is not up yet.
 pub(crate) struct Boot {
-    pub(crate) ready: UnixListener,
     pub(crate) timeout: Duration,
     pub(crate) process: Arc<Process>,
     pub(crate) folder: PathBuf,
@@ -36,27 +37,58 @@ pub(crate) struct Boot {
 
 impl Link {
     /// Waits for the agent's first connection, then carries calls until the microVM ends.
-    pub(crate) async fn boot(mut self, boot: Boot) {
+    pub(crate) async fn boot(mut self, boot: Boot, ready: UnixListener) {
         let ready = tokio::select! {
-            accepted = tokio::time::timeout(boot.timeout, boot.ready.accept()) => accepted,
+            accepted = tokio::time::timeout(boot.timeout, ready.accept()) => accepted,
             _ = ended(&mut self.end) => return self.lose("the microVM ended while it came up".into()).await,
         };
         match ready {
             Ok(Ok(_)) => boot.clock.mark(Step::Ready),
             Ok(Err(error)) => return self.lose(error.to_string()).await,
-            Err(_) => {
-                let log = match read_log_tail(&boot.folder) {
-                    log if log.is_empty() => log,
-                    log => format!("; the end of its VMM's log: {log}"),
-                };
-                boot.process.kill();
-                return self.exchange.lose(Loss::BootTimeout {
-                    seconds: boot.timeout.as_secs(),
-                    log,
-                });
-            }
+            Err(_) => return self.give_up(&boot),
         }
         self.carry().await;
+    }
+
+    /// Tells a guest that goes on from a template so, then carries calls until the microVM ends.
+    pub(crate) async fn restore(mut self, boot: Boot) {
+        let socket = vsock_socket(&self.runtime);
+        let connected = tokio::select! {
+            connected = tokio::time::timeout(boot.timeout, connect(&socket, CONTROL_PORT, &[])) => connected,
+            _ = ended(&mut self.end) => return self.lose("the microVM ended while it came up".into()).await,
+        };
+        let (reader, mut to) = match connected {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return self.lose(format!("connect to the agent: {error}")).await,
+            Err(_) => return self.give_up(&boot),
+        };
+        // The guest runs by now, so that the time it is told is right.
+        let (first, answer) = match now().and_then(|restored| self.exchange.begin(Call::Restored(restored))) {
+            Ok(begun) => begun,
+            Err(error) => return self.lose(error.to_string()).await,
+        };
+        tokio::spawn(async move {
+            if let Ok(Ok(_)) = answer.await {
+                boot.clock.mark(Step::Ready);
+            }
+        });
+        let reason = match to.write_all(&first).await {
+            Ok(()) => self.exchange.run(reader, to).await.to_string(),
+            Err(error) => format!("speak to the agent: {error}"),
+        };
+        self.lose(reason).await;
+    }
+
+    fn give_up(self, boot: &Boot) {
+        let log = match read_log_tail(&boot.folder) {
+            log if log.is_empty() => log,
+            log => format!("; the end of its VMM's log: {log}"),
+        };
+        boot.process.kill();
+        self.exchange.lose(Loss::BootTimeout {
+            seconds: boot.timeout.as_secs(),
+            log,
+        });
     }
 
     /// Carries calls until the microVM ends.
@@ -81,6 +113,19 @@ impl Link {
         };
         self.exchange.lose(loss);
     }
+}
+
+/// What makes a guest differ from all that went on from the same template.
+fn now() -> Result<Restored> {
+    let mut seed = [0; 32];
+    getrandom(&mut seed, GetRandomFlags::empty())
+        .map_err(|error| SandboxError::connection("read random numbers")(error.into()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(Restored {
+        seed,
+        // A host whose clock stands before 1970 gives its guests 1970.
+        now: now.unwrap_or_default(),
+    })
 }
 
 /// Waits for the end; `None` if nobody will tell it.

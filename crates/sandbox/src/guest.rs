@@ -261,6 +261,19 @@ impl Exchange {
         }
     }
 
+    /// A request before all that wait to be sent, with those behind it, and where its answer arrives.
+    pub(crate) fn begin(
+        &mut self,
+        call: Call,
+    ) -> Result<(Vec<u8>, oneshot::Receiver<Result<Reply, CallError>>)> {
+        // Ids are counted from 1.
+        let mut frames = encode(&Request { id: 0, call }).map_err(SandboxError::protocol("call the agent"))?;
+        let (sender, receiver) = oneshot::channel();
+        self.shared.calls().waiting.insert(0, sender);
+        frames.extend(self.take_queued());
+        Ok((frames, receiver))
+    }
+
     /// The requests that wait to be sent.
     pub(crate) fn take_queued(&mut self) -> Vec<u8> {
         let mut queued = Vec::new();

@@ -14,12 +14,15 @@ use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 use vm_spec::{
     BlkSpec, BootSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, Resource, SharedFolder,
-    Start, VmSpec, VsockSpec,
+    SnapshotSpec, Start, VmSpec, VsockSpec,
 };
 
 use crate::end::EXIT_REPORT;
 use crate::spec::KERNEL_PARAMETERS;
-use crate::{DISK_SERIAL, FOLDERS_TAG, LAYERS_TAG, Result, SandboxError, SandboxSpec, VMM_LOG, layer_name};
+use crate::template::Template;
+use crate::{
+    DISK_SERIAL, FOLDERS_TAG, LAYERS_TAG, Result, SandboxError, SandboxSpec, Shape, VMM_LOG, layer_name,
+};
 
 /// The context id of every guest: each VMM has a vsock world of its own.
 const GUEST_CID: u32 = 3;
@@ -47,28 +50,29 @@ fn ready_socket(runtime: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) child: Child,
-    pub(crate) ready: UnixListener,
+    /// Where a guest that boots announces itself.
+    pub(crate) ready: Option<UnixListener>,
 }
 
 /// Makes the runtime folder and spawns the VMM; leaves nothing behind if that fails.
-pub(crate) fn launch(spec: &SandboxSpec) -> Result<Launched> {
+pub(crate) fn launch(spec: &SandboxSpec, shape: &Shape, save: Option<&Template>) -> Result<Launched> {
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&spec.runtime)
         .map_err(SandboxError::file("make the runtime folder", &spec.runtime))?;
-    spawn(spec).inspect_err(|_| {
+    spawn(spec, shape, save).inspect_err(|_| {
         // The error that is about to be told matters more than one from here.
         let _ = std::fs::remove_dir_all(&spec.runtime);
     })
 }
 
-fn spawn(spec: &SandboxSpec) -> Result<Launched> {
-    let ready = listen(&ready_socket(&spec.runtime))?;
-    ready
-        .set_nonblocking(true)
-        .map_err(SandboxError::connection("listen for the agent"))?;
+fn spawn(spec: &SandboxSpec, shape: &Shape, save: Option<&Template>) -> Result<Launched> {
+    let ready = match spec.template {
+        Some(_) => None,
+        None => Some(listen_for_agent(&spec.runtime)?),
+    };
     let mut handed = Handed::default();
-    let vm = vm_spec(spec, &mut handed)?;
+    let vm = vm_spec(spec, shape, save, &mut handed)?;
     let log = create(&spec.folder.join(VMM_LOG))?;
     let child = Command::new(&spec.vmm)
         .stdin(Stdio::from(spec_file(&vm)?))
@@ -89,8 +93,15 @@ fn spawn(spec: &SandboxSpec) -> Result<Launched> {
             vmm: spec.vmm.clone(),
             source,
         })?;
-    let ready = UnixListener::from_std(ready).map_err(SandboxError::connection("listen for the agent"))?;
     Ok(Launched { child, ready })
+}
+
+fn listen_for_agent(runtime: &Path) -> Result<UnixListener> {
+    let ready = listen(&ready_socket(runtime))?;
+    ready
+        .set_nonblocking(true)
+        .and_then(|()| UnixListener::from_std(ready))
+        .map_err(SandboxError::connection("listen for the agent"))
 }
 
 /// The descriptors that the VMM inherits.
@@ -110,28 +121,47 @@ impl Handed {
     }
 }
 
-fn vm_spec(spec: &SandboxSpec, handed: &mut Handed) -> Result<VmSpec> {
-    Ok(VmSpec {
-        id: spec.id.clone(),
-        vcpus: spec.vcpus,
-        memory_mib: spec.memory_mib,
-        start: Start::Boot(BootSpec {
+fn vm_spec(
+    spec: &SandboxSpec,
+    shape: &Shape,
+    save: Option<&Template>,
+    handed: &mut Handed,
+) -> Result<VmSpec> {
+    let start = match &spec.template {
+        Some(template) => Start::Restore(SnapshotSpec {
+            state: handed.add(open(&template.state())?),
+            memory: handed.add(open(&template.memory())?),
+        }),
+        None => Start::Boot(BootSpec {
             kernel: handed.add(open(&spec.kernel)?),
             initramfs: handed.add(open(&spec.initramfs)?),
             cmdline: KERNEL_PARAMETERS.into(),
         }),
-        save: None,
+    };
+    let save = save.map(|template| {
+        Ok::<_, SandboxError>(SnapshotSpec {
+            state: handed.add(create(&template.state())?),
+            memory: handed.add(create(&template.memory())?),
+        })
+    });
+    Ok(VmSpec {
+        id: spec.id.clone(),
+        vcpus: spec.vcpus,
+        memory_mib: spec.memory_mib,
+        start,
+        save: save.transpose()?,
         console: None,
         // The sockets listen before the VMM runs, so that nobody has to wait for it to bind them.
         control: handed.add(listen(&control_socket(&spec.runtime))?),
         exit_report: handed.add(create(&spec.folder.join(EXIT_REPORT))?),
-        devices: devices(spec, handed)?,
+        devices: devices(spec, shape, handed)?,
     })
 }
 
-fn devices(spec: &SandboxSpec, handed: &mut Handed) -> Result<Vec<DeviceSpec>> {
+/// The devices of this shape, over what the spec has for them.
+fn devices(spec: &SandboxSpec, shape: &Shape, handed: &mut Handed) -> Result<Vec<DeviceSpec>> {
     let mut devices = Vec::new();
-    if !spec.layers.is_empty() {
+    if shape.layers {
         let file = |(n, path): (usize, &PathBuf)| {
             Ok(LayerFile {
                 name: layer_name(n),
@@ -146,7 +176,7 @@ fn devices(spec: &SandboxSpec, handed: &mut Handed) -> Result<Vec<DeviceSpec>> {
             dax_window_mib: 0,
         }));
     }
-    if !spec.folders.is_empty() {
+    if shape.folders {
         let folder = |folder: &crate::FolderSpec| SharedFolder {
             name: folder.name.clone(),
             root: Resource::Path(folder.path.clone()),

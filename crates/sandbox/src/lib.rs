@@ -15,6 +15,8 @@ mod sandbox;
 mod spec;
 mod streams;
 mod supervise;
+mod template;
+mod templates;
 mod timeline;
 
 pub use end::*;
@@ -28,5 +30,7 @@ pub use guest_protocol::{
 pub use sandbox::*;
 pub use spec::*;
 pub use streams::*;
+pub use template::Template;
+pub use templates::*;
 pub use timeline::*;
 pub use vm_spec::{MAX_VCPUS, MIN_MEMORY_MIB};

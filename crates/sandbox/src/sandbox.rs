@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use vm_spec::control::{Request, Response};
 
-use crate::boot::{Boot, Link, ended};
+use crate::boot::{Boot, END_AFTER_LOSS, Link, ended};
 use crate::launch::{Launched, control_socket, launch, vsock_socket};
 use crate::process::{Process, start_time};
 use crate::supervise::{Supervised, Watch, ask};
@@ -63,7 +63,7 @@ impl Sandbox {
     /// Spawns the VMM and returns. Whether the agent comes up is seen by calling it: the first call that is awaited
     /// returns why it did not.
     pub fn start(spec: &SandboxSpec, clock: Clock) -> Result<Sandbox> {
-        let Launched { mut child, ready } = launch(spec)?;
+        let Launched { mut child, ready } = launch(spec, &spec.shape()?, None)?;
         clock.mark(Step::Spawned);
         let (pid, process, start_time) = match hold(&child) {
             Ok(held) => held,
@@ -85,13 +85,16 @@ impl Sandbox {
             origin: clock.origin(),
         };
         let (sandbox, link) = Sandbox::supervise(record, process, Watch::Child(child), clock.clone());
-        tokio::spawn(link.boot(Boot {
-            ready,
+        let boot = Boot {
             timeout: spec.boot_timeout,
             process: sandbox.shared.process.clone(),
             folder: spec.folder.clone(),
             clock,
-        }));
+        };
+        match ready {
+            Some(ready) => tokio::spawn(link.boot(boot, ready)),
+            None => tokio::spawn(link.restore(boot)),
+        };
         Ok(sandbox)
     }
 
@@ -240,13 +243,15 @@ impl Sandbox {
         }
     }
 
-    /// The end of the microVM in place of an error that only follows from it.
+    /// The end of the microVM in place of an error that only follows from it. A VMM that ends closes its sockets
+    /// before it is gone, so its end may be a moment away.
     async fn explain<T>(&self, result: Result<T>) -> Result<T> {
-        match result {
-            Err(SandboxError::Connection { .. }) if !self.is_running() => {
-                Err(SandboxError::Ended(self.ended().await))
-            }
-            result => result,
+        let Err(SandboxError::Connection { .. }) = &result else {
+            return result;
+        };
+        match tokio::time::timeout(END_AFTER_LOSS, self.ended()).await {
+            Ok(end) => Err(SandboxError::Ended(end)),
+            Err(_) => result,
         }
     }
 }
@@ -288,6 +293,7 @@ mod tests {
             disk: Some(folder.join("disk.ext4")),
             folders: Vec::new(),
             boot_timeout: Duration::from_secs(60),
+            template: None,
         }
     }
 

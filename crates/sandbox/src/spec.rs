@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::{Result, SandboxError, Template};
+
 /// The tag of the virtio-fs device with the layer files.
 pub const LAYERS_TAG: &str = "layers";
 /// The tag of the virtio-fs device with the host's folders.
@@ -52,6 +54,40 @@ pub struct SandboxSpec {
     pub folders: Vec<FolderSpec>,
     /// How long the agent may take to come up.
     pub boot_timeout: Duration,
+    /// What it goes on from instead of booting the kernel.
+    pub template: Option<Template>,
+}
+
+/// What a guest cannot change while it runs: microVMs of one shape can go on from one template.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Whether there is a device with layer files.
+    pub layers: bool,
+    /// Whether there is a device with folders of the host.
+    pub folders: bool,
+    /// The length of the writable disk in bytes.
+    pub disk: Option<u64>,
+}
+
+impl SandboxSpec {
+    /// Its shape; looks at the disk.
+    pub fn shape(&self) -> Result<Shape> {
+        let length = |disk: &PathBuf| {
+            let metadata = std::fs::metadata(disk).map_err(SandboxError::file("look at", disk))?;
+            Ok::<_, SandboxError>(metadata.len())
+        };
+        Ok(Shape {
+            vcpus: self.vcpus,
+            memory_mib: self.memory_mib,
+            layers: !self.layers.is_empty(),
+            folders: !self.folders.is_empty(),
+            disk: self.disk.as_ref().map(length).transpose()?,
+        })
+    }
 }
 
 /// A folder of the host that the guest may use.

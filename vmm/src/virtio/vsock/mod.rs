@@ -12,7 +12,8 @@
 //! once is kept, up to the credit that the guest was given; what it receives is read straight into its buffers. One
 //! thread serves all connections, in turns, and never waits for one.
 //!
-//! Connections live through a pause. They do not survive a restore: the guest is told to drop them.
+//! Connections live through a pause. They do not survive a restore: the guest is told to drop them. A guest that had none
+//! is told nothing, because it drops all that it has when it hears of it, new ones included.
 
 mod chain;
 mod connection;
@@ -93,6 +94,8 @@ pub enum VsockError {
 struct VsockState {
     /// How many connections there were. They end with the process: a device that takes this over has none of them.
     lost_connections: usize,
+    /// Whether the guest has yet to hear that it lost connections before.
+    reset_pending: bool,
 }
 
 /// A vsock device.
@@ -188,16 +191,21 @@ impl VirtioDevice for Vsock {
 
     fn save(&self) -> Result<serde_json::Value, DeviceError> {
         let lost_connections = self.multiplexer.as_ref().map_or(0, Multiplexer::len);
-        Ok(serde_json::to_value(VsockState { lost_connections })?)
+        Ok(serde_json::to_value(VsockState {
+            lost_connections,
+            reset_pending: self.transport_reset,
+        })?)
     }
 
     fn restore(&mut self, state: serde_json::Value) -> Result<(), DeviceError> {
-        let VsockState { lost_connections } = serde_json::from_value(state)?;
+        let VsockState {
+            lost_connections,
+            reset_pending,
+        } = serde_json::from_value(state)?;
         if lost_connections > 0 {
             log!("vsock: {lost_connections} connections ended when the microVM was saved");
         }
-        // Also without any: the guest may have been about to connect.
-        self.transport_reset = true;
+        self.transport_reset = reset_pending || lost_connections > 0;
         Ok(())
     }
 }

@@ -28,14 +28,17 @@ fn a_restored_guest_is_told_that_its_connections_are_gone() {
     let event = guest.post_event();
     guest.driver.quiesce();
     let state = guest.driver.device.save().unwrap();
-    assert_eq!(state, serde_json::json!({ "lost-connections": 1 }));
+    assert_eq!(
+        state,
+        serde_json::json!({ "lost-connections": 1, "reset-pending": false })
+    );
 
     let dir = tempfile::tempdir().unwrap();
     let mut restored = Vsock::new(spec(&dir)).unwrap();
     restored.restore(state).unwrap();
     assert_eq!(
         restored.save().unwrap(),
-        serde_json::json!({ "lost-connections": 0 })
+        serde_json::json!({ "lost-connections": 0, "reset-pending": true })
     );
     guest.driver.replace_device(restored);
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
@@ -54,12 +57,27 @@ fn a_restored_guest_is_told_that_its_connections_are_gone() {
 fn a_reset_notice_waits_for_a_buffer() {
     let mut guest = Guest::new();
     guest.driver.quiesce();
-    let state = guest.driver.device.save().unwrap();
+    let state = serde_json::json!({ "lost-connections": 0, "reset-pending": true });
     guest.driver.device.restore(state).unwrap();
     guest.driver.activate();
     guest.expect_silence();
     guest.post_event();
     assert_eq!(guest.wait_event(), 4);
+}
+
+#[test]
+fn a_restored_guest_without_connections_is_told_nothing() {
+    let mut guest = Guest::new();
+    guest.driver.quiesce();
+    let state = guest.driver.device.save().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut restored = Vsock::new(spec(&dir)).unwrap();
+    restored.restore(state).unwrap();
+    guest.driver.replace_device(restored);
+    guest.driver.activate();
+    guest.post_event();
+    guest.expect_silence();
+    assert_eq!(guest.event(), None);
 }
 
 #[test]
@@ -69,8 +87,9 @@ fn damaged_state_is_refused() {
     for state in [
         serde_json::json!(null),
         serde_json::json!({}),
-        serde_json::json!({ "lost-connections": -1 }),
-        serde_json::json!({ "lost-connections": 0, "more": 1 }),
+        serde_json::json!({ "lost-connections": -1, "reset-pending": false }),
+        serde_json::json!({ "lost-connections": 0, "reset-pending": 0 }),
+        serde_json::json!({ "lost-connections": 0, "reset-pending": false, "more": 1 }),
     ] {
         assert!(device.restore(state.clone()).is_err(), "{state}");
     }
