@@ -1,13 +1,13 @@
 //! The agent: one thread that waits for events and serves the host's requests in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use guest_protocol::{
     Call, CallError, ContainerSpec, ErrorKind, Event, Message, ProcessId, ProcessSpec, Reply, Request,
-    StreamReply,
+    StreamReply, Task,
 };
 use rustix::event::Timespec;
 use rustix::fs::Mode;
@@ -17,13 +17,13 @@ use rustix::process::{Pid, WaitOptions, umask, wait};
 
 use crate::container::Container;
 use crate::control::{Control, ControlError};
-use crate::launch::{Place, launch};
+use crate::launch::{Launched, Place, launch, launch_task};
 use crate::os_error::{During, OsError};
 use crate::poll::{EventFlags, Poller, Token, Watched};
 use crate::process::{self, Process};
 use crate::report::{self, Report};
 use crate::stream::{self, Greeting};
-use crate::{boot, init, restored};
+use crate::{archive, boot, init, restored};
 
 /// How long a process may take from its fork to its exec. Only a container that works against its own `exec` needs
 /// longer: by a working directory on a FUSE mount that never answers, say.
@@ -51,6 +51,8 @@ pub(crate) struct Agent {
     /// The container's init, once it has been started.
     init: Option<ProcessId>,
     starting: Option<Starting>,
+    /// Those of the processes that are tasks.
+    tasks: BTreeSet<ProcessId>,
     /// Processes that never came to run their program and are not reaped yet.
     failed: Vec<Process>,
 }
@@ -92,6 +94,7 @@ impl Agent {
             processes: BTreeMap::new(),
             init: None,
             starting: None,
+            tasks: BTreeSet::new(),
             failed: Vec::new(),
         })
     }
@@ -145,9 +148,22 @@ impl Agent {
         // The old connection goes first: both share a token.
         self.control = None;
         self.generation += 1;
+        self.give_up_tasks();
         match Control::new(&self.poller, socket) {
             Ok(control) => self.control = Some(control),
             Err(error) => eprintln!("guest-agent: {error}"),
+        }
+    }
+
+    /// Whoever wanted something of a task has gone with the connection that it was asked for on.
+    fn give_up_tasks(&mut self) {
+        for id in std::mem::take(&mut self.tasks) {
+            if let Some(process) = self.processes.remove(&id)
+                && !process.has_ended()
+            {
+                process.kill();
+                self.failed.push(process);
+            }
         }
     }
 
@@ -232,6 +248,10 @@ impl Agent {
                 Ok(()) => return,
                 Err(error) => Err(error),
             },
+            Call::StartTask { id: process, task } => match self.start_task(id, process, &task) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
             Call::Signal { process, signal } => {
                 self.with_running(process, |process| process.signal(signal), "signal")
             }
@@ -262,15 +282,7 @@ impl Agent {
     }
 
     fn start_process(&mut self, request: u64, spec: &ProcessSpec) -> Result<(), CallError> {
-        let Some(container) = &self.container else {
-            return Err(failed("there is no container to start a process in"));
-        };
-        if self.processes.contains_key(&spec.id) {
-            return Err(failed(format!("there is a process {} already", spec.id)));
-        }
-        if self.processes.len() >= MAX_PROCESSES {
-            return Err(failed(format!("{MAX_PROCESSES} processes are not forgotten yet")));
-        }
+        let container = self.container_for(spec.id)?;
         let place = match self.init {
             None => Place::Init,
             Some(id) => match self.processes.get(&id).and_then(Process::pidfd) {
@@ -281,10 +293,47 @@ impl Agent {
         let oom_kills = container.cgroup.oom_kills();
         let launched = launch(&container.spec, spec, container.cgroup.as_fd(), place)
             .map_err(|error| failed(error.to_string()))?;
+        self.adopt(request, spec, launched, oom_kills)?;
+        self.init.get_or_insert(spec.id);
+        Ok(())
+    }
+
+    fn start_task(&mut self, request: u64, id: ProcessId, task: &Task) -> Result<(), CallError> {
+        let container = self.container_for(id)?;
+        let launched = launch_task(&container.spec, task).map_err(|error| failed(error.to_string()))?;
+        let spec = ProcessSpec {
+            id,
+            stdin: archive::has_input(task),
+            ..ProcessSpec::default()
+        };
+        self.adopt(request, &spec, launched, 0)?;
+        self.tasks.insert(id);
+        Ok(())
+    }
+
+    /// The container that a new process of this name is for.
+    fn container_for(&self, id: ProcessId) -> Result<&Container, CallError> {
+        if self.processes.contains_key(&id) {
+            return Err(failed(format!("there is a process {id} already")));
+        }
+        if self.processes.len() >= MAX_PROCESSES {
+            return Err(failed(format!("{MAX_PROCESSES} processes are not forgotten yet")));
+        }
+        let none = || failed("there is no container to start a process in");
+        self.container.as_ref().ok_or_else(none)
+    }
+
+    /// Watches what was launched, and answers the request when it runs.
+    fn adopt(
+        &mut self,
+        request: u64,
+        spec: &ProcessSpec,
+        launched: Launched,
+        oom_kills: u64,
+    ) -> Result<(), CallError> {
         let (process, report) = process::adopt(&self.poller, spec, launched, oom_kills)
             .map_err(|error| failed(format!("cannot watch the new process: {error}")))?;
         self.processes.insert(spec.id, process);
-        self.init.get_or_insert(spec.id);
         self.starting = Some(Starting {
             process: spec.id,
             request,
@@ -468,6 +517,7 @@ impl Agent {
             Some(process) if !process.has_ended() => Err(failed(format!("process {id} is still running"))),
             Some(_) => {
                 self.processes.remove(&id);
+                self.tasks.remove(&id);
                 Ok(Reply::Done)
             }
         }
@@ -480,6 +530,10 @@ impl Agent {
             .is_some_and(|init| !init.has_ended());
         if is_running {
             return Err(failed("the container is still running"));
+        }
+        // They hold the disk.
+        for task in self.tasks.iter().filter_map(|id| self.processes.get(id)) {
+            task.end_now();
         }
         match &mut self.container {
             Some(container) => container

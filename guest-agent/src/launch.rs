@@ -2,17 +2,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use guest_protocol::{ContainerSpec, ProcessSpec};
+use guest_protocol::{ContainerSpec, ProcessSpec, Task};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use crate::archive::{self, TaskStdio};
 use crate::os_error::{During, OsError};
 use crate::sys::{Fork, fork_into};
 use crate::user_namespace::{self, FIRST_ID};
-use crate::{report, start};
+use crate::{report, start, sys};
 
 /// Asked for each pipe, so that a process that writes much and the agent take turns less often.
 const PIPE_SIZE: usize = 256 * 1024;
@@ -78,6 +79,35 @@ pub(crate) fn launch(
                 pipes,
             })
         }
+    }
+}
+
+/// Forks a task off, into a mount namespace of its own.
+pub(crate) fn launch_task(container: &ContainerSpec, task: &Task) -> Result<Launched, OsError> {
+    let (pipes, stdio) =
+        make_pipes(archive::has_input(task), false).during("make", "the pipes of the task")?;
+    // A task reports nothing: it is started when its end is closed.
+    let (report, reporter) = report::channel().during("make", "the report socket")?;
+    match (fork_into(libc::CLONE_NEWNS, None).during("fork", "the task")?, stdio) {
+        (Fork::Child, Stdio::Pipes([stdin, stdout, stderr])) => {
+            drop((pipes, report, reporter));
+            archive::run(
+                container,
+                task,
+                TaskStdio {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+            )
+        }
+        (Fork::Child, Stdio::Terminal) => sys::exit(1),
+        (Fork::Parent { pid, pidfd }, _) => Ok(Launched {
+            pid,
+            pidfd,
+            report,
+            pipes,
+        }),
     }
 }
 

@@ -2,6 +2,7 @@
 //! over vsock. `guest-protocol` is the contract.
 
 mod agent;
+mod archive;
 mod boot;
 mod capabilities;
 mod cgroup;

@@ -8,7 +8,7 @@ use guest_protocol::{
     ExitStatus, ProcessId, ProcessSpec, ProcessState, StreamHello, StreamKind, StreamReply, WindowSize,
 };
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::launch::{Launched, Pipes};
 use crate::poll::{EventFlags, Poller, Token, Watched};
@@ -110,6 +110,15 @@ impl Process {
     /// For a process that never came to run its program.
     pub(crate) fn kill(&self) {
         let _ = self.signal(libc::SIGKILL);
+    }
+
+    /// Ends it and waits until nothing of it holds anything, but for being reaped.
+    pub(crate) fn end_now(&self) {
+        self.kill();
+        if let Some(pidfd) = self.pidfd() {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = waitid(WaitId::PidFd(pidfd), options);
+        }
     }
 
     /// Resizes its terminal; `None` when it has ended or has none.

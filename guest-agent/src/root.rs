@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2};
 use rustix::io::{Errno, read};
+use rustix::path::Arg;
 
 use crate::os_error::{During, OsError};
 
@@ -24,7 +25,7 @@ impl Root {
         self.open(path, OFlags::PATH, Mode::empty())
     }
 
-    pub(crate) fn open(&self, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open(&self, path: impl Arg, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve)
     }

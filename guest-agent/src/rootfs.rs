@@ -1,7 +1,7 @@
 //! The container's root file system: layers as EROFS files on virtio-fs, stacked under a writable one by overlayfs.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use guest_protocol::Rootfs as RootfsSpec;
 use rustix::fs::{CWD, Mode, OFlags, chmodat, chownat, mkdirat, open, stat, syncfs};
@@ -25,7 +25,8 @@ const LAYER_FILES: &str = "/run/layers";
 const LAYERS: &str = "/run/layer";
 /// Where the writable file system is.
 const DISK: &str = "/run/disk";
-const UPPER: &str = "/run/disk/upper";
+/// The writable layer.
+pub(crate) const UPPER: &str = "/run/disk/upper";
 const WORK: &str = "/run/disk/work";
 
 /// Why a root file system could not be put together.
@@ -182,6 +183,21 @@ fn make_upper(layers: usize) -> Result<(), OsError> {
         .during("change the mode of", UPPER)?;
     }
     Ok(())
+}
+
+/// The layers below the writable one as one directory, mounted nowhere; `None` when there are none.
+pub(crate) fn lower(layers: usize) -> Result<Option<OwnedFd>, OsError> {
+    if layers < 2 {
+        let open = || open(format!("{LAYERS}/0"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        return (layers == 1).then(open).transpose().during("open", "the layer");
+    }
+    let overlay = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("create", "an overlay")?;
+    for index in (0..layers).rev() {
+        let layer = format!("{LAYERS}/{index}");
+        fsconfig_set_string(&overlay, "lowerdir+", &layer).during("set the overlay option", layer)?;
+    }
+    let lower = mounts::finish(&overlay, MountAttrFlags::MOUNT_ATTR_RDONLY);
+    lower.during("stack", format!("{layers} layers")).map(Some)
 }
 
 /// Stacks the layers under the writable one. Layers are named one by one: in one string, many of them would not fit in

@@ -13,7 +13,7 @@ use crate::sys::{self, Fork};
 /// The guest's id for the container's id 0; all others follow.
 pub(crate) const FIRST_ID: u32 = 100_000;
 /// How many ids a container has.
-const COUNT: u32 = 65_536;
+pub(crate) const COUNT: u32 = 65_536;
 
 /// A user namespace with the container's mapping of ids, for mounts. Each container's init makes another, with the same
 /// mapping, together with the namespaces that belong to it.

@@ -84,7 +84,7 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
 }
 
 /// Makes the container's root the root, and leaves the agent's file systems behind.
-fn leave_agent(user_namespace: bool) -> Result<Root, OsError> {
+pub(crate) fn leave_agent(user_namespace: bool) -> Result<Root, OsError> {
     let find = |path| {
         open(
             path,
@@ -112,7 +112,7 @@ fn leave_agent(user_namespace: bool) -> Result<Root, OsError> {
 }
 
 /// Mounts of what the agent can still see and the container will not: the shared folders, in the order of the mounts.
-fn open_sources(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, ViewError> {
+pub(crate) fn open_sources(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, ViewError> {
     let tags = shared_tags(&spec.mounts);
     let mut sources = Vec::with_capacity(spec.mounts.len());
     for mount in &spec.mounts {
@@ -145,7 +145,7 @@ fn open_sources(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, ViewError>
 }
 
 /// Writes the files to a file system in memory; a mount of each, in their order.
-fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
+pub(crate) fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -222,7 +222,7 @@ impl Standard {
 }
 
 /// Puts one mount in its place.
-fn place(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> Result<(), OsError> {
+pub(crate) fn place(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> Result<(), OsError> {
     let source = match (&mount.source, source) {
         (MountSource::Shared { .. }, Some(source)) => source,
         (MountSource::Shared { .. }, None) => return Err(Errno::NOENT).during("mount", &mount.target),
@@ -265,7 +265,7 @@ fn set_sysctl(root: &Root, name: &str, value: &str) -> Result<(), ViewError> {
         return Err(ViewError::SysctlName(name.into()));
     }
     let file = root
-        .open(&format!("/proc/sys/{relative}"), OFlags::WRONLY, Mode::empty())
+        .open(format!("/proc/sys/{relative}"), OFlags::WRONLY, Mode::empty())
         .during("open the sysctl", name)?;
     write(&file, value.as_bytes()).during("write the sysctl", format!("{name} = {value}"))?;
     Ok(())

@@ -17,11 +17,13 @@ mod container;
 mod frame;
 mod process;
 mod restored;
+mod task;
 
 pub use container::*;
 pub use frame::*;
 pub use process::*;
 pub use restored::*;
+pub use task::*;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +87,14 @@ pub enum Call {
     },
     /// Write everything to the disk and unmount it, after the container has ended. Answered with [`Reply::Done`].
     Sync,
+    /// Start a [`Task`]. It is listed, signalled and forgotten as a process, and has a stdin if it reads one. It ends with
+    /// the control connection. Answered with [`Reply::Started`].
+    StartTask {
+        /// Its name from now on.
+        id: ProcessId,
+        /// What it is to do.
+        task: Task,
+    },
 }
 
 /// The answer to a [`Request`], or an [`Event`].

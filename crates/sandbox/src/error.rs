@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use guest_protocol::{CallError, FrameError};
+use guest_protocol::{CallError, FrameError, TaskFailure};
 
 use crate::SandboxEnd;
 
@@ -77,6 +77,14 @@ pub enum SandboxError {
         action: &'static str,
         /// The answer.
         answer: String,
+    },
+    /// A task of the agent failed.
+    #[error("{message}")]
+    Task {
+        /// What a program needs to know.
+        failure: TaskFailure,
+        /// What a person needs to know, in the guest's words.
+        message: String,
     },
     /// The agent refused.
     #[error("{0}")]

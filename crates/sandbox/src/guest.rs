@@ -164,7 +164,7 @@ impl Guest {
         }
     }
 
-    fn send(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send + use<> {
+    pub(crate) fn send(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send + use<> {
         let shared = self.shared.clone();
         let answer = shared.begin(call);
         async move {
@@ -293,7 +293,7 @@ impl Exchange {
     }
 }
 
-fn unexpected(action: &'static str, reply: &Reply) -> SandboxError {
+pub(crate) fn unexpected(action: &'static str, reply: &Reply) -> SandboxError {
     SandboxError::Unexpected {
         action,
         answer: format!("{reply:?}"),

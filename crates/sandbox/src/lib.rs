@@ -15,6 +15,7 @@ mod sandbox;
 mod spec;
 mod streams;
 mod supervise;
+mod task;
 mod template;
 mod templates;
 mod timeline;
@@ -23,13 +24,14 @@ pub use end::*;
 pub use error::*;
 pub use guest::*;
 pub use guest_protocol::{
-    CallError, ContainerSpec, ErrorKind as CallErrorKind, ExitStatus, File, Limits, Mount, MountSource,
-    Namespaces, ProcessId, ProcessSpec, ProcessState, Rlimit, Rootfs, STREAM_WINDOW, StreamKind, TmpfsFlags,
-    WindowSize,
+    CallError, Change, ChangeKind, ContainerSpec, ErrorKind as CallErrorKind, ExitStatus, File, Limits, Mount, MountSource,
+    Namespaces, PathStat, ProcessId, ProcessSpec, ProcessState, Rlimit, Rootfs, STREAM_WINDOW, StreamKind, Task, TaskFailure,
+    TmpfsFlags, UnpackSpec, WindowSize,
 };
 pub use sandbox::*;
 pub use spec::*;
 pub use streams::*;
+pub use task::RunningTask;
 pub use template::Template;
 pub use templates::*;
 pub use timeline::*;
