@@ -6,6 +6,7 @@
 mod body;
 mod create;
 mod error;
+mod file_mode;
 mod filters;
 mod hijack;
 mod human_time;

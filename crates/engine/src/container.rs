@@ -17,8 +17,8 @@ use crate::{Container, EngineError, Result, Status};
 pub(crate) struct Live {
     pub(crate) record: ContainerRecord,
     pub(crate) folder: ContainerFolder,
-    /// Held by whoever starts or removes it.
-    pub(crate) operation: tokio::sync::Mutex<()>,
+    /// Held by whoever starts or removes it, or works on its files while it does not run.
+    pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
     standing: watch::Sender<Standing>,
     /// Held while the state is written.
     writing: tokio::sync::Mutex<()>,
@@ -52,7 +52,7 @@ impl Live {
         Arc::new(Live {
             record,
             folder,
-            operation: tokio::sync::Mutex::default(),
+            operation: Arc::default(),
             standing: watch::Sender::new(Standing {
                 record: state,
                 ..Standing::default()

@@ -348,6 +348,32 @@ impl Engine {
         exec.resize(&live, size).await
     }
 
+    /// The whole root of a container as a tar archive, without its volumes.
+    pub async fn export(&self, name: &str) -> Result<Archive> {
+        archive::export(&self.shared, &self.find(name)?, name).await
+    }
+
+    /// What a container has changed of its image.
+    pub async fn changes(&self, name: &str) -> Result<Changes> {
+        archive::changes(&self.shared, &self.find(name)?, name).await
+    }
+
+    /// What is at a path of a container. A symbolic link at its end is not followed, unless a slash stands behind it.
+    pub async fn path_stat(&self, name: &str, path: &str) -> Result<PathStat> {
+        archive::stat(&self.shared, &self.find(name)?, name, path).await
+    }
+
+    /// What is at a path of a container, and a tar archive of it. Its entries are named by the last name of the path: `.`
+    /// for one that ends in `/.`, nothing for the root.
+    pub async fn path_archive(&self, name: &str, path: &str) -> Result<(PathStat, Archive)> {
+        archive::read(&self.shared, &self.find(name)?, name, path).await
+    }
+
+    /// Begins to unpack a tar archive in a directory of a container.
+    pub async fn unpack(&self, name: &str, options: UnpackOptions) -> Result<Unpacking> {
+        archive::unpack(&self.shared, &self.find(name)?, name, options).await
+    }
+
     /// All images.
     pub async fn images(&self) -> Result<Vec<Image>> {
         self.shared.images.list().await

@@ -36,6 +36,14 @@ pub enum EngineError {
     /// Several containers' ids begin so.
     #[error("multiple IDs found with provided prefix: {0}")]
     AmbiguousId(String),
+    /// There is nothing at a path of a container.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchPath {
+        /// The path.
+        path: String,
+        /// The container as it was named.
+        container: String,
+    },
     /// The name is taken.
     #[error(
         "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
@@ -111,7 +119,9 @@ impl EngineError {
     /// Which kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchImage(_) | Self::NoSuchExec(_) => ErrorKind::NotFound,
+            Self::NoSuchContainer(_) | Self::NoSuchImage(_) | Self::NoSuchExec(_) | Self::NoSuchPath { .. } => {
+                ErrorKind::NotFound
+            },
             Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) | Self::Exec(_) => {
                 ErrorKind::InvalidParameter

@@ -41,6 +41,11 @@ pub(crate) fn reserve_ids(used: impl IntoIterator<Item = ProcessId>) {
     }
 }
 
+/// An id that no process has had.
+pub(crate) fn next_process() -> ProcessId {
+    LAST_PROCESS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl ExecProcess {
     /// An exec that is yet to be started.
     pub(crate) fn new(id: String, live: &Live, create: ExecCreate) -> Arc<ExecProcess> {
@@ -123,7 +128,7 @@ impl ExecProcess {
                 self.id
             )));
         }
-        let process = LAST_PROCESS.fetch_add(1, Ordering::Relaxed) + 1;
+        let process = next_process();
         state.process = Some(process);
         Ok(process)
     }

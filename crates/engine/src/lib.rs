@@ -7,6 +7,7 @@
 //! Wherever a method takes a container's name, it may be the name, the id, or a prefix of the id that no other
 //! container shares.
 
+mod archive;
 mod attach;
 mod capabilities;
 mod client_files;
@@ -45,6 +46,7 @@ mod streams;
 mod view;
 mod wait;
 
+pub use archive::{Archive, Changes, UnpackOptions, Unpacking};
 pub use attach::*;
 pub use client_files::ClientFiles;
 pub use create::*;
@@ -54,7 +56,7 @@ pub use exec::*;
 pub use image_store::{Image, Layer};
 pub use log::LogReader;
 pub use logs::*;
-pub use sandbox::{Rlimit, Timeline, WindowSize};
+pub use sandbox::{Change, ChangeKind, PathStat, Rlimit, Timeline, WindowSize};
 pub use state::*;
 pub use stop::StopTimeout;
 pub use view::*;

@@ -124,7 +124,7 @@ async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Resul
     Ok((run, output.map_err(lost(live))?))
 }
 
-fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> SandboxSpec {
+pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> SandboxSpec {
     let lib = &shared.spec.lib;
     SandboxSpec {
         id: crate::ids::short(live.id()).to_owned(),

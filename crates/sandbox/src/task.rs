@@ -16,6 +16,8 @@ pub struct RunningTask {
     buffer: BytesMut,
     /// How much of its output has arrived.
     offset: u64,
+    /// What it has said of its failure.
+    message: BytesMut,
 }
 
 impl Sandbox {
@@ -39,6 +41,7 @@ impl Sandbox {
             stderr,
             buffer: BytesMut::new(),
             offset: 0,
+            message: BytesMut::new(),
         })
     }
 
@@ -81,17 +84,20 @@ impl RunningTask {
     }
 
     /// Waits for its end. What it still writes is left unread, so it should be all read, or it must be one that writes
-    /// nothing.
+    /// nothing. May be dropped and called again without loss.
     pub async fn end(&mut self) -> Result<()> {
         let guest = &self.guard.guest;
-        let (status, message) = tokio::join!(guest.exited(self.guard.id), message(&mut self.stderr));
+        let (status, ()) = tokio::join!(
+            guest.exited(self.guard.id),
+            read_message(&mut self.stderr, &mut self.message)
+        );
         match status?.code {
             0 => Ok(()),
             code => Err(SandboxError::Task {
                 failure: TaskFailure::from_code(code),
-                message: match message {
+                message: match &self.message {
                     message if message.is_empty() => format!("the guest has ended the task with {code}"),
-                    message => message,
+                    message => String::from_utf8_lossy(message).into_owned(),
                 },
             }),
         }
@@ -107,17 +113,15 @@ impl RunningTask {
     }
 }
 
-/// All that it says of a failure, within bounds: the guest may be anybody's.
-async fn message(stderr: &mut OutputStream) -> String {
-    let mut message = BytesMut::new();
+/// Reads all that it says of a failure, within bounds: the guest may be anybody's.
+async fn read_message(stderr: &mut OutputStream, message: &mut BytesMut) {
     while message.len() < MAX_TASK_MESSAGE {
-        match stderr.read(&mut message).await {
+        match stderr.read(message).await {
             Ok(1..) => {}
             _ => break,
         }
     }
     message.truncate(MAX_TASK_MESSAGE);
-    String::from_utf8_lossy(&message).into_owned()
 }
 
 /// Ends and forgets a task when dropped.

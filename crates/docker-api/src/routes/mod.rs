@@ -1,5 +1,6 @@
 //! The routes, one module for each part of the API.
 
+mod archive;
 mod containers;
 mod exec;
 mod images;
@@ -38,6 +39,12 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/containers/{name}/wait", post(containers::wait))
         .route("/containers/{name}/resize", post(containers::resize))
         .route("/containers/{name}/attach", post(streams::attach))
+        .route("/containers/{name}/export", get(archive::export))
+        .route("/containers/{name}/changes", get(archive::changes))
+        .route(
+            "/containers/{name}/archive",
+            get(archive::read).head(archive::stat).put(archive::write),
+        )
         .route("/containers/{name}/logs", get(logs::logs))
         .route("/containers/{name}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))

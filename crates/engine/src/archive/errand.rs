@@ -1,0 +1,134 @@
+//! A microVM for a moment: how the files of a container are reached that does not run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox::{Clock, Mount, MountSource, Sandbox, TmpfsFlags};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::container::Live;
+use crate::engine::Shared;
+use crate::folder::ContainerRecord;
+use crate::guest_spec::{GuestSpec, guest_spec};
+use crate::start::sandbox_spec;
+use crate::{EngineError, Result};
+
+/// How long the guest may take to write everything to its disk.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What of a container has to be in reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Its own root.
+    Root,
+    /// Its volumes, too.
+    Volumes,
+}
+
+/// The microVM. As long as it is there nobody else starts or removes the container. When it is dropped it is taken down,
+/// which needs nobody to wait for it; so is, when it starts again, one that an engine left behind.
+#[derive(Debug)]
+pub(super) struct Errand {
+    /// `None` once it is taken down.
+    held: Option<Held>,
+    sandbox: Sandbox,
+}
+
+#[derive(Debug)]
+struct Held {
+    sandbox: Sandbox,
+    _operation: OwnedMutexGuard<()>,
+}
+
+impl Errand {
+    /// Brings it up, with the container's root mounted and nothing of it started.
+    pub(super) async fn start(
+        shared: &Arc<Shared>,
+        live: &Arc<Live>,
+        needs: Needs,
+        operation: OwnedMutexGuard<()>,
+    ) -> Result<Errand> {
+        let failed = |source| EngineError::Sandbox {
+            action: "reach the files of",
+            id: live.id().to_owned(),
+            source,
+        };
+        let spec = spec(shared, &live.record, needs)?;
+        let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), Clock::start()).map_err(failed)?;
+        let errand = Errand {
+            held: Some(Held {
+                sandbox: sandbox.clone(),
+                _operation: operation,
+            }),
+            sandbox,
+        };
+        let created = errand.sandbox.guest().create_container(spec.container).await;
+        created.map_err(failed)?;
+        Ok(errand)
+    }
+
+    pub(super) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Takes it down, all that was written on the disk.
+    pub(super) async fn finish(mut self) -> Result<()> {
+        match self.held.take() {
+            Some(held) => held.take_down().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = held.take_down().await {
+                tracing::debug!(%error, "a microVM that nobody waits for");
+            }
+        });
+    }
+}
+
+impl Held {
+    async fn take_down(self) -> Result<()> {
+        let synced = tokio::time::timeout(SYNC_TIMEOUT, self.sandbox.guest().sync()).await;
+        self.sandbox.stop().await;
+        let why = match synced {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the guest does not answer".into(),
+        };
+        Err(EngineError::Internal(format!(
+            "what was written last may be lost: {why}"
+        )))
+    }
+}
+
+fn spec(shared: &Shared, record: &ContainerRecord, needs: Needs) -> Result<GuestSpec> {
+    if needs == Needs::Volumes {
+        return guest_spec(record, &shared.spec.client_files);
+    }
+    // A volume that is not there any more is no reason not to look at the root. Where they were is told all the same: it
+    // is no part of the root.
+    let mut bare = record.clone();
+    let points = std::mem::take(&mut bare.mounts);
+    let mut spec = guest_spec(&bare, &shared.spec.client_files)?;
+    spec.container.mounts = points
+        .into_iter()
+        .map(|point| Mount {
+            target: point.target,
+            source: MountSource::Tmpfs {
+                options: String::new(),
+                flags: TmpfsFlags {
+                    no_exec: true,
+                    no_suid: true,
+                    no_dev: true,
+                },
+            },
+            read_only: true,
+        })
+        .collect();
+    Ok(spec)
+}
