@@ -28,8 +28,9 @@ use crate::{archive, boot, init, restored};
 /// How long a process may take from its fork to its exec. Only a container that works against its own `exec` needs
 /// longer: by a working directory on a FUSE mount that never answers, say.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Stream connections that have not said what they are for.
-const MAX_GREETINGS: usize = 64;
+/// Stream connections that have not said what they are for: as many as the kernel lets wait to be accepted, so that
+/// none goes for another that came with it.
+const MAX_GREETINGS: usize = 256;
 /// Processes that the host has not forgotten.
 const MAX_PROCESSES: usize = 1024;
 const EVENTS_AT_ONCE: usize = 64;

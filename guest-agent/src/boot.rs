@@ -12,8 +12,8 @@ use rustix::process::{chdir, chroot};
 use crate::os_error::{During, OsError};
 use crate::sys::{self, VsockAddress};
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 64;
+/// Connections that wait to be accepted; the kernel resets those beyond. Each exec opens up to three at a time.
+const BACKLOG: i32 = 256;
 
 /// The listening sockets for control and streams.
 pub(crate) fn listeners() -> Result<(OwnedFd, OwnedFd), OsError> {

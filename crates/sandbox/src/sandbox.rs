@@ -329,6 +329,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_that_is_opened_as_the_vmm_ends_fails_with_its_end_and_not_with_a_reset() {
+        let folder = tempfile::tempdir().unwrap();
+        let vmm = folder.path().join("vmm");
+        // Ends without having accepted: its sockets reset who is connected to them, a moment before it is gone.
+        std::fs::write(&vmm, "#!/bin/sh\nexec sleep 0.3\n").unwrap();
+        std::fs::set_permissions(&vmm, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let sandbox = Sandbox::start(&spec(folder.path(), vmm.to_str().unwrap()), Clock::start()).unwrap();
+        let error = sandbox.output(1, StreamKind::Stdout, 0).await.unwrap_err();
+        assert!(matches!(error, SandboxError::Ended(_)), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_vmm_that_ends_at_once_fails_the_calls_with_its_end() {
         let folder = tempfile::tempdir().unwrap();
         // Given a spec, cat reads it and ends; it reports nothing, as a VMM that was killed.

@@ -1,6 +1,5 @@
 //! The streams of a process in the guest.
 
-use std::io;
 use std::path::Path;
 
 use bytes::BytesMut;
@@ -106,31 +105,7 @@ impl InputStream {
     }
 }
 
-/// How often a stream is asked for that a guest refuses before it has answered.
-const ATTEMPTS: u32 = 5;
-
-/// Opens a stream. A connection that the guest resets before its answer is made again: it has taken nothing, for a stream is
-/// asked for by its offset.
 async fn open(listener: &Path, hello: StreamHello) -> Result<(Reader<OwnedReadHalf>, OwnedWriteHalf)> {
-    for attempt in 1..ATTEMPTS {
-        match try_open(listener, hello).await {
-            Err(SandboxError::Connection { source, .. }) if is_reset(&source) => {
-                tracing::debug!(?hello, attempt, %source, "a stream is asked for again");
-            }
-            opened => return opened,
-        }
-    }
-    try_open(listener, hello).await
-}
-
-fn is_reset(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-    )
-}
-
-async fn try_open(listener: &Path, hello: StreamHello) -> Result<(Reader<OwnedReadHalf>, OwnedWriteHalf)> {
     const ACTION: &str = "open a stream of a process";
     let frame = encode(&hello).map_err(SandboxError::protocol(ACTION))?;
     let connected = connect(listener, STREAM_PORT, &frame).await;
