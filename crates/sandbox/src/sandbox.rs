@@ -332,8 +332,9 @@ mod tests {
     async fn a_stream_that_is_opened_as_the_vmm_ends_fails_with_its_end_and_not_with_a_reset() {
         let folder = tempfile::tempdir().unwrap();
         let vmm = folder.path().join("vmm");
-        // Ends without having accepted: its sockets reset who is connected to them, a moment before it is gone.
-        std::fs::write(&vmm, "#!/bin/sh\nexec sleep 0.3\n").unwrap();
+        // A process that ends closes its sockets, which resets who is connected to them, a moment before it is gone.
+        let script = "#!/bin/sh\nexec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-\nsleep 0.3\n";
+        std::fs::write(&vmm, script).unwrap();
         std::fs::set_permissions(&vmm, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let sandbox = Sandbox::start(&spec(folder.path(), vmm.to_str().unwrap()), Clock::start()).unwrap();
         let error = sandbox.output(1, StreamKind::Stdout, 0).await.unwrap_err();
