@@ -8,7 +8,7 @@ use crate::digest::DigestMismatch;
 use crate::tls::TlsError;
 
 /// A result of this crate.
-pub type Result<T> = std::result::Result<T, RegistryError>;
+pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
 
 /// Why a request to a registry failed, in words that a person can act on.
 ///
@@ -98,15 +98,16 @@ pub enum RegistryError {
         detail: Detail,
     },
 
-    /// A time-out; `waiting_for` is one of: a connection, an answer, more bytes, the upload to be taken.
+    /// A time-out; `missing` is one of: `no connection`, `no answer`, `no end of its answer`, `no more bytes`,
+    /// `no way on for an upload`, `no word on a finished upload`.
     #[error(
-        "cannot {what}: {registry} was waited for {waited:?} for {waiting_for}; it hangs or the network does: try again later"
+        "cannot {what}: {registry} gave {missing} within {waited:?}; it hangs, or the network does: try again later"
     )]
     #[allow(missing_docs)]
     TimedOut {
         what: String,
         registry: String,
-        waiting_for: &'static str,
+        missing: &'static str,
         waited: Duration,
     },
 
@@ -135,6 +136,18 @@ pub enum RegistryError {
     )]
     #[allow(missing_docs)]
     Tls {
+        what: String,
+        host: String,
+        reason: String,
+    },
+
+    /// The server wants to see a client certificate, or another one.
+    #[error(
+        "cannot {what}: {host} wants a client certificate that it knows ({reason}); put it at \
+         /etc/hull/certs.d/{host}/client.cert with its key at /etc/hull/certs.d/{host}/client.key"
+    )]
+    #[allow(missing_docs)]
+    ClientCertificate {
         what: String,
         host: String,
         reason: String,
@@ -227,6 +240,14 @@ impl RegistryError {
             Self::Server { status, .. } | Self::Status { status, .. } => Some(*status),
             _ => None,
         }
+    }
+
+    /// Says how often it was tried, where the message tells.
+    pub(crate) fn after_attempts(mut self, failures: u32) -> Self {
+        if let Self::Server { attempts, .. } = &mut self {
+            *attempts = failures;
+        }
+        self
     }
 
     /// Whether the same request may go well a moment later.

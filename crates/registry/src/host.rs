@@ -129,6 +129,12 @@ enum Rule {
     Network(IpNet),
 }
 
+impl From<Host> for InsecureHost {
+    fn from(host: Host) -> Self {
+        Self(Rule::Host(host))
+    }
+}
+
 impl FromStr for InsecureHost {
     type Err = ConfigError;
 

@@ -1,17 +1,35 @@
 //! A client of registries that speak the OCI distribution protocol.
+mod answer;
+mod blob;
+mod call;
+mod challenge;
 mod config;
 mod credentials;
 mod digest;
 mod error;
 mod host;
+mod manifest;
 mod platform;
+mod registry;
+mod repository;
+mod resolve;
+mod retry;
+mod session;
 mod tls;
+mod token;
+mod transport;
+mod upload;
 
+pub use blob::{BlobDescriptor, BlobStream, Retry};
 pub use config::{ConfigError, Mirror, Proxies, RegistryConfig, RetryPolicy, Timeouts};
 pub use credentials::Credentials;
 pub use digest::{DigestMismatch, sha256};
 pub use error::{Detail, RegistryError, Result};
 pub use host::InsecureHost;
+pub use manifest::{MAX_MANIFEST, ManifestReference, RawManifest};
 pub use oci_spec::image::{Descriptor, Digest, ImageIndex, Platform};
 pub use platform::{NoSuchPlatform, PlatformError, choose_platform, parse_platform};
+pub use registry::{LoginStatus, Registry, SearchResult};
+pub use repository::Repository;
 pub use tls::TlsError;
+pub use upload::BlobSource;
