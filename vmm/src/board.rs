@@ -13,13 +13,13 @@ use thiserror::Error;
 use vm_spec::control::State;
 use vm_spec::{BootSpec, Resource, SnapshotSpec, Start, VmSpec};
 
-use crate::arch::{Entry, VcpuSetup, layout};
+use crate::arch::{VcpuSetup, layout};
 use crate::bus::BusError;
 use crate::devices::serial::SerialError;
 use crate::ending::Ending;
 use crate::hv::{HvError, Hypervisor, Vm};
-use crate::loader::{self, Images, LoadError};
-use crate::memory::{GuestMemory, MemoryError};
+use crate::loader::{self, Images, LoadError, Loaded};
+use crate::memory::{GuestMemory, MemoryError, RamPart};
 use crate::resource::{self, Access, ResourceError};
 use crate::snapshot::{RamError, SnapshotError};
 use crate::vcpu::{VcpuError, Vcpus};
@@ -98,6 +98,8 @@ pub struct Microvm {
     memory: GuestMemory,
     /// Bytes of RAM.
     ram: u64,
+    /// Where in it the kernel's instructions lie.
+    text: Vec<RamPart>,
     /// Where a VM snapshot goes.
     save: Option<SnapshotFiles>,
 }
@@ -140,14 +142,14 @@ pub fn start(hypervisor: &dyn Hypervisor, spec: VmSpec, ending: &Arc<Ending>) ->
         .transpose()?;
     let ram = spec.memory_mib << 20;
     let start = spec.start.clone();
-    let (built, memory) = match start {
+    let Ready { built, memory, text } = match start {
         Start::Boot(kernel) => {
             let images = open_images(&kernel, &spec)?;
             boot(hypervisor, Plan::new(spec)?, images, ending)?
         }
-        Start::Restore(files) => {
-            let files = open_snapshot(&files, Access::Read)?;
-            restore::restore(hypervisor, Plan::new(spec)?, &files, ending)?
+        Start::Restore(from) => {
+            let files = open_snapshot(&from.snapshot, Access::Read)?;
+            restore::restore(hypervisor, Plan::new(spec)?, &files, from.copy, ending)?
         }
     };
     let vcpus = Vcpus::start(built.vcpus, Arc::new(built.buses), Arc::clone(ending))?;
@@ -159,8 +161,16 @@ pub fn start(hypervisor: &dyn Hypervisor, spec: VmSpec, ending: &Arc<Ending>) ->
         vm: built.vm,
         memory,
         ram,
+        text,
         save,
     })
+}
+
+/// A microVM whose vCPUs have all that they need to run.
+struct Ready {
+    built: Built,
+    memory: GuestMemory,
+    text: Vec<RamPart>,
 }
 
 /// Builds a microVM whose boot processor begins with a kernel.
@@ -169,23 +179,23 @@ fn boot(
     plan: Plan,
     images: Images,
     ending: &Arc<Ending>,
-) -> Result<(Built, GuestMemory), BoardError> {
+) -> Result<Ready, BoardError> {
     let (ram, count) = (plan.ram, plan.vcpus);
     let frame = plan.finish()?;
     let memory = frame.memory.clone();
     // Reading the kernel and setting up the virtual machine take about as long as each other, and do not meet.
-    let built = thread::scope(|scope| {
-        let loading = load_beside(scope, &memory, ram, count, images)?;
+    let (built, text) = thread::scope(|scope| {
+        let loading = beside(scope, || Ok(loader::load(&memory, ram, count, images)?))?;
         let mut built = frame.build(hypervisor, LegacyState::default(), ending)?;
         let supported = hypervisor.supported_cpuid()?;
-        let entry = join(loading)?;
+        let Loaded { entry, text } = join(loading)?;
         for (id, vcpu) in (0..).zip(&mut built.vcpus) {
             let entry = (id == 0).then_some(entry);
             vcpu.set_up(&VcpuSetup::new(&supported, id, count, entry))?;
         }
-        Ok::<_, BoardError>(built)
+        Ok::<_, BoardError>((built, text))
     })?;
-    Ok((built, memory))
+    Ok(Ready { built, memory, text })
 }
 
 fn open_snapshot(spec: &SnapshotSpec, access: Access) -> Result<SnapshotFiles, BoardError> {
@@ -216,28 +226,25 @@ fn interrupt_lines(console: bool, devices: usize) -> Vec<u32> {
         .collect()
 }
 
-type Loading<'scope> = ScopedJoinHandle<'scope, Result<Entry, LoadError>>;
+type Loading<'scope, T> = ScopedJoinHandle<'scope, Result<T, BoardError>>;
 
-/// Starts to load the guest's first programs.
-fn load_beside<'scope, 'env>(
-    scope: &'scope thread::Scope<'scope, 'env>,
-    memory: &'env GuestMemory,
-    ram: u64,
-    vcpus: u8,
-    images: Images,
-) -> Result<Loading<'scope>, BoardError> {
+/// Starts to fill memory.
+fn beside<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    fill: impl FnOnce() -> Result<T, BoardError> + Send + 'scope,
+) -> Result<Loading<'scope, T>, BoardError> {
     thread::Builder::new()
         .name("loader".to_owned())
-        .spawn_scoped(scope, move || loader::load(memory, ram, vcpus, images))
+        .spawn_scoped(scope, fill)
         .map_err(|source| BoardError::System {
             action: "start the loader's thread",
             source,
         })
 }
 
-fn join(loading: Loading<'_>) -> Result<Entry, BoardError> {
+fn join<T>(loading: Loading<'_, T>) -> Result<T, BoardError> {
     match loading.join() {
-        Ok(entry) => Ok(entry?),
+        Ok(loaded) => loaded,
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

@@ -12,7 +12,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use crate::arch::boot::{self, Initramfs};
 use crate::arch::{Entry, layout, mptable};
-use crate::memory::LOW_RAM_END;
+use crate::memory::{HUGE_PAGE, LOW_RAM_END, RamPart};
 
 /// The first bytes of every ELF file.
 const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
@@ -78,8 +78,16 @@ pub struct Images {
     pub lines: Vec<u32>,
 }
 
-/// Fills the memory of a machine with `ram` bytes and `vcpus` processors; returns the boot processor's first state.
-pub fn load(memory: &GuestMemoryMmap, ram: u64, vcpus: u8, images: Images) -> Result<Entry, LoadError> {
+/// A machine's memory was filled.
+pub struct Loaded {
+    /// The boot processor's first state.
+    pub entry: Entry,
+    /// Where the kernel's instructions lie: memory that it does not write to once it has come up, as far as it is known.
+    pub text: Vec<RamPart>,
+}
+
+/// Fills the memory of a machine with `ram` bytes and `vcpus` processors.
+pub fn load(memory: &GuestMemoryMmap, ram: u64, vcpus: u8, images: Images) -> Result<Loaded, LoadError> {
     let Images {
         mut kernel,
         initramfs,
@@ -92,7 +100,51 @@ pub fn load(memory: &GuestMemoryMmap, ram: u64, vcpus: u8, images: Images) -> Re
         .map_err(|error| LoadError::Cmdline(error.to_string()))?;
     boot::write_boot_params(memory, ram, initramfs)?;
     mptable::write(memory, vcpus, &lines)?;
-    Ok(Entry::new(memory, entry)?)
+    Ok(Loaded {
+        entry: Entry::new(memory, entry)?,
+        text: find_text(&kernel).map_err(LoadError::ReadKernel)?,
+    })
+}
+
+/// Looks for the executable segments that are not writable, in a kernel that was loaded (`Elf64_Ehdr` and `Elf64_Phdr` in
+/// elf(5)), and returns their whole huge pages. What of them a machine does not have is not loaded either.
+fn find_text(kernel: &File) -> io::Result<Vec<RamPart>> {
+    const LOADABLE: u32 = 1;
+    const EXECUTABLE: u32 = 1;
+    const WRITABLE: u32 = 2;
+    let mut header = [0; 64];
+    kernel.read_exact_at(&mut header, 0)?;
+    let (table, size, count) = (word(&header, 32), half(&header, 54), half(&header, 56));
+    let mut text = Vec::new();
+    for index in 0..u64::from(count) {
+        let mut segment = [0; 56];
+        let at = index * u64::from(size);
+        kernel.read_exact_at(&mut segment, table.saturating_add(at))?;
+        let (kind, flags) = (word(&segment, 0) as u32, (word(&segment, 0) >> 32) as u32);
+        if kind != LOADABLE || flags & (EXECUTABLE | WRITABLE) != EXECUTABLE {
+            continue;
+        }
+        let (address, len) = (word(&segment, 24), word(&segment, 40));
+        let begin = address.saturating_add(HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        let end = address.saturating_add(len) / HUGE_PAGE * HUGE_PAGE;
+        if begin < end && end <= LOW_RAM_END {
+            text.push(RamPart {
+                offset: begin,
+                len: end - begin,
+            });
+        }
+    }
+    Ok(text)
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// Returns the first instruction and the end of the kernel's memory.
@@ -219,6 +271,34 @@ mod tests {
         }
         let error = load_kernel(&memory, 32 << 20, &mut file(b"\x7fELF then nothing")).unwrap_err();
         assert!(matches!(error, LoadError::Kernel { .. }), "{error}");
+    }
+
+    #[test]
+    fn instructions_are_found_in_whole_huge_pages_and_writable_ones_are_left_out() {
+        let segment = |kind: u32, flags: u32, address: u64, len: u64| {
+            let words = [0, 0, address, len, len, 0];
+            let mut bytes = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
+            bytes.extend(words.into_iter().flat_map(u64::to_le_bytes));
+            bytes
+        };
+        let mut elf = vec![0; 64];
+        elf[32] = 64;
+        elf[54] = 56;
+        elf[56] = 5;
+        elf.extend(segment(1, 5, 16 << 20, 11 << 20));
+        elf.extend(segment(1, 7, 32 << 20, 8 << 20));
+        elf.extend(segment(1, 6, 40 << 20, 8 << 20));
+        elf.extend(segment(4, 5, 48 << 20, 8 << 20));
+        elf.extend(segment(1, 5, u64::MAX - 5, u64::MAX));
+        let found = find_text(&file(&elf)).unwrap();
+        assert_eq!(
+            found,
+            [RamPart {
+                offset: 16 << 20,
+                len: 10 << 20
+            }]
+        );
+        assert!(find_text(&file(&elf[..100])).is_err());
     }
 
     #[test]

@@ -70,6 +70,13 @@ pub struct RamPart {
     pub len: u64,
 }
 
+impl RamPart {
+    /// Where the next one may begin; `None` for a part that cannot be.
+    pub fn end(&self) -> Option<u64> {
+        self.offset.checked_add(self.len)
+    }
+}
+
 /// The guest physical address of the byte at `offset` of RAM.
 pub fn ram_address(offset: u64) -> GuestAddress {
     GuestAddress(match offset.checked_sub(LOW_RAM_END) {
@@ -103,20 +110,23 @@ impl MemoryLayout {
         Ok(layout)
     }
 
-    /// Puts what `file` holds in `parts` into RAM, at the same offsets: mapped privately, so that microVMs share the pages
-    /// that they do not write to. The file must not change from now on. RAM is what [`with_ram`](Self::with_ram) made.
-    pub fn fill_ram(&self, file: &File, parts: &[RamPart]) -> Result<(), MemoryError> {
-        // A page behind the end of a file cannot be had: who touches it is killed.
-        let len = file.metadata().map_err(MemoryError::File)?.len();
+    /// Shows `parts` of `file` at the same offsets of RAM: mapped privately, so that microVMs share the pages that they do
+    /// not write to. The file must not change from now on. RAM is what [`with_ram`](Self::with_ram) made.
+    pub fn map_ram(&self, file: &File, parts: &[RamPart]) -> Result<(), MemoryError> {
         let ram: u64 = self.regions.iter().map(|region| region.len()).sum();
-        let host = self.regions.first().map_or(std::ptr::null_mut(), |low| low.as_ptr());
+        // A page behind the end of a file cannot be had: who touches it is killed.
+        let room = ram.min(file.metadata().map_err(MemoryError::File)?.len());
+        let host = self
+            .regions
+            .first()
+            .map_or(std::ptr::null_mut(), |low| low.as_ptr());
         for part in parts {
-            let fits = part.offset.checked_add(part.len).is_some_and(|end| end <= ram.min(len));
+            let fits = part.end().is_some_and(|end| end <= room);
             if !fits || part.len == 0 || !(part.offset | part.len).is_multiple_of(PAGE) {
                 return Err(MemoryError::Range {
                     offset: part.offset,
                     len: part.len,
-                    region: ram.min(len),
+                    region: room,
                 });
             }
             // SAFETY: the part lies in the RAM that was mapped as one piece at `host`, so MAP_FIXED replaces nothing

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use thiserror::Error;
-use vm_spec::{DeviceSpec, MAX_VCPUS, MIN_MEMORY_MIB, Resource, Start, VmSpec};
+use vm_spec::{DeviceSpec, MAX_VCPUS, MIN_MEMORY_MIB, Resource, RestoreSpec, Start, VmSpec};
 
 use crate::arch::layout::DEVICE_IRQS;
 
@@ -148,10 +148,15 @@ fn check_descriptors(spec: &VmSpec) -> Result<(), SpecError> {
     let mut seen = Names::new("resources");
     let start = match &spec.start {
         Start::Boot(boot) => [&boot.kernel, &boot.initramfs],
-        Start::Restore(snapshot) => [&snapshot.state, &snapshot.memory],
+        Start::Restore(RestoreSpec { snapshot, .. }) => [&snapshot.state, &snapshot.memory],
     };
-    let save = spec.save.iter().flat_map(|snapshot| [&snapshot.state, &snapshot.memory]);
-    let own = [&spec.control, &spec.exit_report].into_iter().chain(&spec.console);
+    let save = spec
+        .save
+        .iter()
+        .flat_map(|snapshot| [&snapshot.state, &snapshot.memory]);
+    let own = [&spec.control, &spec.exit_report]
+        .into_iter()
+        .chain(&spec.console);
     let own = own.chain(start).chain(save);
     for resource in own.chain(spec.devices.iter().flat_map(resources)) {
         if let Resource::Fd(fd) = resource {
@@ -281,7 +286,11 @@ mod tests {
             memory: Resource::Fd(memory),
         };
         assert!(error(|spec| spec.save = Some(snapshot(7, 4))).contains("descriptor 4"));
-        assert!(error(|spec| spec.start = Start::Restore(snapshot(7, 5))).contains("descriptor 5"));
+        let restore = RestoreSpec {
+            snapshot: snapshot(7, 5),
+            copy: false,
+        };
+        assert!(error(|spec| spec.start = Start::Restore(restore)).contains("descriptor 5"));
         assert!(error(|spec| spec.devices = vec![layers("l", &[]), layers("l", &[])]).contains("tags"));
         assert!(error(|spec| spec.devices = vec![layers("l", &["a", "a"])]).contains("two layer files"));
         assert!(error(|spec| spec.devices = vec![DeviceSpec::Rng; 2]).contains("rng"));

@@ -267,7 +267,8 @@ impl Exchange {
         call: Call,
     ) -> Result<(Vec<u8>, oneshot::Receiver<Result<Reply, CallError>>)> {
         // Ids are counted from 1.
-        let mut frames = encode(&Request { id: 0, call }).map_err(SandboxError::protocol("call the agent"))?;
+        let mut frames =
+            encode(&Request { id: 0, call }).map_err(SandboxError::protocol("call the agent"))?;
         let (sender, receiver) = oneshot::channel();
         self.shared.calls().waiting.insert(0, sender);
         frames.extend(self.take_queued());

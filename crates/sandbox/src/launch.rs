@@ -13,8 +13,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 use vm_spec::{
-    BlkSpec, BootSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, Resource, SharedFolder,
-    SnapshotSpec, Start, VmSpec, VsockSpec,
+    BlkSpec, BootSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, Resource, RestoreSpec,
+    SharedFolder, SnapshotSpec, Start, VmSpec, VsockSpec,
 };
 
 use crate::end::EXIT_REPORT;
@@ -128,9 +128,12 @@ fn vm_spec(
     handed: &mut Handed,
 ) -> Result<VmSpec> {
     let start = match &spec.template {
-        Some(template) => Start::Restore(SnapshotSpec {
-            state: handed.add(open(&template.state())?),
-            memory: handed.add(open(&template.memory())?),
+        Some(template) => Start::Restore(RestoreSpec {
+            snapshot: SnapshotSpec {
+                state: handed.add(open(&template.state())?),
+                memory: handed.add(open(&template.memory())?),
+            },
+            copy: template.copies(),
         }),
         None => Start::Boot(BootSpec {
             kernel: handed.add(open(&spec.kernel)?),

@@ -18,11 +18,17 @@ const SETTLE: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     folder: PathBuf,
+    copied: bool,
 }
 
 impl Template {
-    pub(crate) fn new(folder: PathBuf) -> Template {
-        Template { folder }
+    /// The template in `folder`; `copied` says whether microVMs copy the memory that they write to at once.
+    pub(crate) fn new(folder: PathBuf, copied: bool) -> Template {
+        Template { folder, copied }
+    }
+
+    pub(crate) fn copies(&self) -> bool {
+        self.copied
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -99,7 +105,9 @@ async fn wait_for_close(mut agent: UnixStream) -> Result<()> {
 /// Containers come first. If this fails it only is a matter of time.
 fn lower_priority(child: &tokio::process::Child) {
     const LOWEST: i32 = 19;
-    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
+    let pid = child
+        .id()
+        .and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
     if let Some(pid) = pid {
         let _ = rustix::process::setpriority_process(Some(pid), LOWEST);
     }

@@ -37,6 +37,8 @@ struct Shared {
     folder: PathBuf,
     /// For the sockets of the microVMs that templates are made of.
     runtime: PathBuf,
+    /// Whether this host is a virtual machine itself.
+    nested: bool,
     state: Mutex<State>,
 }
 
@@ -61,6 +63,7 @@ impl Templates {
         let shared = Shared {
             folder,
             runtime,
+            nested: is_virtual_machine(),
             state: Mutex::default(),
         };
         Ok(Templates {
@@ -128,14 +131,13 @@ impl Templates {
 
     async fn make(&self, name: &str, spec: &SandboxSpec, shape: &Shape) -> Result<()> {
         self.make_room(name)?;
-        let new = Template::new(self.shared.folder.join(format!("{UNFINISHED}{name}")));
+        let new = self.template(&format!("{UNFINISHED}{name}"));
         let runtime = self.shared.runtime.join(format!("{UNFINISHED}{name}"));
         fs::create_dir(new.folder()).map_err(SandboxError::file("make the folder", new.folder()))?;
         let made = self.fill(&new, runtime.clone(), spec, shape).await;
         let made = made.and_then(|()| {
             let template = self.template(name);
-            fs::rename(new.folder(), template.folder())
-                .map_err(SandboxError::file("make", template.folder()))
+            fs::rename(new.folder(), template.folder()).map_err(SandboxError::file("make", template.folder()))
         });
         for left in [new.folder(), &runtime] {
             if let Err(error) = remove(left) {
@@ -145,13 +147,7 @@ impl Templates {
         made
     }
 
-    async fn fill(
-        &self,
-        new: &Template,
-        runtime: PathBuf,
-        like: &SandboxSpec,
-        shape: &Shape,
-    ) -> Result<()> {
+    async fn fill(&self, new: &Template, runtime: PathBuf, like: &SandboxSpec, shape: &Shape) -> Result<()> {
         let work = new.folder().join("work");
         fs::create_dir(&work).map_err(SandboxError::file("make the folder", &work))?;
         let spec = SandboxSpec {
@@ -181,7 +177,11 @@ impl Templates {
             let path = entry
                 .map_err(|error| failed("read the folder", folder, error))?
                 .path();
-            let other = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let other = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if is_unfinished(&path) {
                 remove(&path).map_err(|error| failed("remove", &path, error))?;
             } else if other != name {
@@ -198,13 +198,17 @@ impl Templates {
         }
         let room = rustix::fs::statvfs(folder).map_err(|error| failed("look at", folder, error.into()))?;
         if room.f_bavail.saturating_mul(room.f_frsize) < ROOM {
-            return Err(failed("make a template in", folder, io::ErrorKind::StorageFull.into()));
+            return Err(failed(
+                "make a template in",
+                folder,
+                io::ErrorKind::StorageFull.into(),
+            ));
         }
         Ok(())
     }
 
     fn template(&self, name: &str) -> Template {
-        Template::new(self.shared.folder.join(name))
+        Template::new(self.shared.folder.join(name), self.shared.nested)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,6 +222,13 @@ const UNFINISHED: &str = "new-";
 fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}
+
+/// Whether the processor says that there is a hypervisor beneath.
+fn is_virtual_machine() -> bool {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = processors.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"))
 }
 
 /// What the guest's kernel looks for on its disk it does not find, and it looks again when the disk is mounted.

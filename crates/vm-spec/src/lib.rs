@@ -62,7 +62,18 @@ pub enum Start {
     /// A guest, from where a VM snapshot of it was taken. The snapshot is the host's own: what it holds is checked for
     /// damage, not for malice. Number of vCPUs, memory and devices are those it was taken with; the files, disks, sockets
     /// and folders behind the devices are this spec's.
-    Restore(SnapshotSpec),
+    Restore(RestoreSpec),
+}
+
+/// A guest to go on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RestoreSpec {
+    /// Where it was.
+    pub snapshot: SnapshotSpec,
+    /// Whether memory that guests write to is copied into huge pages, instead of being mapped from the file and copied
+    /// page by page when it is written to. The first pays where a page fault costs much.
+    pub copy: bool,
 }
 
 /// A kernel and what it is told.

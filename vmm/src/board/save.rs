@@ -19,7 +19,8 @@ impl Microvm {
             vm: self.vm.save()?,
             devices: devices.collect::<Result<_, _>>()?,
             // What vCPUs do last may reach memory, so it comes after them.
-            parts: write_ram(&self.memory, self.ram, &files.memory)?,
+            used: write_ram(&self.memory, self.ram, &self.text, &files.memory)?,
+            text: self.text.clone(),
             vcpus,
             controller,
             serial,

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread::JoinHandle;
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MAX_MSR_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_run, kvm_userspace_memory_region,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MAX_MSR_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs,
+    kvm_run, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MmapRegion};
@@ -141,9 +142,7 @@ struct KvmVcpu {
 
 impl KvmVcpu {
     fn set_cpuid(&mut self, cpuid: &CpuId) -> Result<(), HvError> {
-        self.fd
-            .set_cpuid2(cpuid)
-            .map_err(call("set the CPUID leaves"))?;
+        self.fd.set_cpuid2(cpuid).map_err(call("set the CPUID leaves"))?;
         self.cpuid = cpuid.as_slice().to_vec();
         Ok(())
     }

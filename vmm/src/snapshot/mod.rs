@@ -1,7 +1,12 @@
 //! VM snapshots: a microVM at rest, written to two files, one with its state and one with its memory.
 //!
 //! The state is a header (magic, version, checksum) and a `postcard` body. It says which parts of RAM the memory file
-//! holds, at the offsets that they have in RAM; everything else of RAM is zero, and a hole in the file.
+//! holds, at the offsets that they have in RAM; everything else of RAM is zero.
+//!
+//! The kernel's text is always mapped from the file: all microVMs share its pages. (An emulated processor keeps its
+//! translation of them, too, which is most of what a start costs there.) What guests write to is mapped in the same way
+//! where a page fault is cheap, and copied into huge pages where it is not: on a host that is a virtual machine itself, each
+//! of the thousand faults of a start leaves through two hypervisors.
 //!
 //! Both files are the host's own, of its own guest kernel, made and used by the same build of `hull-vmm`. What is read is
 //! checked for damage: a state that was cut off, changed or made by another build is refused, and so is a memory file that
@@ -21,13 +26,13 @@ use crate::devices::serial::SerialState;
 use crate::memory::RamPart;
 use crate::virtio::transport::TransportState;
 
-pub use ram::{RamError, write_ram};
+pub use ram::{RamError, read_ram, whole_huge_pages, write_ram};
 
 /// The first bytes of a state.
 const MAGIC: [u8; 8] = *b"hullsnap";
 
 /// Changes with everything that changes the meaning of a state, and with each release.
-const VERSION: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
 
 /// The longest body, in bytes: 64 vCPUs take 700 KiB.
 const MAX_BODY: u64 = 4 << 20;
@@ -64,8 +69,10 @@ pub enum SnapshotError {
 pub struct Snapshot {
     /// Bytes of RAM.
     pub ram: u64,
-    /// What of RAM the memory file holds, in its order.
-    pub parts: Vec<RamPart>,
+    /// Where the kernel's instructions lie: whole huge pages.
+    pub text: Vec<RamPart>,
+    /// The other parts of RAM that hold anything, in their order.
+    pub used: Vec<RamPart>,
     /// The vCPUs in their order.
     pub vcpus: Vec<VcpuState>,
     /// What they share.
@@ -140,7 +147,9 @@ mod json {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn serialize<T: Serialize, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-        serde_json::to_string(value).map_err(S::Error::custom)?.serialize(to)
+        serde_json::to_string(value)
+            .map_err(S::Error::custom)?
+            .serialize(to)
     }
 
     pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
@@ -156,10 +165,11 @@ mod tests {
     fn snapshot() -> Snapshot {
         Snapshot {
             ram: 64 << 20,
-            parts: vec![RamPart {
+            text: vec![RamPart {
                 offset: 2 << 20,
                 len: 2 << 20,
             }],
+            used: vec![RamPart { offset: 0, len: 4096 }],
             vcpus: vec![VcpuState {
                 msrs: vec![(0x10, 7)],
                 ..VcpuState::default()
@@ -184,7 +194,7 @@ mod tests {
     fn a_state_reads_back() {
         let read = Snapshot::read(&written()).unwrap();
         assert_eq!((read.ram, read.vm.clock), (64 << 20, 5));
-        assert_eq!(read.parts, snapshot().parts);
+        assert_eq!((read.text, read.used), (snapshot().text, snapshot().used));
         assert_eq!(read.vcpus[0].msrs, [(0x10, 7)]);
     }
 

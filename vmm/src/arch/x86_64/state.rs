@@ -1,8 +1,8 @@
 //! What of a virtual machine and its vCPUs a VM snapshot holds, in KVM's own structures.
 
 use kvm_bindings::{
-    CpuId, kvm_cpuid_entry2, kvm_debugregs, kvm_irqchip, kvm_lapic_state, kvm_mp_state,
-    kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    CpuId, kvm_cpuid_entry2, kvm_debugregs, kvm_irqchip, kvm_lapic_state, kvm_mp_state, kvm_regs, kvm_sregs,
+    kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +88,10 @@ mod tests {
         let mut vcpus = [vcpu(100), vcpu(300)];
         order_msrs(&mut vcpus);
         for vcpu in vcpus {
-            assert_eq!(vcpu.msrs, [(MSR_TSC, 300), (0xc000_0080, 1), (MSR_TSC_DEADLINE, 7)]);
+            assert_eq!(
+                vcpu.msrs,
+                [(MSR_TSC, 300), (0xc000_0080, 1), (MSR_TSC_DEADLINE, 7)]
+            );
         }
     }
 }

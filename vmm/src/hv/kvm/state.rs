@@ -4,8 +4,8 @@
 //! KVM_SET_SREGS with the APIC's base, events after all registers).
 
 use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, Msrs,
-    kvm_clock_data, kvm_irqchip, kvm_msr_entry,
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, Msrs, kvm_clock_data, kvm_irqchip,
+    kvm_msr_entry,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
