@@ -14,8 +14,10 @@ bin=${1:?usage: rootfs/machine-image.sh BIN LIB}
 lib=${2:?usage: rootfs/machine-image.sh BIN LIB}
 agent=${HULL_MACHINE_AGENT:?the path of the machine-agent program}
 
-# The link to the host, the host's files, the disk; KVM of both makers; what containers' networks need.
-modules="virtio_pci virtio_console virtio_blk virtiofs kvm-amd kvm-intel tun bridge veth"
+# Loaded at the start: the link to the host, the host's files, the disk, the network card; KVM of both makers; guests' network cards.
+boot_modules="virtio_pci virtio_console virtio_blk virtiofs virtio_net kvm-amd kvm-intel tun"
+# Loaded by the kernel when they are first used, so that no start pays for them: what containers' networks need.
+later_modules="bridge br_netfilter veth nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_reject_inet nft_fib_inet nft_limit nft_log"
 
 mkdir -p "$lib/machine"
 work=$(mktemp -d "$lib/machine/image.XXXXXX")
@@ -43,26 +45,43 @@ add_busybox() {
     done
 }
 
-# Modules with what they depend on, and the order to load them in.
-add_modules() {
-    # The package has no modules.dep: that is made when it is installed.
-    [ -e "$tree/modules.dep" ] || depmod -b "$kernel" "$version"
-    awk -v wanted="$modules" '
+# with_dependencies MODULE...: the modules' files, each after those that it depends on.
+with_dependencies() {
+    awk -v wanted="$*" '
         { sub(":", "", $1); file = $1; name = file; sub(".*/", "", name); sub("[.]ko.*", "", name); gsub("-", "_", name)
           path[name] = file; needs[file] = ""; for (i = NF; i > 1; i--) needs[file] = needs[file] " " $i }
         END { n = split(wanted, w, " ")
               for (i = 1; i <= n; i++) { gsub("-", "_", w[i]); if (!(w[i] in path)) { print "error: no module " w[i] > "/dev/stderr"; exit 1 }
                   m = split(needs[path[w[i]]] " " path[w[i]], f, " "); for (j = 1; j <= m; j++) if (!seen[f[j]]++) print f[j] } }
-    ' "$tree/modules.dep" >"$work/order"
-    mkdir -p "$root/lib/modules"
-    while read -r module; do
-        local name=${module##*/}
-        case $name in
-            *.xz) xz -dc "$tree/$module" >"$root/lib/modules/${name%.xz}"; name=${name%.xz} ;;
-            *) put 644 "$tree/$module" "lib/modules/$name" ;;
+    ' "$tree/modules.dep"
+}
+
+# Modules, the list of those to load at the start, and what the kernel's modprobe needs to find the others.
+add_modules() {
+    # The package has no modules.dep: that is made when it is installed.
+    [ -e "$tree/modules.dep" ] || depmod -b "$kernel" "$version"
+    local module wanted
+    # Into variables, because a pipe from a function that fails does not end this script.
+    wanted=$(with_dependencies $boot_modules $later_modules)
+    for module in $wanted; do
+        case $module in
+            *.xz) mkdir -p "$root/lib/modules/$version/${module%/*}"
+                  xz -dc "$tree/$module" >"$root/lib/modules/$version/${module%.xz}" ;;
+            *) put 644 "$tree/$module" "lib/modules/$version/$module" ;;
         esac
-        echo "/lib/modules/$name"
-    done <"$work/order" >"$root/lib/modules/order"
+    done
+    wanted=$(with_dependencies $boot_modules)
+    for module in $wanted; do echo "/lib/modules/$version/${module%.xz}"; done >"$root/lib/modules/order"
+    cp "$tree"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version"
+    depmod -b "$root" "$version"
+    # busybox's modprobe reads the texts.
+    rm "$root/lib/modules/$version"/modules.*.bin
+}
+
+# Names are the host's: the agent asks its name servers, and its own file says the rest.
+add_names() {
+    ln -s /host/etc/hosts "$root/etc/hosts"
+    echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 }
 
 # mke2fs formats the data disk, and the containers' disks; it is not static.
@@ -88,6 +107,7 @@ echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 echo 'root:x:0:' >"$root/etc/group"
 add_busybox
 add_modules
+add_names
 add_mke2fs
 add_hull
 # The same files give the same image, whenever it is made.

@@ -6,7 +6,7 @@ mod daemon;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use machine::{HostReport, Machine, MachineDirs, MachineError, Placement};
+use machine::{HostReport, Machine, MachineDirs, MachineError, Placement, Renewal};
 use thiserror::Error;
 
 use crate::api::Directories;
@@ -75,4 +75,25 @@ pub(crate) async fn start_daemon(socket: &Path) -> Result<(), StartError> {
             Ok(())
         }
     }
+}
+
+/// Restarts a helper VM of an older build of hull when nothing goes on in it; says once of each build what to do when
+/// something does.
+pub(crate) async fn renew_machine(socket: &Path) -> Result<(), StartError> {
+    let directories = Directories::of_this_user();
+    let lib = installation::lib_dir().map_err(|source| StartError::Installation { source })?;
+    let machine = Machine::new(MachineDirs::new(
+        &directories.state,
+        &directories.runtime,
+        &lib,
+        socket,
+    ));
+    let mut say = |line: &str| complain(line);
+    let host = || HostReport::gather(&directories.runtime);
+    if let Renewal::Postponed(Some(reason)) = machine.renew(host, &mut say).await? {
+        complain(format_args!(
+            "hull: the helper VM is of an older build of hull, and {reason}: `hull machine stop` ends it, the next command starts the new one"
+        ));
+    }
+    Ok(())
 }

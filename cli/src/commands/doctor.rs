@@ -122,6 +122,7 @@ impl Findings {
                     &format!("in the helper VM, on {accelerator}"),
                 );
                 line(&mut text, "because", &why);
+                line(&mut text, "network", super::machine::NETWORK);
             }
         }
         list(&mut text, "Faster or better", &self.host.advice());

@@ -61,6 +61,9 @@ struct Removal {
     force: bool,
 }
 
+/// What the helper VM reaches.
+pub(super) const NETWORK: &str = "what this user reaches on the host; localhost in the VM is the host's";
+
 /// The helper VM of this user.
 pub(super) fn of_this_user() -> anyhow::Result<Machine> {
     let directories = Directories::of_this_user();
@@ -130,13 +133,14 @@ fn status(report: &MachineReport) -> CommandResult {
             lines.push(("Accelerator", running.accelerator.to_string()));
             lines.push(("CPUs", running.cpus.to_string()));
             lines.push(("Memory", format!("{} MiB", running.memory_mib)));
+            lines.push(("Network", NETWORK.to_owned()));
             lines.push(("API socket", running.api_socket.display().to_string()));
             lines.push((
                 "Processes",
                 format!("supervisor {}, QEMU {}", running.pid, running.qemu_pid),
             ));
             if report.outdated {
-                let hint = "of an older build; `hull machine stop` and `hull machine start` renew it";
+                let hint = "outdated: hull was built or installed anew since it started; it is restarted once nothing runs in it, `hull machine stop` does so now";
                 lines.push(("Image", hint.to_owned()));
             }
         }

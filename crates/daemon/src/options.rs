@@ -32,6 +32,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     host_root: Option<PathBuf>,
 
+    /// Folder with registries' certificates, HOST[:PORT]/*.crt and so on; may be given several times [default:
+    /// /etc/hull/certs.d and /etc/docker/certs.d]
+    #[arg(long = "certs-dir", value_name = "DIR")]
+    certs_dirs: Vec<PathBuf>,
+
     /// How much is logged
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     pub(crate) log_level: LogLevel,
@@ -67,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) socket: PathBuf,
     pub(crate) lib: PathBuf,
     pub(crate) host_root: Option<PathBuf>,
+    /// Empty for the usual ones.
+    pub(crate) certs_dirs: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -100,6 +107,11 @@ impl Options {
             socket,
             lib,
             host_root: self.host_root.map(absolute).transpose()?,
+            certs_dirs: self
+                .certs_dirs
+                .into_iter()
+                .map(absolute)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -173,6 +185,7 @@ mod tests {
             socket: "/t/hull.sock".into(),
             lib: "/l".into(),
             host_root: None,
+            certs_dirs: Vec::new(),
         };
         assert_eq!(settings, expected);
     }
@@ -191,6 +204,12 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.socket, Path::new("/s/x.sock"));
+    }
+
+    #[test]
+    fn folders_of_certificates_are_kept_in_their_order() {
+        let settings = settle(&["--root", "/r", "--certs-dir", "/b", "--certs-dir", "/a"]).unwrap();
+        assert_eq!(settings.certs_dirs, [Path::new("/b"), Path::new("/a")]);
     }
 
     #[test]

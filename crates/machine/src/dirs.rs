@@ -80,6 +80,16 @@ impl MachineDirs {
         self.runtime.join("console.log")
     }
 
+    /// Which build of the image the VM was started from.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.runtime.join("image")
+    }
+
+    /// The build that the user was told of, when it could not take over from the running one.
+    pub(crate) fn announced_image(&self) -> PathBuf {
+        self.runtime.join("image.announced")
+    }
+
     /// The kernel that QEMU boots.
     pub(crate) fn kernel(&self) -> PathBuf {
         self.lib.join("machine/vmlinuz")

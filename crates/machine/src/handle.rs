@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::config::{ConfigError, MachineConfig, MachineOptions};
 use crate::dirs::MachineDirs;
 use crate::host::{Accelerator, HostReport, Placement};
+use crate::host_settings::HostSettings;
 use crate::protocol::{Event, MachineStatus, Message, ProtocolError, Request};
 use crate::supervisor::{LaunchSpec, image_id, log_tail};
 
@@ -102,6 +103,24 @@ pub struct DiskUse {
     pub used: u64,
 }
 
+/// What became of a helper VM that may be of an older build than the one installed now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is not, or it does not run.
+    NotNeeded,
+    /// It was stopped and started.
+    Restarted,
+    /// Something goes on in it. Why, when this build was not postponed before.
+    Postponed(Option<String>),
+}
+
+/// What became of a request to stop.
+enum Stop {
+    Stopped,
+    NotRunning,
+    Busy(String),
+}
+
 /// The helper VM of this user on this host.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -142,6 +161,11 @@ impl Machine {
         if let Some(status) = self.request_status().await? {
             return Ok(status);
         }
+        self.start(host, progress).await
+    }
+
+    /// Start the VM. The caller holds the start lock.
+    async fn start(&self, host: &HostReport, progress: Progress<'_>) -> Result<MachineStatus, MachineError> {
         let spec = self.launch_spec(host)?;
         progress(&start_line(&spec, host));
         self.launch(&spec, progress).await?;
@@ -155,33 +179,84 @@ impl Machine {
 
     /// Shut the VM down in order and wait until it is gone. `false` when it was not running.
     pub async fn stop(&self) -> Result<bool, MachineError> {
+        match self.stop_with(Request::Stop).await? {
+            Stop::Stopped => Ok(true),
+            Stop::NotRunning => Ok(false),
+            Stop::Busy(_) => Err(unexpected()),
+        }
+    }
+
+    async fn stop_with(&self, request: Request) -> Result<Stop, MachineError> {
         let Some(mut control) = self.connect().await? else {
-            return Ok(false);
+            return Ok(Stop::NotRunning);
         };
         let stopped = async {
-            Message::Request(Request::Stop).send(&mut control).await?;
+            Message::Request(request).send(&mut control).await?;
             match Message::receive(&mut control).await? {
                 Some(Message::Stopped) | None => {}
+                Some(Message::Busy(reason)) => return Ok(Stop::Busy(reason)),
                 Some(Message::Error(reason)) => return Err(MachineError::Refused(reason)),
                 Some(_) => return Err(unexpected()),
             }
             // The lock is free once the supervisor, QEMU and the file server are all gone.
-            lock(self.dirs.lock()).await.map(drop)
+            lock(self.dirs.lock()).await.map(|_| Stop::Stopped)
         };
         match timeout(STOP_PATIENCE, stopped).await {
-            Ok(result) => result.map(|()| true),
+            Ok(result) => result,
             Err(_) => Err(MachineError::Stop {
                 log: self.dirs.supervisor_log(),
             }),
         }
     }
 
+    /// Restart a running VM that is of an older build than the one installed now, unless something goes on in it. Costs a few
+    /// looks at files when it is not.
+    pub async fn renew(
+        &self,
+        host: impl FnOnce() -> HostReport,
+        progress: Progress<'_>,
+    ) -> Result<Renewal, MachineError> {
+        if !self.is_outdated() {
+            return Ok(Renewal::NotNeeded);
+        }
+        let _one_at_a_time = lock(self.dirs.start_lock()).await?;
+        // Somebody else may have done it while this call waited for its turn.
+        if !self.is_outdated() {
+            return Ok(Renewal::NotNeeded);
+        }
+        match self.stop_with(Request::StopIfIdle).await? {
+            Stop::NotRunning => Ok(Renewal::NotNeeded),
+            Stop::Busy(reason) => Ok(self.announce_once(reason)),
+            Stop::Stopped => {
+                progress(
+                    "The helper VM is of an older build of hull and nothing runs in it: it is restarted",
+                );
+                self.start(&host(), progress).await?;
+                Ok(Renewal::Restarted)
+            }
+        }
+    }
+
+    /// Whether the VM that runs, or the last one that did, was started from other files than those of now.
+    fn is_outdated(&self) -> bool {
+        fs::read_to_string(self.dirs.image()).is_ok_and(|started| started != image_id(&self.dirs))
+    }
+
+    /// A user is told once of each build, not at each command.
+    fn announce_once(&self, reason: String) -> Renewal {
+        let (marker, image) = (self.dirs.announced_image(), image_id(&self.dirs));
+        if fs::read_to_string(&marker).is_ok_and(|announced| announced == image) {
+            return Renewal::Postponed(None);
+        }
+        // Without the marker it is said again.
+        let _ = fs::write(&marker, image);
+        Renewal::Postponed(Some(reason))
+    }
+
     /// What there is, running or not.
     pub async fn report(&self) -> Result<MachineReport, MachineError> {
         let running = self.request_status().await?;
-        let outdated = running
-            .as_ref()
-            .is_some_and(|r| image_id(&self.dirs.initrd()) != r.image);
+        let outdated = running.as_ref().is_some_and(|r| image_id(&self.dirs) != r.image);
         let path = self.dirs.disk();
         let disk = match fs::metadata(&path) {
             Ok(meta) => Some(DiskUse {
@@ -284,6 +359,7 @@ impl Machine {
             accelerator: host.accelerator(),
             qemu,
             virtiofsd,
+            settings: HostSettings::gather(),
             user_namespace: !host.root,
         })
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::host::Accelerator;
+use crate::host_settings::HostSettings;
 
 /// The largest payload that is accepted, in bytes.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
@@ -29,6 +30,12 @@ pub enum Request {
     Status,
     /// Shut the helper VM down. Answered with [`Message::Stopped`].
     Stop,
+    /// Shut the helper VM down unless something goes on in it. Answered with [`Message::Stopped`] or [`Message::Busy`].
+    StopIfIdle,
+    /// To the agent: what holds for hulld. It is started once this is known.
+    Configure(HostSettings),
+    /// To the agent: how many microVMs run? Answered with [`Message::MicroVms`].
+    CountMicroVms,
 }
 
 /// A command to be run in the helper VM.
@@ -115,6 +122,10 @@ pub enum Message {
     ErrorOutput(Vec<u8>),
     /// The command ended with this exit code, 128 + n after signal n.
     Exit(u8),
+    /// Answer to [`Request::StopIfIdle`]: what goes on.
+    Busy(String),
+    /// Answer to [`Request::CountMicroVms`].
+    MicroVms(u32),
 }
 
 /// A message that cannot be sent or understood.
@@ -163,6 +174,8 @@ impl Message {
             Message::Output(_) => 9,
             Message::ErrorOutput(_) => 10,
             Message::Exit(_) => 11,
+            Message::Busy(_) => 12,
+            Message::MicroVms(_) => 13,
         }
     }
 
@@ -175,7 +188,7 @@ impl Message {
         let encoded;
         let payload: &[u8] = match self {
             Message::Input(bytes) | Message::Output(bytes) | Message::ErrorOutput(bytes) => bytes,
-            Message::Error(text) => text.as_bytes(),
+            Message::Error(text) | Message::Busy(text) => text.as_bytes(),
             Message::Stopped | Message::InputEnd => &[],
             Message::Exit(code) => std::slice::from_ref(code),
             Message::Request(request) => {
@@ -192,6 +205,10 @@ impl Message {
             }
             Message::Resize(size) => {
                 encoded = json(serde_json::to_vec(size))?;
+                &encoded
+            }
+            Message::MicroVms(count) => {
+                encoded = json(serde_json::to_vec(count))?;
                 &encoded
             }
         };
@@ -224,6 +241,8 @@ impl Message {
             9 => Message::Output(payload),
             10 => Message::ErrorOutput(payload),
             11 => Message::Exit(payload.first().copied().unwrap_or(u8::MAX)),
+            12 => Message::Busy(String::from_utf8_lossy(&payload).into_owned()),
+            13 => Message::MicroVms(json(kind, &payload)?),
             kind => return Err(ProtocolError::UnknownKind { kind }),
         })
     }
@@ -290,6 +309,12 @@ mod tests {
             Message::Request(Request::Shell(shell)),
             Message::Request(Request::Status),
             Message::Request(Request::Stop),
+            Message::Request(Request::StopIfIdle),
+            Message::Request(Request::Configure(HostSettings {
+                certificate_file: Some("/ca.pem".into()),
+                ..HostSettings::default()
+            })),
+            Message::Request(Request::CountMicroVms),
             Message::Event(Event::Progress("a step".to_owned())),
             Message::Event(Event::Ready),
             Message::Event(Event::Failed("no".to_owned())),
@@ -302,6 +327,8 @@ mod tests {
             Message::Output(vec![1; 70_000]),
             Message::ErrorOutput(Vec::new()),
             Message::Exit(130),
+            Message::Busy("a pull".to_owned()),
+            Message::MicroVms(70_000),
         ]
     }
 

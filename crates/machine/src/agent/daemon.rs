@@ -1,6 +1,6 @@
 //! hulld in the helper VM: started, and started again when it ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::kvm_hold::KvmHold;
-use super::{API_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE};
+use super::{API_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE, host_files};
+use crate::host_settings::HostSettings;
 use crate::supervisor::log_tail;
 
 /// On the data disk, so that it can be read after a crash of the VM.
@@ -53,14 +54,14 @@ pub(super) enum DaemonError {
 #[derive(Clone)]
 pub(super) struct Daemon {
     up: watch::Receiver<bool>,
-    _kvm: Arc<KvmHold>,
+    kvm: Arc<KvmHold>,
 }
 
 impl Daemon {
     /// Start hulld and wait until it listens; from then on it is kept running.
-    pub(super) async fn start() -> Result<Self, DaemonError> {
+    pub(super) async fn start(settings: HostSettings) -> Result<Self, DaemonError> {
         let kvm = KvmHold::take().map_err(DaemonError::Hold)?;
-        let mut child = spawn()?;
+        let mut child = spawn(&settings)?;
         if !listens(&mut child).await {
             let status = child.wait().await.map_err(DaemonError::Spawn)?;
             return Err(DaemonError::Ended {
@@ -69,11 +70,28 @@ impl Daemon {
             });
         }
         let (set_up, up) = watch::channel(true);
-        tokio::spawn(keep_running(child, set_up));
+        tokio::spawn(keep_running(child, settings, set_up));
         Ok(Daemon {
             up,
-            _kvm: Arc::new(kvm),
+            kvm: Arc::new(kvm),
         })
+    }
+
+    /// How many microVMs there are, running or paused.
+    pub(super) fn micro_vms(&self) -> io::Result<u32> {
+        let program = Path::new(LIB).join("hull-vmm");
+        let mut count = 0;
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let pid: Option<u32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            // A process that ends meanwhile, or a thread of the kernel, has no program.
+            let runs =
+                pid.is_some() && fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program);
+            if runs && pid != self.kvm.pid() {
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// A connection to hulld; waits a while when it is just being started again.
@@ -93,8 +111,9 @@ impl Daemon {
     }
 }
 
-fn spawn() -> Result<Child, DaemonError> {
+fn spawn(settings: &HostSettings) -> Result<Child, DaemonError> {
     let log = open_log().map_err(DaemonError::Log)?;
+    let host = Path::new(HOST_ROOT);
     Command::new(Path::new(LIB).join("hulld"))
         .args([
             "--root",
@@ -107,6 +126,12 @@ fn spawn() -> Result<Child, DaemonError> {
             HOST_ROOT,
         ])
         .args(["--host", &format!("unix://{API_SOCKET}")])
+        .args(
+            settings
+                .certs_dirs_below(host)
+                .flat_map(|folder| ["--certs-dir".into(), folder.into_os_string()]),
+        )
+        .envs(settings.environment_below(host, |path| host_files::resolve(host, path)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -131,7 +156,7 @@ async fn listens(child: &mut Child) -> bool {
     matches!(lines.next_line().await, Ok(Some(_)))
 }
 
-async fn keep_running(mut child: Child, up: watch::Sender<bool>) {
+async fn keep_running(mut child: Child, settings: HostSettings, up: watch::Sender<bool>) {
     loop {
         let started = Instant::now();
         let status = child.wait().await;
@@ -140,7 +165,7 @@ async fn keep_running(mut child: Child, up: watch::Sender<bool>) {
         if started.elapsed() < SHORT_LIFE {
             tokio::time::sleep(RESTART_PAUSE).await;
         }
-        child = match spawn() {
+        child = match spawn(&settings) {
             Ok(child) => child,
             Err(e) => {
                 eprintln!("machine-agent: {e}");

@@ -14,7 +14,7 @@ use super::LIB;
 /// processor a CPU may go on executing the breakpoint that stands in for code that is being patched: the helper VM hangs.
 pub(super) struct KvmHold {
     /// Ends when its standard input is closed, which is when this is dropped.
-    _holder: Child,
+    holder: Child,
 }
 
 impl KvmHold {
@@ -23,7 +23,12 @@ impl KvmHold {
         let mut holder = Command::new(Path::new(LIB).join("hull-vmm"));
         holder.arg("hold").stdin(Stdio::piped()).stdout(Stdio::null());
         Ok(KvmHold {
-            _holder: holder.spawn()?,
+            holder: holder.spawn()?,
         })
+    }
+
+    /// Process id of who holds it; `None` when that has ended.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.holder.id()
     }
 }

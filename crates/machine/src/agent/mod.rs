@@ -6,8 +6,11 @@
 
 mod async_file;
 mod daemon;
+mod host_files;
 mod init;
 mod kvm_hold;
+mod loopback;
+mod network;
 mod port;
 mod serve;
 mod shell;

@@ -6,8 +6,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::async_file::AsyncFile;
 use super::daemon::{Daemon, DaemonError};
+use super::network::{self, NetworkError};
 use super::storage::{self, StorageError};
-use super::{port, shell};
+use super::{loopback, port, shell};
+use crate::host_settings::HostSettings;
 use crate::link::{LinkEnd, LinkStream, Opener, link, splice};
 use crate::protocol::{Event, Message, ProtocolError, Request};
 
@@ -28,6 +30,10 @@ enum BringUpError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("cannot have connections to loopback addresses go to the host: {0}")]
+    Loopback(io::Error),
+    #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error("cannot set the helper VM up: {0}")]
     Io(#[from] io::Error),
@@ -43,12 +49,18 @@ pub async fn serve() -> Result<(), ServeError> {
     let (opener, mut accepted, driver) = link(channel, LinkEnd::Guest);
     let mut link_ends = tokio::spawn(driver);
     let (set_daemon, daemon) = watch::channel(None);
+    let (set_settings, settings) = watch::channel(None);
     let (stop, mut stopped) = mpsc::channel(1);
-    let mut up = tokio::spawn(bring_up_and_tell(opener.clone(), set_daemon));
+    let mut up = tokio::spawn(bring_up_and_tell(opener.clone(), settings, set_daemon));
+    let front = Front {
+        daemon,
+        set_settings,
+        stop,
+    };
     loop {
         tokio::select! {
             Some(stream) = accepted.recv() => {
-                tokio::spawn(answer(stream, daemon.clone(), stop.clone()));
+                tokio::spawn(front.clone().answer(stream));
             }
             // When the host hears of a failure it ends the VM; until then the shell may help to see why.
             Ok(Err(e)) = &mut up, if !up.is_finished() => return Err(e.into()),
@@ -61,12 +73,13 @@ pub async fn serve() -> Result<(), ServeError> {
 /// Mount, start hulld, and tell the host of each step on a stream of its own.
 async fn bring_up_and_tell(
     opener: Opener,
+    settings: watch::Receiver<Option<HostSettings>>,
     set_daemon: watch::Sender<Option<Daemon>>,
 ) -> Result<(), ProtocolError> {
     let mut events = opener.open().await.map_err(io::Error::other)?;
     let (say, mut said) = mpsc::unbounded_channel();
     let bring_up = async move {
-        let result = bring_up(say).await;
+        let result = bring_up(say, settings).await;
         result.map(|daemon| set_daemon.send_replace(Some(daemon)))
     };
     let tell = async {
@@ -84,7 +97,10 @@ async fn bring_up_and_tell(
     Message::Event(event).send(&mut events).await
 }
 
-async fn bring_up(say: mpsc::UnboundedSender<String>) -> Result<Daemon, BringUpError> {
+async fn bring_up(
+    say: mpsc::UnboundedSender<String>,
+    mut settings: watch::Receiver<Option<HostSettings>>,
+) -> Result<Daemon, BringUpError> {
     rustix::system::sethostname(b"hull-machine").map_err(io::Error::from)?;
     let tell = say.clone();
     let mounting = tokio::task::spawn_blocking(move || {
@@ -93,40 +109,75 @@ async fn bring_up(say: mpsc::UnboundedSender<String>) -> Result<Daemon, BringUpE
             let _ = tell.send(step);
         })
     });
+    network::configure().await?;
+    loopback::send_to_host().map_err(BringUpError::Loopback)?;
     mounting.await.map_err(io::Error::other)??;
-    Ok(Daemon::start().await?)
+    network::write_resolver()?;
+    let known = settings.wait_for(Option::is_some).await;
+    let settings = known.map_err(io::Error::other)?.clone().unwrap_or_default();
+    Ok(Daemon::start(settings).await?)
 }
 
-/// Serve one stream that the host opened.
-async fn answer(mut stream: LinkStream, daemon: watch::Receiver<Option<Daemon>>, stop: mpsc::Sender<()>) {
-    let result = match Message::receive(&mut stream).await {
-        Ok(Some(Message::Request(Request::Api))) => api(&mut stream, daemon).await,
-        Ok(Some(Message::Request(Request::Shell(spec)))) => shell::run(stream, spec).await,
-        Ok(Some(Message::Request(Request::Stop))) => {
-            // A second request changes nothing.
-            let _ = stop.try_send(());
-            Ok(())
+/// What streams that the host opens are answered with.
+#[derive(Clone)]
+struct Front {
+    daemon: watch::Receiver<Option<Daemon>>,
+    set_settings: watch::Sender<Option<HostSettings>>,
+    stop: mpsc::Sender<()>,
+}
+
+impl Front {
+    /// Serve one stream.
+    async fn answer(self, mut stream: LinkStream) {
+        let result = match Message::receive(&mut stream).await {
+            Ok(Some(Message::Request(request))) => self.serve(stream, request).await,
+            Ok(Some(other)) => refuse(&mut stream, &other).await,
+            Ok(None) => Ok(()),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = result {
+            eprintln!("machine-agent: {e}");
         }
-        Ok(Some(other)) => {
-            Message::Error(format!("{other:?} is not for the helper VM"))
-                .send(&mut stream)
-                .await
+    }
+
+    async fn serve(self, mut stream: LinkStream, request: Request) -> Result<(), ProtocolError> {
+        match request {
+            Request::Api => self.api(&mut stream).await,
+            Request::Shell(spec) => shell::run(stream, spec).await,
+            Request::Stop => {
+                // A second request changes nothing.
+                let _ = self.stop.try_send(());
+                Ok(())
+            }
+            Request::Configure(settings) => {
+                self.set_settings.send_replace(Some(settings));
+                Ok(())
+            }
+            Request::CountMicroVms => {
+                let count = self.daemon()?.micro_vms()?;
+                Message::MicroVms(count).send(&mut stream).await
+            }
+            Request::Status | Request::StopIfIdle => refuse(&mut stream, &Message::Request(request)).await,
         }
-        Ok(None) => Ok(()),
-        Err(e) => Err(e),
-    };
-    if let Err(e) = result {
-        eprintln!("machine-agent: {e}");
+    }
+
+    /// Join a client of the Docker Engine API with hulld. When either is gone altogether, dropping the stream
+    /// resets it, and the other learns of it too.
+    async fn api(&self, stream: &mut LinkStream) -> Result<(), ProtocolError> {
+        let mut hulld = self.daemon()?.connect().await?;
+        // An error here is one side hanging up: the ordinary end of many connections.
+        let _ = splice(stream, &mut hulld).await;
+        Ok(())
+    }
+
+    fn daemon(&self) -> io::Result<Daemon> {
+        let up = self.daemon.borrow().clone();
+        up.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "hulld is not up yet"))
     }
 }
 
-/// Join a client of the Docker Engine API with hulld. When either is gone altogether, dropping the stream
-/// resets it, and the other learns of it too.
-async fn api(stream: &mut LinkStream, daemon: watch::Receiver<Option<Daemon>>) -> Result<(), ProtocolError> {
-    let up = daemon.borrow().clone();
-    let daemon = up.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "hulld is not up yet"))?;
-    let mut hulld = daemon.connect().await?;
-    // An error here is one side hanging up: the ordinary end of many connections.
-    let _ = splice(stream, &mut hulld).await;
-    Ok(())
+async fn refuse(stream: &mut LinkStream, message: &Message) -> Result<(), ProtocolError> {
+    Message::Error(format!("{message:?} is not for the helper VM"))
+        .send(stream)
+        .await
 }

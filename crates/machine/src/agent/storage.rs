@@ -1,5 +1,6 @@
 //! The helper VM's file systems: the host's files, and the data disk that outlives the VM.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -12,6 +13,8 @@ use super::{HOST_ROOT, HOST_TAG, STATE};
 
 /// The VM's only disk.
 const DISK: &str = "/dev/vda";
+/// What is removed in the VM becomes a hole in the disk's file on the host.
+const DISK_OPTIONS: &CStr = c"discard";
 /// ext4's magic number, little endian at byte 0x38 of the superblock, which is at byte 1024.
 /// Source: the kernel's Documentation/filesystems/ext4/super.rst.
 const MAGIC_OFFSET: u64 = 1024 + 0x38;
@@ -38,17 +41,23 @@ pub(super) enum StorageError {
 
 /// Mount both; a new disk is formatted first.
 pub(super) fn mount_all(progress: &dyn Fn(String)) -> Result<(), StorageError> {
-    mount_at(HOST_TAG, HOST_ROOT, "virtiofs", MountFlags::empty()).map_err(StorageError::Host)?;
+    mount_at(HOST_TAG, HOST_ROOT, "virtiofs", MountFlags::empty(), None).map_err(StorageError::Host)?;
     if !is_formatted(Path::new(DISK)).map_err(StorageError::Disk)? {
         progress("formatting the helper VM's data disk".to_owned());
         format()?;
     }
-    mount_at(DISK, STATE, "ext4", MountFlags::NOATIME).map_err(StorageError::Mount)
+    mount_at(DISK, STATE, "ext4", MountFlags::NOATIME, Some(DISK_OPTIONS)).map_err(StorageError::Mount)
 }
 
-fn mount_at(source: &str, target: &str, kind: &str, flags: MountFlags) -> io::Result<()> {
+fn mount_at(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: MountFlags,
+    options: Option<&CStr>,
+) -> io::Result<()> {
     fs::create_dir_all(target)?;
-    Ok(mount(source, target, kind, flags, None)?)
+    Ok(mount(source, target, kind, flags, options)?)
 }
 
 fn is_formatted(disk: &Path) -> io::Result<bool> {

@@ -63,7 +63,8 @@ impl Front {
             tokio::select! {
                 client = self.accept(&self.api) => self.forward_api(client).await,
                 client = self.accept(&self.control) => {
-                    tokio::spawn(answer(client, status(), self.opener.clone(), stop.clone()));
+                    let traffic = Traffic { opener: self.opener.clone(), connections: Arc::clone(&self.connections) };
+                    tokio::spawn(answer(client, status(), traffic, stop.clone()));
                 }
                 Some(client) = stops.recv() => return client,
             }
@@ -108,7 +109,7 @@ impl Front {
 async fn answer(
     mut client: UnixStream,
     status: MachineStatus,
-    opener: Opener,
+    traffic: Traffic,
     stop: mpsc::Sender<UnixStream>,
 ) {
     let result = match Message::receive(&mut client).await {
@@ -118,7 +119,17 @@ async fn answer(
             let _ = stop.try_send(client);
             Ok(())
         }
-        Ok(Some(Message::Request(request))) => forward(client, &request, &opener).await,
+        Ok(Some(Message::Request(Request::StopIfIdle))) => match traffic.what_goes_on().await {
+            Some(reason) => Message::Busy(reason).send(&mut client).await,
+            None => {
+                let _ = stop.try_send(client);
+                Ok(())
+            }
+        },
+        Ok(Some(Message::Request(request))) => {
+            let _permit = traffic.connections.acquire().await;
+            forward(client, &request, &traffic.opener).await
+        }
         Ok(Some(_)) => {
             Message::Error("expected a request".to_owned())
                 .send(&mut client)
@@ -129,6 +140,47 @@ async fn answer(
     };
     if let Err(e) = result {
         eprintln!("a control connection broke: {e}");
+    }
+}
+
+/// What goes on between the host and the VM.
+struct Traffic {
+    opener: Opener,
+    /// A permit is out for each connection that is forwarded.
+    connections: Arc<Semaphore>,
+}
+
+impl Traffic {
+    /// Why the VM cannot be stopped without somebody noticing; `None` when it can.
+    async fn what_goes_on(&self) -> Option<String> {
+        if let Some(reason) = self.open_connections() {
+            return Some(reason);
+        }
+        match self.count_micro_vms().await {
+            Ok(0) => {}
+            Ok(1) => return Some("a container runs in it".to_owned()),
+            Ok(count) => return Some(format!("{count} containers run in it")),
+            Err(e) => return Some(format!("it does not say whether containers run in it: {e}")),
+        }
+        // One may have come meanwhile.
+        self.open_connections()
+    }
+
+    fn open_connections(&self) -> Option<String> {
+        match MAX_CONNECTIONS - self.connections.available_permits() {
+            0 => None,
+            1 => Some("another command uses it".to_owned()),
+            count => Some(format!("{count} other commands use it")),
+        }
+    }
+
+    async fn count_micro_vms(&self) -> Result<u32, ProtocolError> {
+        let mut stream = self.opener.open().await.map_err(io::Error::other)?;
+        Message::Request(Request::CountMicroVms).send(&mut stream).await?;
+        match Message::receive(&mut stream).await? {
+            Some(Message::MicroVms(count)) => Ok(count),
+            _ => Err(io::Error::other("no answer").into()),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use crate::config::MachineConfig;
 use crate::dirs::MachineDirs;
 use crate::host::{Accelerator, Virtiofsd};
+use crate::host_settings::HostSettings;
 use crate::link::LinkError;
 use crate::protocol::{Event, Message, ProtocolError, Request};
 
@@ -50,6 +51,8 @@ pub struct LaunchSpec {
     pub qemu: PathBuf,
     /// The file server's program.
     pub virtiofsd: Virtiofsd,
+    /// What of the host holds for hulld in the VM.
+    pub settings: HostSettings,
     /// Run the file server as root of a user namespace of its own, because this user is not root.
     pub user_namespace: bool,
 }
@@ -199,9 +202,15 @@ fn release_stdout() {
     }
 }
 
-/// What tells one build of the VM's image from another.
-pub(crate) fn image_id(initrd: &Path) -> String {
-    fs::metadata(initrd).map_or_else(
+/// What tells one build of the VM from another: its kernel, its root file system with hull's programs, and its supervisor.
+pub(crate) fn image_id(dirs: &MachineDirs) -> String {
+    [dirs.kernel(), dirs.initrd(), dirs.supervisor()]
+        .map(|part| file_id(&part))
+        .join(" ")
+}
+
+fn file_id(path: &Path) -> String {
+    fs::metadata(path).map_or_else(
         |_| "none".to_owned(),
         |m| {
             format!(
@@ -257,11 +266,16 @@ mod tests {
     #[test]
     fn another_build_of_the_image_has_another_id() {
         let tmp = tempfile::tempdir().unwrap();
-        let image = tmp.path().join("initrd.img");
-        assert_eq!(image_id(&image), "none");
-        fs::write(&image, b"one").unwrap();
-        let one = image_id(&image);
-        fs::write(&image, b"three").unwrap();
-        assert_ne!(image_id(&image), one);
+        let dirs = MachineDirs::new(tmp.path(), tmp.path(), tmp.path(), Path::new("/s"));
+        fs::create_dir(tmp.path().join("machine")).unwrap();
+        let mut seen = vec![image_id(&dirs)];
+        for part in [dirs.kernel(), dirs.initrd(), dirs.supervisor()] {
+            for content in ["one", "three"] {
+                fs::write(&part, content).unwrap();
+                seen.push(image_id(&dirs));
+            }
+        }
+        let different: std::collections::HashSet<_> = seen.iter().collect();
+        assert_eq!(different.len(), seen.len(), "{seen:?}");
     }
 }

@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use super::{ConfineSpec, LaunchSpec, SupervisorError, file};
 use crate::agent::{HOST_TAG, LINK_PORT};
 use crate::host::{Accelerator, Virtiofsd};
+use crate::network;
 
 /// The two processes that make a helper VM. Dropped, they are killed.
 pub(super) struct Processes {
@@ -177,6 +178,11 @@ fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
             &format!("vhost-user-fs-pci,chardev=files,tag={HOST_TAG}"),
             "-device",
             "virtio-blk-pci,drive=data",
+            "-netdev",
+            &network::netdev("net"),
+            // Nothing is booted from it: without its boot program the firmware is done sooner.
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
         ]
         .map(OsString::from),
     );

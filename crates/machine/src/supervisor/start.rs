@@ -22,7 +22,7 @@ use super::{LaunchSpec, SupervisorError, file, image_id, log_tail};
 use crate::agent::PREAMBLE;
 use crate::dirs::MachineDirs;
 use crate::link::{LinkEnd, LinkError, LinkStream, Opener, link};
-use crate::protocol::{Event, MachineStatus, Message, ProtocolError};
+use crate::protocol::{Event, MachineStatus, Message, ProtocolError, Request};
 
 /// How long an earlier VM's processes may take to be gone: they are dying already.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
@@ -50,12 +50,14 @@ pub(super) async fn start(
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let lock = take_lock(&spec.dirs).await?;
     remove_stale_sockets(&spec.dirs)?;
-    let image = image_id(&spec.dirs.initrd());
+    let image = image_id(&spec.dirs);
+    let image_file = spec.dirs.image();
+    fs::write(&image_file, &image).map_err(file("write", &image_file))?;
     let (mut processes, channel) = Processes::spawn(spec)?;
     let mut terminate =
         signal(SignalKind::terminate()).map_err(file("handle signals of", Path::new("hull-machine")))?;
     let up = tokio::select! {
-        up = timeout(START_PATIENCE, connect(channel, announce)) => up.unwrap_or_else(|_| {
+        up = timeout(START_PATIENCE, connect(channel, spec, announce)) => up.unwrap_or_else(|_| {
             Err(SupervisorError::TooSlow { seconds: START_PATIENCE.as_secs(), log: log_tail(&spec.dirs.console_log()) })
         }),
         error = processes.ended(&spec.dirs) => Err(error),
@@ -196,6 +198,7 @@ fn remove_socket(path: &Path) -> Result<(), SupervisorError> {
 /// Set the link up once the agent has sent its preamble, and wait for its word that hulld answers.
 async fn connect(
     mut channel: UnixStream,
+    spec: &LaunchSpec,
     announce: &mut impl FnMut(&Event),
 ) -> Result<(Opener, JoinHandle<LinkError>), SupervisorError> {
     let mut preamble = [0; PREAMBLE.len()];
@@ -210,7 +213,13 @@ async fn connect(
     }
     let (opener, accepted, driver) = link(channel, LinkEnd::Host);
     let link = tokio::spawn(driver);
+    let mut settings = opener.open().await?;
+    Message::Request(Request::Configure(spec.settings.clone()))
+        .send(&mut settings)
+        .await?;
     await_ready(accepted, announce).await?;
+    // Not sooner: a reset could overtake what was sent.
+    drop(settings);
     Ok((opener, link))
 }
 
