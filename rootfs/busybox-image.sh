@@ -17,6 +17,7 @@ fail() {
 
 [ $# -eq 1 ] || fail "usage: busybox-image.sh OUTDIR"
 out=${1%/}
+here=$(dirname "$(readlink -f "$0")")
 busybox=${BUSYBOX:-/bin/busybox}
 [ -x "$busybox" ] || fail "there is no $busybox; install the package busybox-static"
 "$busybox" --list >/dev/null || fail "$busybox is no busybox"
@@ -30,10 +31,8 @@ work=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 root=$work/root
-layout=$work/layout
-mkdir -p "$root" "$layout/blobs/sha256"
+mkdir -p "$root"
 
-# --- the file system ---
 install -d -m 0755 "$root/bin" "$root/dev" "$root/etc" "$root/home" "$root/proc" "$root/sys" \
     "$root/usr/bin" "$root/usr/sbin" "$root/var/spool/mail" "$root/var/www"
 install -d -m 0700 "$root/root"
@@ -97,35 +96,8 @@ END
 chmod 0640 "$root/etc/shadow"
 printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$root/etc/nsswitch.conf"
 
-# --- the layout ---
-# blob FILE: puts FILE among the blobs, prints its descriptor's "digest" and "size".
-blob() {
-    digest=$(sha256sum "$1" | cut -d' ' -f1)
-    size=$(stat -c %s "$1")
-    mv "$1" "$layout/blobs/sha256/$digest"
-    printf '"digest":"sha256:%s","size":%s' "$digest" "$size"
-}
-
 tar --create --file "$work/layer.tar" --directory "$root" --format=ustar --sort=name \
     --owner=0 --group=0 --numeric-owner --mtime="@$time" .
-diff_id=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
-gzip --no-name -9 "$work/layer.tar"
-layer=$(blob "$work/layer.tar.gz")
-
-cat >"$work/config" <<END
-{"created":"$created","architecture":"amd64","os":"linux","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:$diff_id"]},"history":[{"created":"$created","created_by":"busybox-static, one hard link for each applet"}]}
+"$here/oci-layout.sh" "$work/layer.tar" localhost/busybox:latest "$out" <<END
+{"created":"$created","architecture":"amd64","os":"linux","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["DIFF_ID"]},"history":[{"created":"$created","created_by":"busybox-static, one hard link for each applet"}]}
 END
-config=$(blob "$work/config")
-
-cat >"$work/manifest" <<END
-{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json",$config},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",$layer}]}
-END
-manifest=$(blob "$work/manifest")
-
-cat >"$layout/index.json" <<END
-{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",$manifest,"platform":{"architecture":"amd64","os":"linux"},"annotations":{"org.opencontainers.image.ref.name":"localhost/busybox:latest"}}]}
-END
-printf '{"imageLayoutVersion":"1.0.0"}\n' >"$layout/oci-layout"
-
-rm -rf "$out"
-mv "$layout" "$out"
