@@ -1,0 +1,13 @@
+//! The client against Debian's `docker-registry`, and against servers that break, lie and hang.
+
+mod docker_registry;
+mod faults;
+mod pki;
+mod plain;
+mod redirects;
+mod retries;
+mod script;
+mod setting;
+mod tls;
+mod token_server;
+mod tokens;
