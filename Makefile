@@ -8,10 +8,11 @@ PREFIX ?= /usr/local
 programs := target/x86_64-unknown-linux-gnu/release
 bin := build/bin
 lib := build/lib/hull
+debian := build/debian-bookworm.oci.tar
 
 .PHONY: help
 help: ## list these targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: run
 run: build ## build, and run a container in a microVM
@@ -30,7 +31,7 @@ install: ## install what `make build` built below PREFIX (/usr/local), within DE
 	cp -R $(lib) $(DESTDIR)$(PREFIX)/lib/hull
 
 .PHONY: test
-test: testdeps build ## build, and run all tests
+test: testdeps build $(debian) ## build, and run all tests
 	@scripts/test.sh
 
 .PHONY: lint
@@ -71,13 +72,24 @@ $(lib)/busybox/index.json: rootfs/busybox-image.sh
 	@BUSYBOX=$$(rootfs/debian-package.sh busybox-static)/bin/busybox rootfs/busybox-image.sh $(lib)/busybox
 	@touch $@
 
+.PHONY: debian-image
+debian-image: build $(debian) ## the image localhost/debian:bookworm from Debian's packages, loaded into hull
+	@./bin/hull load --quiet --input $(debian)
+
+# Made of what the mirrors have now, hence looked at each time; from the cache when that was built before.
+.PHONY: $(debian)
+$(debian): imagedeps
+	@rootfs/debian-image.sh $@
+
 .PHONY: machine
 machine: kernel rootfs ## the helper VM's kernel and root file system
 	@HULL_MACHINE_AGENT=$(programs)/machine-agent rootfs/machine-image.sh $(bin) $(lib)
 
-.PHONY: builddeps testdeps
+.PHONY: builddeps imagedeps testdeps
 builddeps:
 	@scripts/packages.sh build run
+imagedeps:
+	@scripts/packages.sh image
 testdeps:
 	@scripts/packages.sh test
 

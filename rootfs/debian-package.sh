@@ -12,9 +12,9 @@ cache=${HULL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hull}
 version=$(apt-cache show --no-all-versions "$package" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1)
 if [ -z "$version" ]; then
     # Without package lists the newest copy in the cache still serves.
-    kept=$(ls -dt "$cache/deb/${package}_"*/ 2>/dev/null | head -n 1)
+    kept=$(find "$cache/deb" -maxdepth 1 -name "${package}_*" -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
     [ -n "$kept" ] || { echo "error: apt does not know $package: run 'apt-get update'" >&2; exit 1; }
-    echo "${kept%/}"
+    echo "$kept"
     exit
 fi
 

@@ -62,7 +62,7 @@ add_modules() {
     [ -e "$tree/modules.dep" ] || depmod -b "$kernel" "$version"
     local module wanted
     # Into variables, because a pipe from a function that fails does not end this script.
-    wanted=$(with_dependencies $boot_modules $later_modules)
+    wanted=$(with_dependencies "$boot_modules" "$later_modules")
     for module in $wanted; do
         case $module in
             *.xz) mkdir -p "$root/lib/modules/$version/${module%/*}"
@@ -70,7 +70,7 @@ add_modules() {
             *) put 644 "$tree/$module" "lib/modules/$version/$module" ;;
         esac
     done
-    wanted=$(with_dependencies $boot_modules)
+    wanted=$(with_dependencies "$boot_modules")
     for module in $wanted; do echo "/lib/modules/$version/${module%.xz}"; done >"$root/lib/modules/order"
     cp "$tree"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version"
     depmod -b "$root" "$version"

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 ./bin/hull info >/dev/null
 ./bin/hull machine status 2>/dev/null | sed -n 's/^Image: */Note: the helper VM is /p'
 
+# shellcheck disable=SC2016 # the container's shell expands it
 script='echo started
 echo "image:     localhost/busybox, $(busybox | head -n 1)"
 echo "kernel:    $(uname -r)"
@@ -15,7 +16,7 @@ echo "clocks:    $(cat /sys/devices/system/clocksource/clocksource0/available_cl
 echo "this sh:   process $$ of $(ls -d /proc/[0-9]* | wc -l)"'
 
 echo
-echo '$ hull run --rm busybox sh -c ...'
+echo "\$ hull run --rm busybox sh -c ..."
 begin=$EPOCHREALTIME
 ./bin/hull run --rm busybox sh -c "$script" | {
     read -r first

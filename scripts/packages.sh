@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install the Debian packages that hull needs and this machine lacks, saying what for.
 #
-#   scripts/packages.sh (build | run | test)...
+#   scripts/packages.sh (build | run | image | test)...
 set -euo pipefail
 
 # group | package | what for
@@ -20,12 +20,19 @@ build|kmod|orders the modules of the helper VM
 build|e2fsprogs|formats the disks of containers and of the helper VM
 run|qemu-system-x86|runs the helper VM, where this host cannot run microVMs itself
 run|virtiofsd|serves the host files to the helper VM
+image|mmdebstrap|builds the Debian image
+image|uidmap|lets it be built without root
 test|erofs-utils|checks the layer images that hull writes
 test|crun|is what hull is measured against
 test|runc|is what hull is measured against
 test|tmux|is the real terminal of the tests
 test|socat|speaks to sockets in the tests
 test|docker-cli|is the client that hull must please
+test|docker-registry|is the registry of the tests
+test|apache2-utils|makes passwords for that registry
+test|skopeo|checks the images that hull writes and copies
+test|umoci|checks how hull unpacks images
+test|buildah|makes images for hull to run
 '
 
 if ! command -v apt-get >/dev/null; then
@@ -62,9 +69,31 @@ while IFS='|' read -r group package why; do
 done <<<"$packages"
 
 [ ${#missing[@]} -gt 0 ] || exit 0
-echo "[deps] installing ${#missing[@]} packages with apt-get$([ "$(id -u)" -eq 0 ] || echo ' (sudo)')"
+
+# Some of these packages bring a service. Nothing here needs it to run, and a registry on this machine's port 5000 would be a
+# surprise: none is started by the installation (invoke-rc.d(8)), and that one not at the next boot either.
+policy=/usr/sbin/policy-rc.d
+masked=/etc/systemd/system/docker-registry.service
+if [[ " ${missing[*]} " == *" docker-registry "* && ! -e $masked ]]; then
+    echo "[deps] docker-registry's own service stays off ('systemctl unmask docker-registry' if you want it)"
+    as_root mkdir -p "${masked%/*}"
+    as_root ln -s /dev/null "$masked"
+fi
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+our_policy=
+clean_up() {
+    rm -f "$log"
+    [ -z "$our_policy" ] || as_root rm -f "$our_policy"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+if [ ! -e $policy ]; then
+    our_policy=$policy
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+fi
+echo "[deps] installing ${#missing[@]} packages with apt-get$([ "$(id -u)" -eq 0 ] || echo ' (sudo)')"
 if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     echo "[deps] error: apt-get failed; its last words are above" >&2
