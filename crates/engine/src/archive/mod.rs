@@ -330,8 +330,13 @@ pub(crate) async fn unpack(
         container: name.to_owned(),
         path: options.path,
     };
-    let job = Job::start(shared, live, Needs::Volumes, Task::Write(spec), subject).await?;
-    let input = job.place.sandbox().task_input(&job.task).await;
-    let input = input.map_err(|error| job.subject.failed(error))?;
-    Ok(Unpacking { input, job })
+    let mut job = Job::start(shared, live, Needs::Volumes, Task::Write(spec), subject).await?;
+    match job.place.sandbox().task_input(&job.task).await {
+        Ok(input) => Ok(Unpacking { input, job }),
+        Err(error) => {
+            // A task that has failed already has no input any more.
+            let ended = job.task.end().await;
+            Err(job.subject.failed(ended.err().unwrap_or(error)))
+        }
+    }
 }
