@@ -17,7 +17,9 @@ pub struct Restored {
 impl fmt::Debug for Restored {
     /// The seed is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Restored").field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("Restored")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
     }
 }
 

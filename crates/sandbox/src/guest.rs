@@ -40,6 +40,9 @@ struct Shared {
     exits: watch::Sender<Exits>,
 }
 
+/// Where the answer to a call arrives.
+pub(crate) type Answer = oneshot::Receiver<Result<Reply, CallError>>;
+
 #[derive(Debug, Default)]
 struct Calls {
     last_id: u64,
@@ -177,7 +180,7 @@ impl Guest {
 }
 
 impl Shared {
-    fn begin(&self, call: Call) -> Result<oneshot::Receiver<Result<Reply, CallError>>> {
+    fn begin(&self, call: Call) -> Result<Answer> {
         let mut calls = self.calls();
         if calls.loss.is_some() {
             drop(calls);
@@ -262,10 +265,7 @@ impl Exchange {
     }
 
     /// A request before all that wait to be sent, with those behind it, and where its answer arrives.
-    pub(crate) fn begin(
-        &mut self,
-        call: Call,
-    ) -> Result<(Vec<u8>, oneshot::Receiver<Result<Reply, CallError>>)> {
+    pub(crate) fn begin(&mut self, call: Call) -> Result<(Vec<u8>, Answer)> {
         // Ids are counted from 1.
         let mut frames =
             encode(&Request { id: 0, call }).map_err(SandboxError::protocol("call the agent"))?;

@@ -265,3 +265,162 @@ fn name(spec: &SandboxSpec, shape: &Shape) -> Result<String> {
     }
     Ok(format!("{:016x}", hasher.finish()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Host {
+        folder: tempfile::TempDir,
+    }
+
+    impl Host {
+        fn new() -> Host {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["vmlinux", "initramfs.cpio", "layer"] {
+                fs::write(folder.path().join(name), "x").unwrap();
+            }
+            fs::create_dir(folder.path().join("vm")).unwrap();
+            Host { folder }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn templates(&self) -> Templates {
+            Templates::open(self.path("templates"), self.path("vm")).unwrap()
+        }
+
+        fn spec(&self, vmm: &str) -> SandboxSpec {
+            SandboxSpec {
+                id: "test".into(),
+                vmm: vmm.into(),
+                kernel: self.path("vmlinux"),
+                initramfs: self.path("initramfs.cpio"),
+                runtime: self.path("vm/test"),
+                folder: self.path(""),
+                vcpus: 1,
+                memory_mib: 64,
+                layers: vec![self.path("layer")],
+                disk: None,
+                folders: Vec::new(),
+                boot_timeout: Duration::from_secs(30),
+                template: None,
+            }
+        }
+
+        /// A folder as a template that was made has it.
+        fn put(&self, templates: &Templates, spec: &SandboxSpec) -> Template {
+            let template = templates.template(&name(spec, &spec.shape().unwrap()).unwrap());
+            fs::create_dir(template.folder()).unwrap();
+            fs::write(template.state(), "").unwrap();
+            fs::write(template.memory(), "").unwrap();
+            template
+        }
+
+        fn entries(&self, folder: &str) -> usize {
+            fs::read_dir(self.path(folder)).unwrap().count()
+        }
+    }
+
+    #[test]
+    fn a_template_is_found_for_its_shape_and_its_files_alone() {
+        let host = Host::new();
+        let templates = host.templates();
+        let spec = host.spec("/bin/false");
+        assert_eq!(templates.find(&spec), None);
+        let template = host.put(&templates, &spec);
+        assert_eq!(templates.find(&spec), Some(template.clone()));
+        let another = |change: fn(&mut SandboxSpec)| {
+            let mut other = spec.clone();
+            change(&mut other);
+            templates.find(&other)
+        };
+        assert_eq!(another(|spec| spec.id = "other".into()), Some(template.clone()));
+        assert_eq!(
+            another(|spec| spec.layers.push("/x".into())),
+            Some(template.clone())
+        );
+        assert_eq!(another(|spec| spec.vcpus = 2), None);
+        assert_eq!(another(|spec| spec.memory_mib = 65), None);
+        assert_eq!(another(|spec| spec.layers.clear()), None);
+        assert_eq!(another(|spec| spec.disk = Some("/bin/true".into())), None);
+        assert_eq!(another(|spec| spec.vmm = "/bin/true".into()), None);
+        fs::write(&spec.kernel, "another kernel").unwrap();
+        assert_eq!(templates.find(&spec), None, "the kernel was replaced");
+    }
+
+    #[test]
+    fn a_discarded_template_is_gone_and_what_was_half_made_goes_at_the_next_start() {
+        let host = Host::new();
+        let templates = host.templates();
+        let spec = host.spec("/bin/false");
+        let template = host.put(&templates, &spec);
+        templates.discard(&template);
+        templates.discard(&template);
+        assert_eq!(templates.find(&spec), None);
+        let kept = host.put(&templates, &spec);
+        fs::create_dir_all(host.path("templates/new-1234/work")).unwrap();
+        assert_eq!(host.templates().find(&spec), Some(kept));
+        assert_eq!(host.entries("templates"), 1);
+    }
+
+    #[test]
+    fn few_are_kept_and_those_that_were_used_last() {
+        let host = Host::new();
+        let templates = host.templates();
+        let spec = |memory_mib| SandboxSpec {
+            memory_mib,
+            ..host.spec("/bin/false")
+        };
+        for memory_mib in 0..6 {
+            host.put(&templates, &spec(memory_mib));
+        }
+        for memory_mib in [2, 4, 0] {
+            templates.find(&spec(memory_mib)).unwrap();
+        }
+        templates.make_room("new").unwrap();
+        assert_eq!(host.entries("templates"), KEPT - 1);
+        for memory_mib in [2, 4, 0] {
+            assert!(templates.find(&spec(memory_mib)).is_some(), "{memory_mib}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_template_that_cannot_be_made_leaves_nothing_and_is_tried_few_times() {
+        let host = Host::new();
+        let templates = host.templates();
+        let spec = host.spec("/bin/false");
+        for _ in 0..TRIES {
+            templates.prepare(&spec);
+            assert!(templates.state().making);
+            let shared = templates.clone();
+            let made = async {
+                while shared.state().making {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), made).await.unwrap();
+            assert_eq!((host.entries("templates"), host.entries("vm")), (0, 0));
+        }
+        templates.prepare(&spec);
+        assert!(!templates.state().making, "not again");
+        assert_eq!(templates.find(&spec), None);
+    }
+
+    #[tokio::test]
+    async fn one_is_made_at_a_time_and_none_that_is_there() {
+        let host = Host::new();
+        let templates = host.templates();
+        let spec = host.spec("/bin/false");
+        assert!(templates.begin("a"));
+        assert!(!templates.begin("b"), "another one is being made");
+        templates.state().making = false;
+        host.put(&templates, &spec);
+        templates.prepare(&spec);
+        assert!(!templates.state().making);
+    }
+}

@@ -5,6 +5,7 @@ mod blk;
 mod driver;
 mod machine;
 mod rng;
+mod snapshot;
 mod transport;
 
 use std::fs::File;
