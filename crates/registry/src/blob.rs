@@ -1,6 +1,7 @@
 //! A blob as it comes: in pieces, across cuts, measured against its size and its digest.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::digest::Verifier;
 use crate::error::{RegistryError, Result};
 use crate::repository::Repository;
 use crate::retry::Retries;
-use crate::session::text;
+use crate::session::{Session, text};
 use crate::token::Scope;
 
 /// Bytes after which a download that was cut counts as going on, so that its tries are counted anew.
@@ -75,6 +76,7 @@ impl BlobStream {
             on_retry,
             verifier,
             endpoint: 0,
+            session: None,
             received: 0,
             since_retry: 0,
             connection: None,
@@ -114,6 +116,7 @@ struct Download {
     retries: Retries,
     /// Which of the repository's endpoints is asked: mirrors first.
     endpoint: usize,
+    session: Option<Arc<Session>>,
     /// Bytes that were handed out.
     received: u64,
     /// Bytes that were handed out since the last failure.
@@ -132,33 +135,38 @@ impl Download {
     /// The next piece, `None` when all are there.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let error = match self.try_next().await {
+            let pause = match self.try_next().await {
                 Ok(piece) => return Ok(piece),
-                Err(error) => error,
+                Err(error) => self.pause_after(error),
             };
-            self.connection = None;
-            if self.since_retry >= PROGRESS {
-                self.retries.progress();
-            }
-            self.since_retry = 0;
-            match self.retries.pause_after(error) {
-                Ok((pause, error)) => {
-                    tracing::debug!(%error, ?pause, received = self.received, "a download goes on after a pause");
-                    (self.on_retry)(Retry {
-                        failures: self.retries.failures(),
-                        pause,
-                        error: &error,
-                    });
-                    tokio::time::sleep(pause).await;
-                }
+            match pause {
+                Ok(pause) => tokio::time::sleep(pause).await,
                 Err(error) if self.endpoint + 1 < self.repository.endpoints() => {
                     tracing::debug!(%error, "a download goes on at the next endpoint");
                     self.endpoint += 1;
+                    self.session = None;
                     self.retries.progress();
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// How long to wait before the endpoint is asked again, or why it is not.
+    fn pause_after(&mut self, error: RegistryError) -> Result<Duration> {
+        self.connection = None;
+        if self.session.is_none() {
+            // Opening a session has tries of its own.
+            return Err(error);
+        }
+        if self.since_retry >= PROGRESS {
+            self.retries.progress();
+        }
+        self.since_retry = 0;
+        let (pause, error) = self.retries.pause_after(error)?;
+        tracing::debug!(%error, ?pause, received = self.received, "a download goes on after a pause");
+        (self.on_retry)(Retry { failures: self.retries.failures(), pause, error: &error });
+        Ok(pause)
     }
 
     async fn try_next(&mut self) -> Result<Option<Bytes>> {
@@ -216,8 +224,12 @@ impl Download {
     }
 
     /// Asks for what is missing (RFC 9110, section 14).
-    async fn connect(&self) -> Result<Connection> {
-        let session = self.repository.session(self.endpoint, &self.what).await?;
+    async fn connect(&mut self) -> Result<Connection> {
+        let session = match &self.session {
+            Some(session) => session.clone(),
+            None => self.repository.session(self.endpoint, &self.what).await?,
+        };
+        self.session = Some(session.clone());
         let url = session.url(&format!("{}/blobs/{}", self.repository.name(), self.blob.digest));
         let mut call = Call::new(&self.what, Method::GET, url).scope(Scope::pull(self.repository.name()));
         if self.received > 0 {

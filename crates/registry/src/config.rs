@@ -164,15 +164,15 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(30),
-            answer: Duration::from_secs(60),
-            stall: Duration::from_secs(60),
+            connect: Duration::from_secs(20),
+            answer: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
             commit: Duration::from_secs(300),
         }
     }
 }
 
-/// How often, and after which pause, what failed is tried again: broken connections, time-outs, 429 and 5xx.
+/// How often, and after which pause, what failed is tried again: broken connections, 429 and 5xx; time-outs once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Tries altogether; for a blob, tries in a row that brought less than 1 MiB.

@@ -15,6 +15,7 @@ mod repository;
 mod resolve;
 mod retry;
 mod session;
+mod tags;
 mod tls;
 mod token;
 mod transport;

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::host::{Host, InsecureHost};
 use crate::repository::{Endpoint, Repository};
 use crate::session::{Opening, Session};
-use crate::token::{Scope, TokenCache};
+use crate::token::TokenCache;
 use crate::transport::Transport;
 
 /// Bytes of an answer to a search.
@@ -144,7 +144,7 @@ impl Registry {
         let session = Session::open(self.opening(&registry, credentials.clone()), &what).await?;
         let mut identity_token = None;
         if session.has_token_server() && !matches!(credentials, Credentials::RegistryToken(_)) {
-            identity_token = session.fetch_token(&Scope::none(), true).await?.identity;
+            identity_token = session.fetch_identity().await?;
         }
         let call = Call::new(&what, Method::GET, session.url("")).expecting(&[StatusCode::NOT_FOUND]);
         session.call(&call).await?;

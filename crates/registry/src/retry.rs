@@ -9,11 +9,15 @@ use crate::error::RegistryError;
 pub(crate) struct Retries {
     policy: RetryPolicy,
     failures: u32,
+    timeouts: u32,
 }
+
+/// Time-outs in a row after which a server hangs for good.
+const MAX_TIMEOUTS: u32 = 2;
 
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
-        Self { policy, failures: 0 }
+        Self { policy, failures: 0, timeouts: 0 }
     }
 
     /// How many tries have failed since the last progress.
@@ -23,7 +27,7 @@ impl Retries {
 
     /// Something was gained since the last failure.
     pub(crate) fn progress(&mut self) {
-        self.failures = 0;
+        (self.failures, self.timeouts) = (0, 0);
     }
 
     /// The pause before the next try.
@@ -35,7 +39,10 @@ impl Retries {
         error: RegistryError,
     ) -> Result<(Duration, RegistryError), RegistryError> {
         self.failures += 1;
-        if !error.is_transient() || self.failures >= self.policy.attempts {
+        let timed_out = matches!(error, RegistryError::TimedOut { .. });
+        self.timeouts = if timed_out { self.timeouts + 1 } else { 0 };
+        let often = self.failures >= self.policy.attempts || self.timeouts >= MAX_TIMEOUTS;
+        if often || !error.is_transient() {
             return Err(error.after_attempts(self.failures));
         }
         let asked = match &error {
@@ -104,6 +111,19 @@ mod tests {
         let mut retries = Retries::new(policy());
         assert_eq!(retries.pause_after(busy(9)).unwrap().0.as_secs(), 9);
         assert!(retries.pause_after(busy(10)).is_err());
+    }
+
+    #[test]
+    fn a_server_that_hangs_is_asked_twice() {
+        let hang = || RegistryError::TimedOut {
+            what: "try".into(),
+            registry: "a".into(),
+            missing: "no answer",
+            waited: Duration::from_secs(60),
+        };
+        let mut retries = Retries::new(policy());
+        assert!(retries.pause_after(hang()).is_ok());
+        assert!(retries.pause_after(hang()).is_err());
     }
 
     #[test]

@@ -125,12 +125,22 @@ impl Session {
             StatusCode::FORBIDDEN,
             StatusCode::NOT_FOUND,
         ]);
-        let mut retries = Retries::new(self.transport.config.retries);
+        let mut retries = self.retries();
         loop {
-            let error = match self.check(&call, self.send(&call, None).await?).await {
+            let sent = self.send(&call, None).await;
+            let outcome = match sent {
+                Ok(answer) => self.check(&call, answer).await,
+                Err(error) => Err(error),
+            };
+            let error = match outcome {
                 Ok(answer) => return Ok(Challenge::of(answer.headers())),
                 Err(error) => error,
             };
+            // Nobody is there, or plain HTTP is the way: no reason to wait.
+            let other_scheme = self.schemes.len() > 1 && is_no_https(&error);
+            if other_scheme || matches!(error, RegistryError::Refused { .. }) {
+                return Err(error);
+            }
             let (pause, _) = retries.pause_after(error)?;
             tokio::time::sleep(pause).await;
         }
@@ -231,8 +241,8 @@ impl Session {
         }
     }
 
-    /// A token from the registry's token server, and an identity token if it gives one and `offline` asks.
-    pub(crate) async fn fetch_token(&self, scope: &Scope, offline: bool) -> Result<Token> {
+    /// One try for a token from the registry's token server, and an identity token if it gives one and `offline` asks.
+    async fn fetch_token(&self, scope: &Scope, offline: bool) -> Result<Token> {
         let Challenge::Bearer { realm, service } = &self.challenge else {
             return Err(self.protocol("get a token", "it names no token server"));
         };
@@ -264,28 +274,25 @@ impl Session {
             ),
             (None, _) => (Call::new(&what, Method::GET, request.url()), None),
         };
+        let asked = Instant::now();
+        let answer = self.send(&call, authorization.as_ref()).await?;
+        let answer = match self.check_with(&call, answer, authorization.as_ref()).await {
+            // RFC 6749, section 5.2: a grant that is not accepted is a 400.
+            Err(RegistryError::Status { status: 400, detail, .. }) => {
+                return Err(RegistryError::Unauthorized { what, registry: self.registry.to_string(), detail });
+            }
+            outcome => outcome?,
+        };
+        let bytes = answer.bytes(MAX_TOKEN_ANSWER).await?;
+        Token::read(&bytes, asked).map_err(|reason| self.protocol(&what, reason))
+    }
+
+    /// The identity token that a login gives, if it gives one.
+    pub(crate) async fn fetch_identity(&self) -> Result<Option<String>> {
         let mut retries = self.retries();
         loop {
-            let asked = Instant::now();
-            let answer = match self.send(&call, authorization.as_ref()).await {
-                Ok(answer) => self.check_with(&call, answer, authorization.as_ref()).await,
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(answer) => {
-                    let bytes = answer.bytes(MAX_TOKEN_ANSWER).await?;
-                    return Token::read(&bytes, asked).map_err(|reason| self.protocol(&what, reason));
-                }
-                // RFC 6749, section 5.2: a grant that is not accepted is a 400.
-                Err(RegistryError::Status {
-                    status: 400, detail, ..
-                }) => {
-                    return Err(RegistryError::Unauthorized {
-                        what,
-                        registry: self.registry.to_string(),
-                        detail,
-                    });
-                }
+            match self.fetch_token(&Scope::none(), true).await {
+                Ok(token) => return Ok(token.identity),
                 Err(error) => {
                     let (pause, _) = retries.pause_after(error)?;
                     tokio::time::sleep(pause).await;

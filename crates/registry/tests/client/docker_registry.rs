@@ -64,11 +64,6 @@ impl DockerRegistry {
         wait_for(&self.log, matches)
     }
 
-    /// The lines of its log so far. It writes a request's line after the answer: ask when a later one is there.
-    pub(crate) fn log(&self) -> Vec<String> {
-        self.log.try_iter().collect()
-    }
-
     /// The file in which it keeps a blob.
     pub(crate) fn blob_file(&self, digest: &str) -> PathBuf {
         let hex = digest.strip_prefix("sha256:").expect("a sha256 digest");

@@ -4,6 +4,7 @@ mod docker_registry;
 mod faults;
 mod pki;
 mod plain;
+mod proxies;
 mod redirects;
 mod retries;
 mod script;
