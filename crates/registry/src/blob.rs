@@ -165,7 +165,11 @@ impl Download {
         self.since_retry = 0;
         let (pause, error) = self.retries.pause_after(error)?;
         tracing::debug!(%error, ?pause, received = self.received, "a download goes on after a pause");
-        (self.on_retry)(Retry { failures: self.retries.failures(), pause, error: &error });
+        (self.on_retry)(Retry {
+            failures: self.retries.failures(),
+            pause,
+            error: &error,
+        });
         Ok(pause)
     }
 

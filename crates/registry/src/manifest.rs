@@ -47,7 +47,7 @@ impl FromStr for ManifestReference {
 }
 
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (distribution specification, "Pulling manifests").
-fn is_tag(text: &str) -> bool {
+pub(crate) fn is_tag(text: &str) -> bool {
     let first = text
         .bytes()
         .next()

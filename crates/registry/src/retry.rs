@@ -17,7 +17,11 @@ const MAX_TIMEOUTS: u32 = 2;
 
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
-        Self { policy, failures: 0, timeouts: 0 }
+        Self {
+            policy,
+            failures: 0,
+            timeouts: 0,
+        }
     }
 
     /// How many tries have failed since the last progress.

@@ -278,8 +278,14 @@ impl Session {
         let answer = self.send(&call, authorization.as_ref()).await?;
         let answer = match self.check_with(&call, answer, authorization.as_ref()).await {
             // RFC 6749, section 5.2: a grant that is not accepted is a 400.
-            Err(RegistryError::Status { status: 400, detail, .. }) => {
-                return Err(RegistryError::Unauthorized { what, registry: self.registry.to_string(), detail });
+            Err(RegistryError::Status {
+                status: 400, detail, ..
+            }) => {
+                return Err(RegistryError::Unauthorized {
+                    what,
+                    registry: self.registry.to_string(),
+                    detail,
+                });
             }
             outcome => outcome?,
         };

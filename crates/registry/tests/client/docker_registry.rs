@@ -35,14 +35,24 @@ impl DockerRegistry {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("htpasswd");
         std::fs::write(&file, passwords.stdout)?;
-        let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display());
+        let auth = format!(
+            "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+            file.display()
+        );
         Self::start(folder, &auth, "")
     }
 
     /// In `folder`, with an `auth` section and the lines of an `http.tls` section.
     pub(crate) fn start(folder: tempfile::TempDir, auth: &str, tls: &str) -> Result<Self> {
         let (process, log, host) = launch(folder.path(), auth, tls, "127.0.0.1:0")?;
-        Ok(Self { process, log, folder, auth: auth.into(), tls: tls.into(), host })
+        Ok(Self {
+            process,
+            log,
+            folder,
+            auth: auth.into(),
+            tls: tls.into(),
+            host,
+        })
     }
 
     /// `kill -9`.
@@ -84,7 +94,11 @@ type Launched = (Child, mpsc::Receiver<String>, String);
 fn launch(folder: &Path, auth: &str, tls: &str, address: &str) -> Result<Launched> {
     let config = folder.join("config.yml");
     let data = folder.join("data");
-    let tls = if tls.is_empty() { String::new() } else { format!("  tls:\n{tls}") };
+    let tls = if tls.is_empty() {
+        String::new()
+    } else {
+        format!("  tls:\n{tls}")
+    };
     let text = format!(
         "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
          {auth}http:\n  addr: {address}\n{tls}",
@@ -104,7 +118,10 @@ fn launch(folder: &Path, auth: &str, tls: &str, address: &str) -> Result<Launche
     forward(stdout, sender.clone());
     forward(stderr, sender);
     let line = wait_for(&log, |line| line.contains("listening on "))?;
-    let host = line.split("listening on ").nth(1).and_then(|rest| rest.split(['"', ',']).next());
+    let host = line
+        .split("listening on ")
+        .nth(1)
+        .and_then(|rest| rest.split(['"', ',']).next());
     let host = host.context("no address")?.trim().to_string();
     Ok((process, log, host))
 }
@@ -122,7 +139,9 @@ fn wait_for(log: &mpsc::Receiver<String>, matches: impl Fn(&str) -> bool) -> Res
     let mut seen = String::new();
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let line = log.recv_timeout(left).with_context(|| format!("docker-registry did not say so; it said:\n{seen}"))?;
+        let line = log
+            .recv_timeout(left)
+            .with_context(|| format!("docker-registry did not say so; it said:\n{seen}"))?;
         if matches(&line) {
             return Ok(line);
         }

@@ -2,6 +2,7 @@
 
 mod docker_registry;
 mod faults;
+mod logs;
 mod pki;
 mod plain;
 mod proxies;

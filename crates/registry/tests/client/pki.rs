@@ -31,7 +31,8 @@ impl Authority {
 
     /// Writes `certificate` and `key`: for a server at 127.0.0.1, or for a client.
     pub(crate) fn issue(&self, usage: ExtendedKeyUsagePurpose, certificate: &Path, key: &Path) -> Result<()> {
-        let mut params = CertificateParams::new(["127.0.0.1", "registry.test", "registry-1.docker.io"].map(String::from))?;
+        let mut params =
+            CertificateParams::new(["127.0.0.1", "registry.test", "registry-1.docker.io"].map(String::from))?;
         params.extended_key_usages = vec![usage];
         let pair = KeyPair::generate()?;
         let issued = params.signed_by(&pair, &self.0)?;

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use registry::{Credentials, ManifestReference, Registry};
 
 use crate::docker_registry::DockerRegistry;
+use crate::script::{Reply, Server};
 use crate::setting::*;
 
 #[tokio::test]
@@ -19,7 +20,10 @@ async fn an_image_goes_to_a_registry_and_back_by_tag_and_by_digest() -> Result<(
         let by_digest = ManifestReference::Digest(pushed.digest.clone());
         assert_eq!(repository.manifest(&by_digest).await?, pushed);
         let found = repository.has_manifest(&tag(name)).await?.expect("it was pushed");
-        assert_eq!((found.digest, found.size), (pushed.digest, pushed.bytes.len() as u64));
+        assert_eq!(
+            (found.digest, found.size),
+            (pushed.digest, pushed.bytes.len() as u64)
+        );
     }
     assert_eq!(repository.has_manifest(&tag("missing")).await?, None);
     let layer = content(100_000);
@@ -43,12 +47,45 @@ async fn an_index_is_pushed_and_pulled_to_the_byte() -> Result<()> {
         }],
     });
     let index = index.to_string();
-    repository.push_manifest(&tag("all"), "application/vnd.oci.image.index.v1+json", index.clone().into()).await?;
+    repository
+        .push_manifest(
+            &tag("all"),
+            "application/vnd.oci.image.index.v1+json",
+            index.clone().into(),
+        )
+        .await?;
     let pulled = repository.manifest(&tag("all")).await?;
     ensure!(pulled.is_index() && pulled.bytes == index);
     let parsed: registry::ImageIndex = serde_json::from_slice(&pulled.bytes)?;
     let chosen = registry::choose_platform(&parsed, &registry::parse_platform("linux/arm/v7")?)?;
     assert_eq!(chosen.digest(), &image.digest);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tags_are_listed_in_order_over_all_pages() -> Result<()> {
+    let server = DockerRegistry::plain()?;
+    let repository = repository(&server.host)?;
+    for name in ["b", "a", "c"] {
+        push_image(&repository, name, OCI_MANIFEST).await?;
+    }
+    assert_eq!(repository.tags().await?, ["a", "b", "c"]);
+    let pages = Server::start(|request| match request.target.as_str() {
+        "/v2/team/app/tags/list" => Reply::new(
+            200,
+            &[("Link", "</more?n=1>; rel=\"next\"")],
+            br#"{"tags":["b","no tag"]}"#,
+        ),
+        "/more?n=1" => Reply::new(200, &[], br#"{"tags":["a"]}"#),
+        "/v2/team/endless/tags/list" => Reply::new(200, &[("Link", "<list>; rel=next")], br#"{"tags":null}"#),
+        _ => Reply::new(200, &[], b""),
+    })
+    .await?;
+    let client = Registry::new(config())?;
+    let open = |name| client.repository(&pages.host, name, Credentials::Anonymous);
+    assert_eq!(open("team/app")?.tags().await?, ["a", "b"]);
+    let message = refusal(open("team/endless")?.tags()).await?;
+    ensure!(message.ends_with("its list of tags does not end"), "{message}");
     Ok(())
 }
 
@@ -61,7 +98,10 @@ async fn a_blob_that_is_there_need_not_be_pushed_and_is_mounted_elsewhere() -> R
     let bytes = content(10_000);
     let blob = describe(&bytes);
     ensure!(!first.has_blob(&blob.digest).await?);
-    ensure!(!second.mount_blob(&blob.digest, "first").await?, "there is nothing to mount yet");
+    ensure!(
+        !second.mount_blob(&blob.digest, "first").await?,
+        "there is nothing to mount yet"
+    );
     push(&first, &bytes).await?;
     ensure!(first.has_blob(&blob.digest).await?);
     ensure!(!second.has_blob(&blob.digest).await?);
@@ -81,9 +121,14 @@ async fn a_large_blob_is_streamed_both_ways_with_progress() -> Result<()> {
     let sent = Arc::new(AtomicU64::new(0));
     let told = sent.clone();
     let source = || std::fs::File::open(file.path());
-    repository.push_blob(&blob, &source, move |bytes| told.store(bytes, Ordering::SeqCst)).await?;
+    repository
+        .push_blob(&blob, &source, move |bytes| told.store(bytes, Ordering::SeqCst))
+        .await?;
     assert_eq!(sent.load(Ordering::SeqCst), blob.size);
-    ensure!(read(repository.blob(&blob)).await? == bytes, "other bytes came back");
+    ensure!(
+        read(repository.blob(&blob)).await? == bytes,
+        "other bytes came back"
+    );
     Ok(())
 }
 
@@ -105,7 +150,10 @@ async fn a_source_that_is_too_short_or_missing_is_the_error() -> Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), b"four")?;
     let message = refusal(repository.push_blob(&blob, &file.path().to_path_buf(), |_| {})).await?;
-    ensure!(message.ends_with("the bytes to be sent cannot be read: they end after 4 of 5 bytes"), "{message}");
+    ensure!(
+        message.ends_with("the bytes to be sent cannot be read: they end after 4 of 5 bytes"),
+        "{message}"
+    );
     let missing = std::path::PathBuf::from("/nowhere/blob");
     let message = refusal(repository.push_blob(&blob, &missing, |_| {})).await?;
     ensure!(message.contains("cannot be read: No such file"), "{message}");
@@ -138,7 +186,11 @@ async fn a_password_opens_a_registry_and_a_wrong_one_does_not() -> Result<()> {
     let with = |credentials| client.repository(&server.host, "team/app", credentials);
     push_image(&with(ann("hunter2"))?, "latest", OCI_MANIFEST).await?;
     with(ann("hunter2"))?.manifest(&tag("latest")).await?;
-    for wrong in [Credentials::Anonymous, ann("hunter3"), Credentials::IdentityToken("hunter4".into())] {
+    for wrong in [
+        Credentials::Anonymous,
+        ann("hunter3"),
+        Credentials::IdentityToken("hunter4".into()),
+    ] {
         let message = refusal(with(wrong)?.manifest(&tag("latest"))).await?;
         let host = &server.host;
         assert_eq!(
@@ -149,9 +201,15 @@ async fn a_password_opens_a_registry_and_a_wrong_one_does_not() -> Result<()> {
             )
         );
     }
-    assert_eq!(client.login(&server.host, &ann("hunter2")).await?.identity_token, None);
+    assert_eq!(
+        client.login(&server.host, &ann("hunter2")).await?.identity_token,
+        None
+    );
     let message = refusal(client.login(&server.host, &ann("hunter3"))).await?;
-    ensure!(message.starts_with(&format!("cannot log in to {}: ", server.host)), "{message}");
+    ensure!(
+        message.starts_with(&format!("cannot log in to {}: ", server.host)),
+        "{message}"
+    );
     Ok(())
 }
 
@@ -159,10 +217,14 @@ async fn a_password_opens_a_registry_and_a_wrong_one_does_not() -> Result<()> {
 async fn nobody_listening_and_a_name_without_an_address_are_told_apart() -> Result<()> {
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let message = refusal(repository(&free.to_string())?.manifest(&tag("latest"))).await?;
-    ensure!(message.contains(&format!("nobody listens at {free} (connection refused)")), "{message}");
+    ensure!(
+        message.contains(&format!("nobody listens at {free} (connection refused)")),
+        "{message}"
+    );
     let message = refusal(repository("registry.invalid")?.manifest(&tag("latest"))).await?;
     ensure!(
-        message.contains("the name registry.invalid cannot be resolved") || message.contains("gave no connection"),
+        message.contains("the name registry.invalid cannot be resolved")
+            || message.contains("gave no connection"),
         "{message}"
     );
     Ok(())

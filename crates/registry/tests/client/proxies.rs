@@ -44,7 +44,9 @@ async fn tunnel(mut client: TcpStream, target: String, seen: Arc<Mutex<Vec<Strin
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await?);
     }
-    seen.lock().expect("no test panics here").push(String::from_utf8(head)?);
+    seen.lock()
+        .expect("no test panics here")
+        .push(String::from_utf8(head)?);
     let mut server = TcpStream::connect(target).await?;
     client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await?;
     copy_bidirectional(&mut client, &mut server).await?;
@@ -58,7 +60,11 @@ fn registry_behind(names: &[&str]) -> Result<(DockerRegistry, tempfile::TempDir)
     let file = |name: &str| folder.path().join(name);
     authority.issue(ServerAuth, &file("server.crt"), &file("server.key"))?;
     let (certificate, key) = (file("server.crt"), file("server.key"));
-    let tls = format!("    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+    let tls = format!(
+        "    certificate: {}\n    key: {}\n",
+        certificate.display(),
+        key.display()
+    );
     let certs = tempfile::tempdir()?;
     for name in names {
         std::fs::create_dir(certs.path().join(name))?;
@@ -71,13 +77,31 @@ fn registry_behind(names: &[&str]) -> Result<(DockerRegistry, tempfile::TempDir)
 async fn https_goes_through_a_proxy_by_connect() -> Result<()> {
     let (server, certs) = registry_behind(&["registry.test"])?;
     let tunnel = Tunnel::start(server.host.clone()).await?;
-    let proxies = Proxies { https: Some(tunnel.url.clone()), ..Proxies::default() };
-    let config = RegistryConfig { proxies, certs_dirs: vec![certs.path().into()], ..config() };
-    let repository = Registry::new(config)?.repository("registry.test", "team/app", Credentials::Anonymous)?;
+    let proxies = Proxies {
+        https: Some(tunnel.url.clone()),
+        ..Proxies::default()
+    };
+    let config = RegistryConfig {
+        proxies,
+        certs_dirs: vec![certs.path().into()],
+        ..config()
+    };
+    let repository =
+        Registry::new(config)?.repository("registry.test", "team/app", Credentials::Anonymous)?;
     push_image(&repository, "latest", OCI_MANIFEST).await?;
     let asked = tunnel.asked();
-    ensure!(asked[0].starts_with("CONNECT registry.test:443 HTTP/1.1\r\n"), "{}", asked[0]);
-    ensure!(asked[0].to_ascii_lowercase().contains("proxy-authorization: basic"), "{}", asked[0]);
+    ensure!(
+        asked[0].starts_with("CONNECT registry.test:443 HTTP/1.1\r\n"),
+        "{}",
+        asked[0]
+    );
+    ensure!(
+        asked[0]
+            .to_ascii_lowercase()
+            .contains("proxy-authorization: basic"),
+        "{}",
+        asked[0]
+    );
     Ok(())
 }
 
@@ -89,13 +113,27 @@ async fn plain_http_is_for_insecure_registries_and_goes_through_its_own_proxy() 
     })
     .await?;
     let url = Some(format!("http://{}", proxy.host));
-    let proxies = Proxies { http: url.clone(), https: url, none_for: None };
+    let proxies = Proxies {
+        http: url.clone(),
+        https: url,
+        none_for: None,
+    };
     let config = RegistryConfig { proxies, ..config() };
-    let secure = Registry::new(config.clone())?.repository("registry.test", "team/app", Credentials::Anonymous)?;
+    let secure =
+        Registry::new(config.clone())?.repository("registry.test", "team/app", Credentials::Anonymous)?;
     let message = refusal(secure.manifest(&tag("latest"))).await?;
-    ensure!(message.contains("the connection to registry.test broke"), "{message}");
-    ensure!(proxy.requests().iter().all(|request| request.method == "CONNECT"), "plain HTTP was spoken");
-    let config = RegistryConfig { insecure: vec!["registry.test".parse()?], ..config };
+    ensure!(
+        message.contains("the connection to registry.test broke"),
+        "{message}"
+    );
+    ensure!(
+        proxy.requests().iter().all(|request| request.method == "CONNECT"),
+        "plain HTTP was spoken"
+    );
+    let config = RegistryConfig {
+        insecure: vec!["registry.test".parse()?],
+        ..config
+    };
     let insecure = Registry::new(config)?.repository("registry.test", "team/app", Credentials::Anonymous)?;
     assert_eq!(insecure.manifest(&tag("latest")).await?.bytes, "{}");
     let requests = proxy.requests();
@@ -109,7 +147,11 @@ async fn loopback_and_exceptions_need_no_proxy() -> Result<()> {
     let server = DockerRegistry::plain()?;
     let proxy = Server::start(|_| Reply::new(502, &[], b"")).await?;
     let url = Some(format!("http://{}", proxy.host));
-    let proxies = Proxies { http: url.clone(), https: url, none_for: Some("registry.test".into()) };
+    let proxies = Proxies {
+        http: url.clone(),
+        https: url,
+        none_for: Some("registry.test".into()),
+    };
     let client = Registry::new(RegistryConfig { proxies, ..config() })?;
     let repository = client.repository(&server.host, "team/app", Credentials::Anonymous)?;
     assert_eq!(repository.has_manifest(&tag("latest")).await?, None);
@@ -121,8 +163,13 @@ async fn loopback_and_exceptions_need_no_proxy() -> Result<()> {
 
 #[tokio::test]
 async fn a_proxy_that_is_none_is_refused_without_its_password() -> Result<()> {
-    let proxies = Proxies { https: Some("ann:hunter2@:::".into()), ..Proxies::default() };
-    let error = Registry::new(RegistryConfig { proxies, ..config() }).err().expect("it is no URL");
+    let proxies = Proxies {
+        https: Some("ann:hunter2@:::".into()),
+        ..Proxies::default()
+    };
+    let error = Registry::new(RegistryConfig { proxies, ..config() })
+        .err()
+        .expect("it is no URL");
     assert_eq!(
         error.to_string(),
         "the proxy in HTTPS_PROXY cannot be used; it must be like http://proxy.example:3128"
@@ -134,24 +181,41 @@ async fn a_proxy_that_is_none_is_refused_without_its_password() -> Result<()> {
 async fn a_mirror_is_asked_first_without_credentials_and_docker_hub_after_it() -> Result<()> {
     let (hub, certs) = registry_behind(&["registry-1.docker.io"])?;
     let tunnel = Tunnel::start(hub.host.clone()).await?;
-    let proxies = Proxies { https: Some(tunnel.url.clone()), ..Proxies::default() };
+    let proxies = Proxies {
+        https: Some(tunnel.url.clone()),
+        ..Proxies::default()
+    };
     let mirror = DockerRegistry::plain()?;
-    let with_hub = RegistryConfig { proxies, certs_dirs: vec![certs.path().into()], ..config() };
-    let with_mirror = RegistryConfig { mirrors: vec![format!("http://{}", mirror.host).parse()?], ..with_hub.clone() };
+    let with_hub = RegistryConfig {
+        proxies,
+        certs_dirs: vec![certs.path().into()],
+        ..config()
+    };
+    let with_mirror = RegistryConfig {
+        mirrors: vec![format!("http://{}", mirror.host).parse()?],
+        ..with_hub.clone()
+    };
 
-    let in_mirror = Registry::new(config())?.repository(&mirror.host, "library/app", Credentials::Anonymous)?;
+    let in_mirror =
+        Registry::new(config())?.repository(&mirror.host, "library/app", Credentials::Anonymous)?;
     push_image(&in_mirror, "mirrored", OCI_MANIFEST).await?;
     let client = Registry::new(with_mirror)?;
     let repository = client.repository("docker.io", "library/app", ann("hunter2"))?;
     repository.manifest(&tag("mirrored")).await?;
     read(repository.blob(&describe(&content(100_000)))).await?;
-    ensure!(tunnel.asked().is_empty(), "Docker Hub was asked for what the mirror has");
+    ensure!(
+        tunnel.asked().is_empty(),
+        "Docker Hub was asked for what the mirror has"
+    );
 
     let in_hub = Registry::new(with_hub)?.repository("docker.io", "library/app", Credentials::Anonymous)?;
     push_image(&in_hub, "hub", OCI_MANIFEST).await?;
     repository.manifest(&tag("hub")).await?;
     let message = refusal(repository.manifest(&tag("nowhere"))).await?;
-    ensure!(message.starts_with("cannot pull manifest nowhere of docker.io/library/app: docker.io does not"), "{message}");
+    ensure!(
+        message.starts_with("cannot pull manifest nowhere of docker.io/library/app: docker.io does not"),
+        "{message}"
+    );
     let lines = mirror.wait_for_log(|line| line.contains("manifests/nowhere"))?;
     ensure!(!lines.contains("auth.user.name"), "{lines}");
     Ok(())
@@ -161,7 +225,10 @@ async fn a_mirror_is_asked_first_without_credentials_and_docker_hub_after_it() -
 async fn a_blob_whose_mirror_dies_goes_on_at_docker_hub() -> Result<()> {
     let (hub, certs) = registry_behind(&["registry-1.docker.io"])?;
     let tunnel = Tunnel::start(hub.host.clone()).await?;
-    let proxies = Proxies { https: Some(tunnel.url.clone()), ..Proxies::default() };
+    let proxies = Proxies {
+        https: Some(tunnel.url.clone()),
+        ..Proxies::default()
+    };
     let mut mirror = DockerRegistry::plain()?;
     let config = RegistryConfig {
         proxies,
@@ -171,7 +238,11 @@ async fn a_blob_whose_mirror_dies_goes_on_at_docker_hub() -> Result<()> {
     };
     let client = Registry::new(config)?;
     let bytes = content(16 << 20);
-    push(&client.repository(&mirror.host, "library/app", Credentials::Anonymous)?, &bytes).await?;
+    push(
+        &client.repository(&mirror.host, "library/app", Credentials::Anonymous)?,
+        &bytes,
+    )
+    .await?;
     let repository = client.repository("docker.io", "library/app", Credentials::Anonymous)?;
     let blob = push(&repository, &bytes).await?;
     let mut stream = repository.blob(&blob);

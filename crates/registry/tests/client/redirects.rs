@@ -11,12 +11,14 @@ const BASIC: (&str, &str) = ("WWW-Authenticate", "Basic realm=\"x\"");
 
 /// A registry that wants a password and redirects what is asked for to `target`.
 async fn redirecting(target: String) -> Result<Server> {
-    Server::start(move |request| match (request.target.as_str(), request.header("authorization")) {
-        (_, None) => Reply::new(401, &[BASIC], b""),
-        ("/v2/", _) => Reply::new(200, &[], b""),
-        ("/elsewhere", _) => Reply::new(200, &[], b"here"),
-        _ => Reply::new(307, &[("Location", &target)], b""),
-    })
+    Server::start(
+        move |request| match (request.target.as_str(), request.header("authorization")) {
+            (_, None) => Reply::new(401, &[BASIC], b""),
+            ("/v2/", _) => Reply::new(200, &[], b""),
+            ("/elsewhere", _) => Reply::new(200, &[], b"here"),
+            _ => Reply::new(307, &[("Location", &target)], b""),
+        },
+    )
     .await
 }
 
@@ -30,7 +32,10 @@ async fn credentials_do_not_follow_a_redirect_to_another_host() -> Result<()> {
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].target, "/blob?signature=hunter4");
     assert_eq!(asked[0].header("authorization"), None);
-    ensure!(server.requests()[0].header("authorization").is_some(), "the registry itself got none");
+    ensure!(
+        server.requests()[0].header("authorization").is_some(),
+        "the registry itself got none"
+    );
     Ok(())
 }
 
@@ -55,7 +60,10 @@ async fn an_upload_that_is_sent_to_another_host_gets_no_credentials_there() -> R
     let repository = Registry::new(config())?.repository(&server.host, "team/app", ann("hunter2"))?;
     push(&repository, b"here").await?;
     let asked = storage.requests();
-    assert_eq!((asked[0].method.as_str(), asked[0].body.as_slice()), ("PUT", b"here".as_slice()));
+    assert_eq!(
+        (asked[0].method.as_str(), asked[0].body.as_slice()),
+        ("PUT", b"here".as_slice())
+    );
     assert_eq!(asked[0].header("authorization"), None);
     Ok(())
 }
@@ -66,7 +74,10 @@ async fn a_failure_behind_a_redirect_does_not_tell_the_signature() -> Result<()>
     let server = redirecting(format!("http://{free}/blob?signature=hunter4")).await?;
     let repository = Registry::new(config())?.repository(&server.host, "team/app", ann("hunter2"))?;
     let error = read(repository.blob(&describe(b"here"))).await.unwrap_err();
-    ensure!(error.to_string().contains(&format!("nobody listens at {free}")), "{error}");
+    ensure!(
+        error.to_string().contains(&format!("nobody listens at {free}")),
+        "{error}"
+    );
     ensure!(!format!("{error} {error:?}").contains("hunter"), "{error:?}");
     Ok(())
 }
@@ -77,7 +88,10 @@ async fn redirects_without_end_and_to_nowhere_are_refused() -> Result<()> {
         ("/again", "it redirects more than 10 times"),
         ("file:///etc/passwd", "it names a URL that is not HTTP"),
         ("http://", "it redirects to what is no URL"),
-        ("http://registry.example/x", "sends the request to registry.example in plain HTTP"),
+        (
+            "http://registry.example/x",
+            "sends the request to registry.example in plain HTTP",
+        ),
     ] {
         let server = redirecting(target.into()).await?;
         let repository = Registry::new(config())?.repository(&server.host, "team/app", ann("hunter2"))?;
@@ -92,7 +106,10 @@ async fn a_manifest_is_not_sent_to_where_a_redirect_leads() -> Result<()> {
     let server = redirecting("/elsewhere".into()).await?;
     let repository = Registry::new(config())?.repository(&server.host, "team/app", ann("hunter2"))?;
     let message = refusal(repository.push_manifest(&tag("latest"), OCI_MANIFEST, "{}".into())).await?;
-    ensure!(message.contains("it redirects a request that cannot be sent elsewhere"), "{message}");
+    ensure!(
+        message.contains("it redirects a request that cannot be sent elsewhere"),
+        "{message}"
+    );
     Ok(())
 }
 
@@ -103,7 +120,10 @@ async fn a_registry_with_certificates_is_not_spoken_to_in_plain_http() -> Result
     let folder = certs.path().join(&server.host);
     std::fs::create_dir(&folder)?;
     std::fs::write(folder.join("ca.crt"), Authority::new("the registry's")?.pem())?;
-    let config = RegistryConfig { certs_dirs: vec![certs.path().into()], ..config() };
+    let config = RegistryConfig {
+        certs_dirs: vec![certs.path().into()],
+        ..config()
+    };
     let repository = Registry::new(config)?.repository(&server.host, "team/app", Credentials::Anonymous)?;
     let message = refusal(repository.manifest(&tag("latest"))).await?;
     ensure!(message.contains("TLS") || message.contains("broke"), "{message}");

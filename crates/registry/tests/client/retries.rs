@@ -61,9 +61,13 @@ async fn the_wait_that_a_busy_server_asks_for_is_kept_within_a_bound() -> Result
     let start = Instant::now();
     repository(&short.host)?.manifest(&tag("latest")).await?;
     ensure!(start.elapsed() >= Duration::from_secs(1));
-    let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
+    let body =
+        br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
     let long = server(|_| Reply::new(429, &[("Retry-After", "3600")], body)).await?;
-    let error = repository(&long.host)?.manifest(&tag("latest")).await.unwrap_err();
+    let error = repository(&long.host)?
+        .manifest(&tag("latest"))
+        .await
+        .unwrap_err();
     assert_eq!(error.status(), Some(429));
     assert_eq!(
         error.to_string(),
@@ -80,17 +84,32 @@ async fn the_wait_that_a_busy_server_asks_for_is_kept_within_a_bound() -> Result
 #[tokio::test]
 async fn refusals_are_told_apart_and_not_tried_again() -> Result<()> {
     for (status, words) in [
-        (401, "does not accept the credentials, or there are none (401: denied: no); log in with `hull login "),
-        (403, "does not allow it (403: denied: no); ask its owner for access, or log in as another user"),
-        (404, "does not have it, or shows it to others only (404: denied: no); check the name and the tag"),
+        (
+            401,
+            "does not accept the credentials, or there are none (401: denied: no); log in with `hull login ",
+        ),
+        (
+            403,
+            "does not allow it (403: denied: no); ask its owner for access, or log in as another user",
+        ),
+        (
+            404,
+            "does not have it, or shows it to others only (404: denied: no); check the name and the tag",
+        ),
         (418, "answered 418: denied: no"),
     ] {
         let body = br#"{"errors":[{"code":"DENIED","message":"no"}]}"#;
         let server = server(move |_| Reply::new(status, &[], body)).await?;
-        let error = repository(&server.host)?.manifest(&tag("latest")).await.unwrap_err();
+        let error = repository(&server.host)?
+            .manifest(&tag("latest"))
+            .await
+            .unwrap_err();
         assert_eq!(error.status(), Some(status));
         let message = error.to_string();
-        let expected = format!("cannot pull manifest latest of {0}/team/app: {0} {words}", server.host);
+        let expected = format!(
+            "cannot pull manifest latest of {0}/team/app: {0} {words}",
+            server.host
+        );
         ensure!(message.starts_with(&expected), "{message}");
         assert_eq!(server.requests().len(), 1, "{status}");
         let message = refusal(read(repository(&server.host)?.blob(&describe(b"x")))).await?;
@@ -110,7 +129,11 @@ async fn an_upload_that_fails_starts_again() -> Result<()> {
     })
     .await?;
     push(&repository(&server.host)?, &content(100_000)).await?;
-    let methods: Vec<_> = server.requests().into_iter().map(|request| request.method).collect();
+    let methods: Vec<_> = server
+        .requests()
+        .into_iter()
+        .map(|request| request.method)
+        .collect();
     assert_eq!(methods, ["POST", "PUT", "POST", "PUT"]);
     Ok(())
 }
@@ -144,9 +167,17 @@ async fn credentials_that_a_server_repeats_are_not_in_the_message() -> Result<()
     let error = repository.manifest(&tag("latest")).await.unwrap_err();
     ensure!(server.requests()[0].header("authorization") == Some("Basic YW5uOmh1bnRlcjI="));
     for text in [error.to_string(), format!("{error:?}"), format!("{repository:?}")] {
-        ensure!(!text.contains("hunter2") && !text.contains("YW5uOmh1bnRlcjI="), "{text}");
+        ensure!(
+            !text.contains("hunter2") && !text.contains("YW5uOmh1bnRlcjI="),
+            "{text}"
+        );
     }
-    ensure!(error.to_string().contains("(401: [hidden] and Basic [hidden] are wrong)"), "{error}");
+    ensure!(
+        error
+            .to_string()
+            .contains("(401: [hidden] and Basic [hidden] are wrong)"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -164,8 +195,16 @@ async fn a_search_gives_what_is_found() -> Result<()> {
     })
     .await?;
     let client = Registry::new(config())?;
-    let found = client.search(&server.host, "deb ian", 2, &Credentials::Anonymous).await?;
-    assert_eq!(found.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(), ["debian", "a/debian"]);
+    let found = client
+        .search(&server.host, "deb ian", 2, &Credentials::Anonymous)
+        .await?;
+    assert_eq!(
+        found
+            .iter()
+            .map(|result| result.name.as_str())
+            .collect::<Vec<_>>(),
+        ["debian", "a/debian"]
+    );
     assert_eq!((found[0].star_count, found[0].is_official), (5, true));
     let message = refusal(client.search(&server.host, "x", 2, &Credentials::Anonymous)).await?;
     ensure!(message.contains("(404: 404 page not found)"), "{message}");

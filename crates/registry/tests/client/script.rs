@@ -55,17 +55,26 @@ impl Reply {
     }
 
     pub(crate) fn raw(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), then: Then::Close }
+        Self {
+            bytes: bytes.to_vec(),
+            then: Then::Close,
+        }
     }
 
     /// The same, and nothing more, but the connection stays.
     pub(crate) fn then_hang(self) -> Self {
-        Self { then: Then::Hang, ..self }
+        Self {
+            then: Then::Hang,
+            ..self
+        }
     }
 
     /// The same, and then `bytes` without end.
     pub(crate) fn then_repeat(self, bytes: &[u8]) -> Self {
-        Self { then: Then::Repeat(bytes.to_vec()), ..self }
+        Self {
+            then: Then::Repeat(bytes.to_vec()),
+            ..self
+        }
     }
 }
 
@@ -112,12 +121,18 @@ impl Server {
     /// What was asked so far, without the client's questions to `/v2/`.
     pub(crate) fn requests(&self) -> Vec<Request> {
         let requests = self.requests.lock().expect("no test panics here");
-        requests.iter().filter(|request| request.target != "/v2/").cloned().collect()
+        requests
+            .iter()
+            .filter(|request| request.target != "/v2/")
+            .cloned()
+            .collect()
     }
 }
 
 async fn serve(mut stream: TcpStream, handler: Arc<Handler>, seen: Arc<Mutex<Vec<Request>>>) -> Result<()> {
-    let Some(request) = read(&mut stream).await? else { return Ok(()) };
+    let Some(request) = read(&mut stream).await? else {
+        return Ok(());
+    };
     seen.lock().expect("no test panics here").push(request.clone());
     let reply = handler(&request);
     stream.write_all(&reply.bytes).await?;
@@ -153,10 +168,17 @@ async fn read(stream: &mut TcpStream) -> Result<Option<Request>> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_string()))
         .collect();
-    let length: usize = headers.get("content-length").map_or(Ok(0), |length| length.parse())?;
+    let length: usize = headers
+        .get("content-length")
+        .map_or(Ok(0), |length| length.parse())?;
     let mut body = bytes[end + 4..].to_vec();
     let known = body.len();
     body.resize(length.max(known), 0);
     stream.read_exact(&mut body[known..]).await?;
-    Ok(Some(Request { method, target, headers, body }))
+    Ok(Some(Request {
+        method,
+        target,
+        headers,
+        body,
+    }))
 }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use registry::{
-    BlobDescriptor, BlobStream, Credentials, ManifestReference, Proxies, RawManifest, Registry, RegistryConfig,
-    RegistryError, Repository, RetryPolicy, Timeouts, sha256,
+    BlobDescriptor, BlobStream, Credentials, ManifestReference, Proxies, RawManifest, Registry,
+    RegistryConfig, RegistryError, Repository, RetryPolicy, Timeouts, sha256,
 };
 
 /// A test that waits longer for what must be bounded has failed.
@@ -41,21 +41,29 @@ pub(crate) fn repository(host: &str) -> Result<Repository> {
 }
 
 pub(crate) fn ann(password: &str) -> Credentials {
-    Credentials::Basic { username: "ann".into(), password: password.into() }
+    Credentials::Basic {
+        username: "ann".into(),
+        password: password.into(),
+    }
 }
 
 /// Bytes that no two pieces of a blob share.
 pub(crate) fn content(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = std::iter::repeat_with(move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         state.to_le_bytes()
     });
     words.flatten().take(length).collect()
 }
 
 pub(crate) fn describe(bytes: &[u8]) -> BlobDescriptor {
-    BlobDescriptor { digest: sha256(bytes), size: bytes.len() as u64 }
+    BlobDescriptor {
+        digest: sha256(bytes),
+        size: bytes.len() as u64,
+    }
 }
 
 pub(crate) fn tag(name: &str) -> ManifestReference {
@@ -68,9 +76,15 @@ pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.ma
 /// A manifest of one layer.
 pub(crate) fn manifest(media_type: &str, config: &[u8], layer: &[u8]) -> Bytes {
     let (config_type, layer_type) = if media_type == OCI_MANIFEST {
-        ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+gzip")
+        (
+            "application/vnd.oci.image.config.v1+json",
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+        )
     } else {
-        ("application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip")
+        (
+            "application/vnd.docker.container.image.v1+json",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        )
     };
     let describe = |media_type: &str, bytes: &[u8]| {
         let blob = describe(bytes);
@@ -90,7 +104,9 @@ pub(crate) async fn push(repository: &Repository, bytes: &[u8]) -> Result<BlobDe
     let blob = describe(bytes);
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), bytes)?;
-    repository.push_blob(&blob, &file.path().to_path_buf(), |_| {}).await?;
+    repository
+        .push_blob(&blob, &file.path().to_path_buf(), |_| {})
+        .await?;
     Ok(blob)
 }
 
@@ -100,8 +116,14 @@ pub(crate) async fn push_image(repository: &Repository, name: &str, media_type: 
     push(repository, &config).await?;
     push(repository, &layer).await?;
     let bytes = manifest(media_type, &config, &layer);
-    let digest = repository.push_manifest(&tag(name), media_type, bytes.clone()).await?;
-    Ok(RawManifest { media_type: media_type.into(), digest, bytes })
+    let digest = repository
+        .push_manifest(&tag(name), media_type, bytes.clone())
+        .await?;
+    Ok(RawManifest {
+        media_type: media_type.into(),
+        digest,
+        bytes,
+    })
 }
 
 /// All bytes of a blob.

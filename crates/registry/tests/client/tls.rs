@@ -28,7 +28,10 @@ fn registry_with_tls(authority: &Authority, clients: Option<&Authority>) -> Resu
 }
 
 fn trusting(certs: &Path) -> RegistryConfig {
-    RegistryConfig { certs_dirs: vec![certs.to_path_buf()], ..config() }
+    RegistryConfig {
+        certs_dirs: vec![certs.to_path_buf()],
+        ..config()
+    }
 }
 
 #[tokio::test]
@@ -57,8 +60,14 @@ async fn another_ca_is_not_trusted_and_the_message_says_where_to_put_the_right_o
     let repository = client.repository(&server.host, "team/app", Credentials::Anonymous)?;
     let message = refusal(repository.manifest(&tag("latest"))).await?;
     let host = &server.host;
-    ensure!(message.contains(&format!("no TLS connection to {host}: invalid peer certificate")), "{message}");
-    ensure!(message.contains(&format!("put it at /etc/hull/certs.d/{host}/ca.crt")), "{message}");
+    ensure!(
+        message.contains(&format!("no TLS connection to {host}: invalid peer certificate")),
+        "{message}"
+    );
+    ensure!(
+        message.contains(&format!("put it at /etc/hull/certs.d/{host}/ca.crt")),
+        "{message}"
+    );
     Ok(())
 }
 
@@ -81,7 +90,10 @@ async fn a_folder_that_appears_later_counts_for_the_next_pull() -> Result<()> {
 #[tokio::test]
 async fn an_insecure_registry_needs_no_known_ca() -> Result<()> {
     let server = registry_with_tls(&Authority::new("the registry's")?, None)?;
-    assert_eq!(repository(&server.host)?.has_manifest(&tag("latest")).await?, None);
+    assert_eq!(
+        repository(&server.host)?.has_manifest(&tag("latest")).await?,
+        None
+    );
     Ok(())
 }
 
@@ -102,10 +114,21 @@ async fn a_client_certificate_is_shown_where_its_folder_says() -> Result<()> {
             && message.contains(&format!("/etc/hull/certs.d/{host}/client.key")),
         "{message}"
     );
-    clients.issue(ClientAuth, &folder.join("client.cert"), &folder.join("client.key"))?;
+    clients.issue(
+        ClientAuth,
+        &folder.join("client.cert"),
+        &folder.join("client.key"),
+    )?;
     push_image(&repository()?, "latest", OCI_MANIFEST).await?;
-    Authority::new("strangers")?.issue(ClientAuth, &folder.join("client.cert"), &folder.join("client.key"))?;
+    Authority::new("strangers")?.issue(
+        ClientAuth,
+        &folder.join("client.cert"),
+        &folder.join("client.key"),
+    )?;
     let message = refusal(repository()?.manifest(&tag("latest"))).await?;
-    ensure!(message.contains("wants a client certificate that it knows"), "{message}");
+    ensure!(
+        message.contains("wants a client certificate that it knows"),
+        "{message}"
+    );
     Ok(())
 }

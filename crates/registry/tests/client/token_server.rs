@@ -45,7 +45,12 @@ impl WithTokens {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &authority.key_der(), &random);
         let key = key.map_err(|error| anyhow::anyhow!("{error}"))?;
-        let signer = Arc::new(Signer { key, random, certificate: authority.der(), shift: AtomicU64::new(0) });
+        let signer = Arc::new(Signer {
+            key,
+            random,
+            certificate: authority.der(),
+            shift: AtomicU64::new(0),
+        });
         let signing = signer.clone();
         let tokens = Server::start(move |request| answer(&signing, request)).await?;
         let folder = tempfile::tempdir()?;
@@ -57,12 +62,18 @@ impl WithTokens {
             tokens.host,
             bundle.display()
         );
-        Ok(Self { registry: DockerRegistry::start(folder, &auth, "")?, tokens, signer })
+        Ok(Self {
+            registry: DockerRegistry::start(folder, &auth, "")?,
+            tokens,
+            signer,
+        })
     }
 
     /// From now on tokens have expired when they are given out, or not.
     pub(crate) fn give_out_expired(&self, expired: bool) {
-        self.signer.shift.store(if expired { 7200 } else { 0 }, Ordering::SeqCst);
+        self.signer
+            .shift
+            .store(if expired { 7200 } else { 0 }, Ordering::SeqCst);
     }
 }
 
@@ -73,7 +84,12 @@ fn answer(signer: &Signer, request: &Request) -> Reply {
     if is_post {
         parameters = pairs(&format!("form:?{}", String::from_utf8_lossy(&request.body)));
     }
-    let parameter = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let parameter = |name: &str| {
+        parameters
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
     let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!("ann:{password}")));
     let is_ann = match (is_post, request.header("authorization")) {
         (true, _) if parameter("refresh_token") == Some(IDENTITY) => true,
@@ -85,40 +101,61 @@ fn answer(signer: &Signer, request: &Request) -> Reply {
     if parameter("service") != Some(SERVICE) || parameter("client_id") != Some("hull") {
         return Reply::new(400, &[], b"another service, or no client");
     }
-    let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
-    let access: Vec<_> = scopes.filter(|scope| !scope.is_empty()).map(|scope| granted(scope, is_ann)).collect();
+    let scopes = parameters
+        .iter()
+        .filter(|(key, _)| key == "scope")
+        .flat_map(|(_, value)| value.split(' '));
+    let access: Vec<_> = scopes
+        .filter(|scope| !scope.is_empty())
+        .map(|scope| granted(scope, is_ann))
+        .collect();
     let mut answer = serde_json::json!({ "token": signer.token(&access), "expires_in": 300 });
     if is_ann && parameter("offline_token") == Some("true") {
         answer["refresh_token"] = IDENTITY.into();
     }
-    Reply::new(200, &[("Content-Type", "application/json")], answer.to_string().as_bytes())
+    Reply::new(
+        200,
+        &[("Content-Type", "application/json")],
+        answer.to_string().as_bytes(),
+    )
 }
 
 fn pairs(url: &str) -> Vec<(String, String)> {
     let url: Url = url.parse().expect("a URL");
-    url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+    url.query_pairs()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect()
 }
 
 /// What of `repository:NAME:ACTIONS` is allowed.
 fn granted(scope: &str, is_ann: bool) -> serde_json::Value {
     let parts: Vec<&str> = scope.split(':').collect();
-    let actions = parts[2].split(',').filter(|action| is_ann || (parts[1] == "public" && *action == "pull"));
+    let actions = parts[2]
+        .split(',')
+        .filter(|action| is_ann || (parts[1] == "public" && *action == "pull"));
     serde_json::json!({ "type": parts[0], "name": parts[1], "actions": actions.collect::<Vec<_>>() })
 }
 
 impl Signer {
     /// A JSON web token with the signer's certificate in its head, as `docker-registry` verifies it.
     fn token(&self, access: &[serde_json::Value]) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("it is after 1970")
+            .as_secs();
         let now = now - self.shift.load(Ordering::SeqCst);
-        let head = serde_json::json!({ "typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(&self.certificate)] });
+        let head =
+            serde_json::json!({ "typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(&self.certificate)] });
         let claims = serde_json::json!({
             "iss": ISSUER, "sub": "ann", "aud": SERVICE, "jti": "1", "iat": now, "nbf": now - 10, "exp": now + 300,
             "access": access,
         });
         let encode = |part: &serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let signed = format!("{}.{}", encode(&head), encode(&claims));
-        let signature = self.key.sign(&self.random, signed.as_bytes()).expect("a key signs");
+        let signature = self
+            .key
+            .sign(&self.random, signed.as_bytes())
+            .expect("a key signs");
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 }
