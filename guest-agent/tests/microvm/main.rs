@@ -2,6 +2,7 @@
 //!
 //! Needs KVM, `hull-vmm`, a guest kernel and an initramfs (`HULL_LIB`), and mkfs.erofs, mke2fs and a static busybox.
 
+mod archive;
 mod container;
 mod process;
 mod streams;
