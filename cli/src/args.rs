@@ -31,38 +31,74 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Create and run a new container from an image
     Run(Box<commands::run::Arguments>),
-    /// Create a new container
-    Create(Box<commands::create::Arguments>),
-    /// Start one or more stopped containers
-    Start(commands::start::Arguments),
-    /// List containers
-    Ps(commands::ps::Arguments),
-    /// Fetch the logs of a container
-    Logs(commands::logs::Arguments),
     /// Execute a command in a running container
     Exec(commands::exec::Arguments),
-    /// Attach local standard input, output, and error streams to a running container
-    Attach(commands::attach::Arguments),
-    /// Stop one or more running containers
-    Stop(commands::stop::Arguments),
-    /// Kill one or more running containers
-    Kill(commands::kill::Arguments),
-    /// Remove one or more containers
-    Rm(commands::rm::Arguments),
-    /// Return low-level information on containers and images
-    Inspect(commands::inspect::Arguments),
+    /// List containers
+    Ps(commands::ps::Arguments),
+    /// Download an image from a registry
+    Pull(commands::pull::Arguments),
+    /// Upload an image to a registry
+    Push(commands::push::Arguments),
     /// List images
     Images(commands::images::Arguments),
-    /// Block until one or more containers stop, then print their exit codes
-    Wait(commands::wait::Arguments),
+    /// Authenticate to a registry
+    Login(commands::login::Arguments),
+    /// Log out from a registry
+    Logout(commands::logout::Arguments),
+    /// Search Docker Hub, or another registry, for images
+    Search(commands::search::Arguments),
     /// Show the hull version information
     Version(commands::version::Arguments),
     /// Display system-wide information
     Info(commands::info::Arguments),
-    /// Say what this host offers to microVMs, what hull makes of it, and what would help
-    Doctor(commands::doctor::Arguments),
+    /// Manage containers
+    Container(Box<commands::container::Arguments>),
+    /// Manage images
+    Image(commands::image::Arguments),
+    /// Look at image manifests and manifest lists
+    Manifest(commands::manifest::Arguments),
+    /// Manage hull
+    System(commands::system::Arguments),
     /// Manage the helper VM, for hosts that cannot run microVMs themselves
     Machine(commands::machine::Arguments),
+    /// Say what this host offers to microVMs, what hull makes of it, and what would help
+    Doctor(commands::doctor::Arguments),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(commands::attach::Arguments),
+    /// Copy files/folders between a container and the local filesystem
+    Cp(commands::cp::Arguments),
+    /// Create a new container
+    Create(Box<commands::create::Arguments>),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(commands::diff::Arguments),
+    /// Export a container's filesystem as a tar archive
+    Export(commands::export::Arguments),
+    /// Show the history of an image
+    History(commands::history::Arguments),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(commands::import::Arguments),
+    /// Return low-level information on containers and images
+    Inspect(commands::inspect::Arguments),
+    /// Kill one or more running containers
+    Kill(commands::kill::Arguments),
+    /// Load an image from a tar archive or STDIN
+    Load(commands::load::Arguments),
+    /// Fetch the logs of a container
+    Logs(commands::logs::Arguments),
+    /// Remove one or more containers
+    Rm(commands::rm::Arguments),
+    /// Remove one or more images
+    Rmi(commands::rmi::Arguments),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(commands::save::Arguments),
+    /// Start one or more stopped containers
+    Start(commands::start::Arguments),
+    /// Stop one or more running containers
+    Stop(commands::stop::Arguments),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(commands::tag::Arguments),
+    /// Block until one or more containers stop, then print their exit codes
+    Wait(commands::wait::Arguments),
 }
 
 /// Prints what is wrong with the command line, or the help it asks for; the exit code.

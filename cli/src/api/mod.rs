@@ -3,6 +3,7 @@
 //! Connections are kept and reused; nothing is sent that a command did not ask for, so that a
 //! short command costs as few round trips as the API allows.
 
+mod content;
 mod endpoint;
 mod error;
 mod hijack;
@@ -12,7 +13,7 @@ use std::cell::RefCell;
 use std::io;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -23,12 +24,15 @@ use tokio::net::UnixStream;
 
 use crate::bootstrap;
 
+pub(crate) use content::Content;
 pub(crate) use endpoint::{Directories, Endpoint};
 pub(crate) use error::ApiError;
 pub(crate) use hijack::{Hijacked, Input, Output};
 pub(crate) use target::{API_VERSION, Target};
 
-type Sender = SendRequest<Full<Bytes>>;
+use content::Body;
+
+type Sender = SendRequest<Body>;
 
 /// A client of one daemon.
 #[derive(Debug)]
@@ -112,10 +116,28 @@ impl Client {
             .map(drop)
     }
 
+    /// DELETE, with a JSON answer.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(&self, target: Target) -> Result<T, ApiError> {
+        let received = self
+            .exchange(Method::DELETE, target.clone(), Bytes::new())
+            .await?;
+        decode(&target, &received)
+    }
+
     /// Sends a request whose answer takes its time and returns when its head is here: what the
     /// daemon had to register for it is then registered.
     pub(crate) async fn begin(&self, method: Method, target: Target) -> Result<Pending, ApiError> {
-        let request = request(&method, &target, Bytes::new());
+        self.begin_with(method, target, Content::default()).await
+    }
+
+    /// Like [`Client::begin`], with more than a target.
+    pub(crate) async fn begin_with(
+        &self,
+        method: Method,
+        target: Target,
+        content: Content,
+    ) -> Result<Pending, ApiError> {
+        let request = request(&method, &target, content);
         let (response, _sender) = self.send(request, &method, &target).await?;
         Pending {
             target,
@@ -137,7 +159,7 @@ impl Client {
             Some(body) => encode(&target, body)?,
             None => Bytes::new(),
         };
-        let mut request = request(&Method::POST, &target, sent);
+        let mut request = request(&Method::POST, &target, Content::json(sent));
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
@@ -170,7 +192,7 @@ impl Client {
 
     async fn exchange(&self, method: Method, target: Target, body: Bytes) -> Result<Bytes, ApiError> {
         let (response, sender) = self
-            .send(request(&method, &target, body), &method, &target)
+            .send(request(&method, &target, Content::json(body)), &method, &target)
             .await?;
         let pending = Pending {
             target,
@@ -184,7 +206,7 @@ impl Client {
 
     async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Body>,
         method: &Method,
         target: &Target,
     ) -> Result<(Response<Incoming>, Sender), ApiError> {
@@ -220,6 +242,9 @@ impl Client {
             socket: socket.clone(),
             source,
         };
+        if !self.endpoint.named {
+            bootstrap::renew_machine(socket).await?;
+        }
         let stream = match UnixStream::connect(socket).await {
             Err(error) if !self.endpoint.named && nobody_listens(&error) => {
                 bootstrap::start_daemon(socket).await?;
@@ -276,6 +301,11 @@ impl Pending {
         Ok(None)
     }
 
+    /// A header of the answer.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
     /// The answer's media type, empty when it has none.
     pub(crate) fn content_type(&self) -> &str {
         let value = self.response.headers().get(header::CONTENT_TYPE);
@@ -307,19 +337,13 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-fn request(method: &Method, target: &Target, body: Bytes) -> Request<Full<Bytes>> {
-    let json = !body.is_empty();
-    let mut request = Request::new(Full::new(body));
+fn request(method: &Method, target: &Target, content: Content) -> Request<Body> {
+    let mut request = Request::new(content.body);
     *request.method_mut() = method.clone();
     *request.uri_mut() = target.uri();
     let headers = request.headers_mut();
     headers.insert(header::HOST, header::HeaderValue::from_static("hull"));
-    if json {
-        headers.insert(
-            header::CONTENT_TYPE,
-            header::HeaderValue::from_static("application/json"),
-        );
-    }
+    headers.extend(content.headers);
     request
 }
 

@@ -10,11 +10,14 @@ use anyhow::{Context, bail};
 use bollard_stubs::models::{ContainerCreateBody, ContainerCreateResponse, HostConfig};
 use clap::{Args, ValueEnum};
 
+use super::pull::{Pull, PullPolicy};
 use super::volumes::{Volumes, tmpfs};
 use super::{environment, print};
 use crate::api::{ApiError, Client, Target};
+use crate::credentials::RemoteName;
 use crate::failure::{Failure, OWN_FAILURE, complain};
 use crate::format::parse_memory;
+use crate::progress::Show;
 use crate::terminal;
 
 /// What a container is to be.
@@ -86,6 +89,18 @@ pub(crate) struct ContainerOptions {
     /// Assign a name to the container
     #[arg(long)]
     name: Option<String>,
+
+    /// Run the image for this platform, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+
+    /// Pull image before running ("always", "missing", "never")
+    #[arg(long, value_name = "POLICY", default_value = "missing")]
+    pull: PullPolicy,
+
+    /// Suppress the pull output
+    #[arg(short, long)]
+    quiet: bool,
 
     /// Mount the container's root filesystem as read only
     #[arg(long)]
@@ -167,16 +182,14 @@ impl ContainerOptions {
         let own_failure = |error: anyhow::Error| Failure::new(OWN_FAILURE, error);
         let cidfile = self.open_cidfile().map_err(own_failure)?;
         let body = self.body(streams).map_err(own_failure)?;
-        let target = Target::new(&["containers", "create"]).option("name", self.name.as_deref());
-        let created: Result<ContainerCreateResponse, ApiError> = client.post(target, &body).await;
-        let response = match created {
+        let response = match self.create_or_pull(client, &body).await {
             Ok(response) => response,
             Err(error) => {
                 if let Some((path, _)) = cidfile {
                     // It was made for an ID that there is none of.
                     drop(std::fs::remove_file(path));
                 }
-                return Err(self.creation_failure(error));
+                return Err(own_failure(anyhow::anyhow!("hull: {error:#}")));
             }
         };
         for warning in &response.warnings {
@@ -190,23 +203,42 @@ impl ContainerOptions {
         Ok(response.id)
     }
 
-    fn creation_failure(&self, error: ApiError) -> Failure {
-        let (image, _) = self.image_and_command();
-        match &error {
-            ApiError::Refused { message, .. }
-                if error.is_not_found() && message.starts_with("No such image") =>
-            {
-                let named = message.strip_prefix("No such image: ").unwrap_or(image);
-                complain(format_args!("Unable to find image '{named}' locally"));
-                Failure::new(
-                    OWN_FAILURE,
-                    anyhow::anyhow!(
-                        "hull: pulling images does not exist yet; `hull images` lists those that are here"
-                    ),
-                )
-            }
-            _ => Failure::new(OWN_FAILURE, anyhow::anyhow!("hull: {error}")),
+    /// Asks the daemon for the container, and for its image where that is missing or always wanted.
+    async fn create_or_pull(
+        &self,
+        client: &Client,
+        body: &ContainerCreateBody,
+    ) -> anyhow::Result<ContainerCreateResponse> {
+        let target = Target::new(&["containers", "create"])
+            .option("name", self.name.as_deref())
+            .option("platform", self.platform.as_deref());
+        if self.pull == PullPolicy::Always {
+            self.pull_image(client).await?;
         }
+        let created: Result<ContainerCreateResponse, ApiError> = client.post(target.clone(), body).await;
+        match created {
+            Err(error) if self.pull == PullPolicy::Missing && is_missing_image(&error) => {
+                if !self.quiet {
+                    let image = RemoteName::with_tag(self.image_and_command().0);
+                    complain(format_args!("Unable to find image '{image}' locally"));
+                }
+                self.pull_image(client).await?;
+                Ok(client.post(target, body).await?)
+            }
+            created => Ok(created?),
+        }
+    }
+
+    async fn pull_image(&self, client: &Client) -> anyhow::Result<()> {
+        let (image, _) = self.image_and_command();
+        Pull {
+            image,
+            platform: self.platform.as_deref(),
+            all_tags: false,
+            show: if self.quiet { Show::Nothing } else { Show::Error },
+        }
+        .run(client)
+        .await
     }
 
     fn open_cidfile(&self) -> anyhow::Result<Option<(PathBuf, File)>> {
@@ -300,6 +332,13 @@ pub(super) fn start_failure(error: &ApiError) -> Failure {
 /// Prints a created container's ID.
 pub(super) fn print_id(id: &str) -> Result<(), Failure> {
     Ok(print(&format!("{id}\n"))?)
+}
+
+/// Whether the container could not be made for want of its image, and not of something else.
+fn is_missing_image(error: &ApiError) -> bool {
+    let about_image =
+        |message: &str| message.starts_with("No such image") || message.starts_with("image with reference");
+    matches!(error, ApiError::Refused { message, .. } if error.is_not_found() && about_image(message))
 }
 
 fn labels(values: &[String]) -> HashMap<String, String> {

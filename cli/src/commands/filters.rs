@@ -1,6 +1,7 @@
 //! `--filter name=value`, as the API wants it: a map of lists, in JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -24,6 +25,20 @@ impl Filter {
             name: "reference".to_owned(),
             value: name,
         }
+    }
+
+    /// The filter by which `prune` says whether only images without a name are meant.
+    pub(super) fn dangling(only: bool) -> Self {
+        Self {
+            name: "dangling".to_owned(),
+            value: only.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::time;
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
+const TABLE_WITH_DIGESTS: &str =
+    "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+
 const HEADERS: [(&str, &str); 10] = [
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -38,6 +41,10 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     all: bool,
 
+    /// Show digests
+    #[arg(long)]
+    digests: bool,
+
     /// Filter output based on conditions provided
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Filter>,
@@ -60,7 +67,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
-    let format = ListFormat::parse(arguments.format.as_deref(), TABLE, arguments.quiet)?;
+    let table = if arguments.digests {
+        TABLE_WITH_DIGESTS
+    } else {
+        TABLE
+    };
+    let format = ListFormat::parse(arguments.format.as_deref(), table, arguments.quiet)?;
     let mut conditions = arguments.filter;
     conditions.extend(arguments.repository.map(Filter::reference));
     let target = Target::new(&["images", "json"])
@@ -142,7 +154,7 @@ fn row(image: &ImageSummary, repository: &str, tag: &str, digest: &str, truncate
         ("Tag", tag.into()),
         ("Digest", digest.into()),
         ("ID", id.into()),
-        ("CreatedSince", ago(image.created, now).into()),
+        ("CreatedSince", created_since(image.created, now).into()),
         ("CreatedAt", local_time(image.created).into()),
         ("Size", decimal_size(image.size).into()),
         ("Containers", containers.into()),
@@ -159,6 +171,14 @@ fn row(image: &ImageSummary, repository: &str, tag: &str, digest: &str, truncate
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     Row { fields, labels }
+}
+
+/// An image that does not say when it was made has no age.
+fn created_since(created: i64, now: i64) -> String {
+    if created <= 0 {
+        return NOT_KNOWN.to_owned();
+    }
+    ago(created, now)
 }
 
 #[cfg(test)]

@@ -30,6 +30,58 @@ pub(crate) struct Arguments {
     names: Vec<String>,
 }
 
+/// `hull image inspect`
+#[derive(Debug, Args)]
+#[command(override_usage = "hull image inspect [OPTIONS] IMAGE [IMAGE...]")]
+pub(crate) struct ImageArguments {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+
+    /// Names or IDs
+    #[arg(required = true, value_name = "IMAGE")]
+    names: Vec<String>,
+}
+
+/// `hull container inspect`
+#[derive(Debug, Args)]
+#[command(override_usage = "hull container inspect [OPTIONS] CONTAINER [CONTAINER...]")]
+pub(crate) struct ContainerArguments {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
+
+    /// Names or IDs
+    #[arg(required = true, value_name = "CONTAINER")]
+    names: Vec<String>,
+}
+
+impl From<ImageArguments> for Arguments {
+    fn from(arguments: ImageArguments) -> Self {
+        Self {
+            format: arguments.format,
+            size: false,
+            kind: Some(Kind::Image),
+            names: arguments.names,
+        }
+    }
+}
+
+impl From<ContainerArguments> for Arguments {
+    fn from(arguments: ContainerArguments) -> Self {
+        Self {
+            format: arguments.format,
+            size: arguments.size,
+            kind: Some(Kind::Container),
+            names: arguments.names,
+        }
+    }
+}
+
 /// What can be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {

@@ -1,27 +1,49 @@
 //! The commands, a file each, and what several of them share.
 
 pub(crate) mod attach;
+pub(crate) mod container;
+pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod export;
+pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+pub(crate) mod load;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod machine;
+pub(crate) mod manifest;
 pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod rm;
+pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
+pub(crate) mod search;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod system;
+pub(crate) mod tag;
 pub(crate) mod version;
 pub(crate) mod wait;
 
+mod archive_file;
+mod confirm;
 mod container_spec;
+mod disk_usage;
 mod environment;
 mod filters;
 mod foreground;
+mod prune;
 mod volumes;
 
 use std::io::{self, Write};
@@ -38,22 +60,40 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
     let client = Client::new(endpoint);
     match arguments.command {
         Command::Run(arguments) => run::execute(&client, *arguments).await,
-        Command::Create(arguments) => create::execute(&client, *arguments).await,
-        Command::Start(arguments) => start::execute(&client, arguments).await,
-        Command::Ps(arguments) => ps::execute(&client, arguments).await,
-        Command::Logs(arguments) => logs::execute(&client, arguments).await,
         Command::Exec(arguments) => exec::execute(&client, arguments).await,
-        Command::Attach(arguments) => attach::execute(&client, arguments).await,
-        Command::Stop(arguments) => stop::execute(&client, arguments).await,
-        Command::Kill(arguments) => kill::execute(&client, arguments).await,
-        Command::Rm(arguments) => rm::execute(&client, arguments).await,
-        Command::Inspect(arguments) => inspect::execute(&client, arguments).await,
+        Command::Ps(arguments) => ps::execute(&client, arguments).await,
+        Command::Pull(arguments) => pull::execute(&client, arguments).await,
+        Command::Push(arguments) => push::execute(&client, arguments).await,
         Command::Images(arguments) => images::execute(&client, arguments).await,
-        Command::Wait(arguments) => wait::execute(&client, arguments).await,
+        Command::Login(arguments) => login::execute(&client, arguments).await,
+        Command::Logout(arguments) => logout::execute(arguments),
+        Command::Search(arguments) => search::execute(&client, arguments).await,
         Command::Version(arguments) => version::execute(&client, arguments).await,
         Command::Info(arguments) => info::execute(&client, arguments).await,
-        Command::Doctor(arguments) => doctor::execute(&client, arguments).await,
+        Command::Container(arguments) => container::execute(&client, *arguments).await,
+        Command::Image(arguments) => image::execute(&client, arguments).await,
+        Command::Manifest(arguments) => manifest::execute(&client, arguments).await,
+        Command::System(arguments) => system::execute(&client, arguments).await,
         Command::Machine(arguments) => machine::execute(&client, arguments).await,
+        Command::Doctor(arguments) => doctor::execute(&client, arguments).await,
+        Command::Attach(arguments) => attach::execute(&client, arguments).await,
+        Command::Cp(arguments) => cp::execute(&client, arguments).await,
+        Command::Create(arguments) => create::execute(&client, *arguments).await,
+        Command::Diff(arguments) => diff::execute(&client, arguments).await,
+        Command::Export(arguments) => export::execute(&client, arguments).await,
+        Command::History(arguments) => history::execute(&client, arguments).await,
+        Command::Import(arguments) => import::execute(&client, arguments).await,
+        Command::Inspect(arguments) => inspect::execute(&client, arguments).await,
+        Command::Kill(arguments) => kill::execute(&client, arguments).await,
+        Command::Load(arguments) => load::execute(&client, arguments).await,
+        Command::Logs(arguments) => logs::execute(&client, arguments).await,
+        Command::Rm(arguments) => rm::execute(&client, arguments).await,
+        Command::Rmi(arguments) => rmi::execute(&client, arguments).await,
+        Command::Save(arguments) => save::execute(&client, arguments).await,
+        Command::Start(arguments) => start::execute(&client, arguments).await,
+        Command::Stop(arguments) => stop::execute(&client, arguments).await,
+        Command::Tag(arguments) => tag::execute(&client, arguments).await,
+        Command::Wait(arguments) => wait::execute(&client, arguments).await,
     }
 }
 

@@ -38,6 +38,21 @@ pub(crate) fn local_time(seconds: i64) -> String {
     }
 }
 
+/// `2026-11-20T17:39:55+01:00`, in the local time zone.
+pub(crate) fn local_time_rfc3339(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => {
+            let zoned = time.to_zoned(TimeZone::system());
+            let text = zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+            match text.strip_suffix("+00:00") {
+                Some(utc) => format!("{utc}Z"),
+                None => text,
+            }
+        }
+        Err(_) => seconds.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::human;

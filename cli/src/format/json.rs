@@ -2,6 +2,11 @@
 
 /// `json` with four spaces a level, as `docker inspect` prints it. The text must be valid JSON.
 pub(crate) fn indented(json: &str) -> String {
+    indented_by(json, "    ")
+}
+
+/// The same with another indentation.
+pub(crate) fn indented_by(json: &str, indent: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
     let mut depth = 0;
     let mut characters = json.chars().peekable();
@@ -19,17 +24,17 @@ pub(crate) fn indented(json: &str) -> String {
                     text.push(close);
                 } else {
                     depth += 1;
-                    new_line(&mut text, depth);
+                    new_line(&mut text, depth, indent);
                 }
             }
             '}' | ']' => {
                 depth = depth.saturating_sub(1);
-                new_line(&mut text, depth);
+                new_line(&mut text, depth, indent);
                 text.push(character);
             }
             ',' => {
                 text.push(',');
-                new_line(&mut text, depth);
+                new_line(&mut text, depth, indent);
             }
             ':' => text.push_str(": "),
             space if space.is_ascii_whitespace() => {}
@@ -52,10 +57,10 @@ fn copy_string(characters: &mut impl Iterator<Item = char>, text: &mut String) {
     }
 }
 
-fn new_line(text: &mut String, depth: usize) {
+fn new_line(text: &mut String, depth: usize, indent: &str) {
     text.push('\n');
     for _ in 0..depth {
-        text.push_str("    ");
+        text.push_str(indent);
     }
 }
 

@@ -7,8 +7,8 @@ mod size;
 mod table;
 mod text;
 
-pub(crate) use duration::{ago, local_time};
-pub(crate) use json::indented;
+pub(crate) use duration::{ago, local_time, local_time_rfc3339};
+pub(crate) use json::{indented, indented_by};
 pub(crate) use list::{ListFormat, Row};
 pub(crate) use size::{binary_size, decimal_size, parse_memory};
 pub(crate) use table::Table;

@@ -67,6 +67,11 @@ impl Write for Descriptor {
     }
 }
 
+/// Standard input as a file to be sent.
+pub(crate) fn stdin_file() -> io::Result<File> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,6 @@ mod escape;
 mod session;
 
 pub(crate) use demux::{Channel, Demux};
-pub(crate) use descriptor::Descriptor;
+pub(crate) use descriptor::{Descriptor, stdin_file};
 pub(crate) use escape::DetachKeys;
 pub(crate) use session::{End, Session, SessionSpec};

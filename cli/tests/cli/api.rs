@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub(crate) struct Request {
     /// `METHOD /path?query`, without the API version in front of the path.
     pub(crate) line: String,
+    /// The header `X-Registry-Auth`; empty when there is none.
+    pub(crate) registry_auth: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -128,19 +130,32 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         return None;
     }
     let mut length = 0;
+    let mut chunked = false;
+    let mut registry_auth = String::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
             break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().unwrap(),
+            "transfer-encoding" => chunked = value == "chunked",
+            "x-registry-auth" => registry_auth = value.to_owned(),
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    while chunked {
+        let mut size = String::new();
+        reader.read_line(&mut size).ok()?;
+        let mut chunk = vec![0; usize::from_str_radix(size.trim(), 16).ok()? + 2];
+        reader.read_exact(&mut chunk).ok()?;
+        chunk.truncate(chunk.len() - 2);
+        chunked = !chunk.is_empty();
+        body.extend(chunk);
+    }
     let mut words = first.split(' ');
     let (method, target) = (words.next()?, words.next()?);
     let path = target
@@ -148,6 +163,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         .expect("every path names the API's version");
     Some(Request {
         line: format!("{method} {path}"),
+        registry_auth,
         body,
     })
 }

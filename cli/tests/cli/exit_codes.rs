@@ -50,7 +50,6 @@ fn removing_by_force_what_is_not_there_succeeds() {
 
 #[test]
 fn a_container_that_cannot_be_created_is_125() {
-    golden("run-no-image", &["run", "nosuch"]);
     golden("run-name-taken", &["run", "--name", "taken", "busybox"]);
 }
 

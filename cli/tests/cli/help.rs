@@ -16,12 +16,51 @@ fn help(arguments: &[&str]) -> String {
 #[test]
 fn every_command_explains_itself() {
     insta::assert_snapshot!("help", help(&[]));
-    for command in [
-        "run", "create", "start", "ps", "logs", "exec", "attach", "stop", "kill", "rm", "inspect", "images",
-        "wait", "version", "info", "doctor", "machine",
-    ] {
+    let commands = [
+        "attach",
+        "container",
+        "cp",
+        "create",
+        "diff",
+        "doctor",
+        "exec",
+        "export",
+        "history",
+        "image",
+        "images",
+        "import",
+        "info",
+        "inspect",
+        "kill",
+        "load",
+        "login",
+        "logout",
+        "logs",
+        "machine",
+        "manifest",
+        "ps",
+        "pull",
+        "push",
+        "rm",
+        "rmi",
+        "run",
+        "save",
+        "search",
+        "start",
+        "stop",
+        "system",
+        "tag",
+        "version",
+        "wait",
+    ];
+    for command in commands {
         insta::assert_snapshot!(format!("help-{command}"), help(&[command]));
     }
+    for command in ["check", "df", "prune"] {
+        insta::assert_snapshot!(format!("help-system-{command}"), help(&["system", command]));
+    }
+    insta::assert_snapshot!("help-image-prune", help(&["image", "prune"]));
+    insta::assert_snapshot!("help-manifest-inspect", help(&["manifest", "inspect"]));
     for command in ["init", "start", "stop", "status", "shell", "rm"] {
         insta::assert_snapshot!(format!("help-machine-{command}"), help(&["machine", command]));
     }

@@ -4,8 +4,10 @@
 mod api;
 mod exit_codes;
 mod help;
+mod images;
 mod lists;
 mod objects;
+mod registries;
 mod streams;
 
 use std::process::{Command, Output};
@@ -18,6 +20,7 @@ fn hull(api: &api::Api, arguments: &[&str]) -> Command {
         .arg(api.host())
         .args(arguments)
         .env("TZ", "UTC")
+        .env("DOCKER_CONFIG", "/nonexistent")
         .env_remove("HULL_HOST");
     command
 }

@@ -1,0 +1,68 @@
+//! `hull import`
+
+use std::fs::File;
+
+use anyhow::Context;
+use clap::Args;
+use hyper::Method;
+
+use crate::api::{Client, Content, Target};
+use crate::credentials::RemoteName;
+use crate::failure::CommandResult;
+use crate::progress::{self, Show};
+use crate::stream;
+
+#[derive(Debug, Args)]
+#[command(override_usage = "hull import [OPTIONS] FILE|- [REPOSITORY[:TAG]]")]
+pub(crate) struct Arguments {
+    /// Apply a Dockerfile instruction to the created image
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+
+    /// Set commit message for imported image
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+
+    /// The platform that the image is for, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+
+    /// The archive, '-' for STDIN
+    #[arg(value_name = "FILE|-")]
+    source: String,
+
+    /// The image's name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    reference: Option<String>,
+}
+
+pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
+    let source = arguments.source.as_str();
+    if source.starts_with("http://") || source.starts_with("https://") {
+        return Err(anyhow::anyhow!(
+            "hull does not import from a URL: download it, and import the file (curl {source} | hull import -)"
+        )
+        .into());
+    }
+    let file = match source {
+        "-" => stream::stdin_file()?,
+        path => File::open(path).with_context(|| format!("cannot open {path}"))?,
+    };
+    let mut target = Target::new(&["images", "create"])
+        .query("fromSrc", "-")
+        .option("message", arguments.message.as_deref())
+        .option("platform", arguments.platform.as_deref());
+    if let Some(reference) = &arguments.reference {
+        let (repository, tag) = RemoteName::split(reference);
+        target = target.query("repo", repository).option("tag", tag);
+    }
+    let target = arguments
+        .change
+        .iter()
+        .fold(target, |target, change| target.query("changes", change));
+    let response = client
+        .begin_with(Method::POST, target, Content::archive(file))
+        .await?;
+    progress::follow(response, Show::Output).await?;
+    Ok(())
+}
