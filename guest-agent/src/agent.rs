@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Pid, WaitOptions, umask, wait};
 
+use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::control::{Control, ControlError};
 use crate::launch::{Launched, Place, launch, launch_task};
@@ -47,6 +48,8 @@ pub(crate) struct Agent {
     generation: u64,
     greetings: BTreeMap<u32, (Watched, Greeting)>,
     next_greeting: u32,
+    /// The container's.
+    cgroup: Cgroup,
     container: Option<Container>,
     processes: BTreeMap<ProcessId, Process>,
     /// The container's init, once it has been started.
@@ -82,6 +85,7 @@ impl Agent {
         let ready = watch(boot::announce()?, Token::Ready, EventFlags::OUT)?;
         boot::bring_up_loopback()?;
         boot::mount_file_systems()?;
+        let cgroup = Cgroup::create()?;
         Ok(Self {
             poller,
             control_listener,
@@ -91,6 +95,7 @@ impl Agent {
             generation: 0,
             greetings: BTreeMap::new(),
             next_greeting: 0,
+            cgroup,
             container: None,
             processes: BTreeMap::new(),
             init: None,
@@ -278,6 +283,8 @@ impl Agent {
         if self.container.is_some() {
             return Err(failed("this microVM has its container already"));
         }
+        let limited = self.cgroup.limit(&spec.limits);
+        limited.map_err(|error| failed(error.to_string()))?;
         self.container = Some(Container::create(spec).map_err(|error| failed(error.to_string()))?);
         Ok(Reply::Done)
     }
@@ -291,8 +298,8 @@ impl Agent {
                 None => return Err(failed("the container has ended")),
             },
         };
-        let oom_kills = container.cgroup.oom_kills();
-        let launched = launch(&container.spec, spec, container.cgroup.as_fd(), place)
+        let oom_kills = self.cgroup.oom_kills();
+        let launched = launch(&container.spec, spec, self.cgroup.as_fd(), place)
             .map_err(|error| failed(error.to_string()))?;
         self.adopt(request, spec, launched, oom_kills)?;
         self.init.get_or_insert(spec.id);
@@ -458,10 +465,7 @@ impl Agent {
 
     fn end_process(&mut self, pid: Pid, code: i32) {
         self.failed.retain(|process| process.pid() != pid);
-        let oom_kills = self
-            .container
-            .as_ref()
-            .map_or(0, |container| container.cgroup.oom_kills());
+        let oom_kills = self.cgroup.oom_kills();
         let Some((id, process)) = self
             .processes
             .iter_mut()

@@ -22,7 +22,9 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    pub(crate) fn create(limits: &Limits) -> Result<Self, OsError> {
+    /// A cgroup without limits, and with the device filter. It depends on nothing that the host sends, so it is made
+    /// before the host speaks.
+    pub(crate) fn create() -> Result<Self, OsError> {
         make_directory(PATH)?;
         let directory = open(
             PATH,
@@ -30,11 +32,6 @@ impl Cgroup {
             Mode::empty(),
         )
         .during("open", PATH)?;
-        for (file, value) in settings(limits) {
-            let fd = openat(&directory, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                .during("open", format!("{PATH}/{file}"))?;
-            write(&fd, value.as_bytes()).during("write", format!("{value:?} to {PATH}/{file}"))?;
-        }
         device_filter::attach(directory.as_fd()).during("attach the device filter to", PATH)?;
         let memory_events = openat(
             &directory,
@@ -47,6 +44,21 @@ impl Cgroup {
             directory,
             memory_events,
         })
+    }
+
+    /// Sets its limits.
+    pub(crate) fn limit(&self, limits: &Limits) -> Result<(), OsError> {
+        for (file, value) in settings(limits) {
+            let fd = openat(
+                &self.directory,
+                file,
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .during("open", format!("{PATH}/{file}"))?;
+            write(&fd, value.as_bytes()).during("write", format!("{value:?} to {PATH}/{file}"))?;
+        }
+        Ok(())
     }
 
     /// How many processes the out-of-memory killer has ended in it so far.

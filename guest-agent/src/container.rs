@@ -4,7 +4,6 @@ use guest_protocol::ContainerSpec;
 use rustix::mount::{MountFlags, mount};
 
 use crate::boot::make_directory;
-use crate::cgroup::Cgroup;
 use crate::os_error::{During, OsError};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::user_namespace::UserNamespace;
@@ -19,10 +18,9 @@ pub(crate) enum ContainerError {
     Rootfs(#[from] RootfsError),
 }
 
-/// A container whose root file system and cgroup are there. Its namespaces come with its init.
+/// A container whose root file system is there. Its namespaces come with its init.
 pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
-    pub(crate) cgroup: Cgroup,
     pub(crate) rootfs: Rootfs,
 }
 
@@ -43,7 +41,6 @@ impl Container {
             mount(tag, &target, c"virtiofs", MountFlags::empty(), None)
                 .during("mount the virtio-fs device", tag)?;
         }
-        let cgroup = Cgroup::create(&spec.limits)?;
-        Ok(Self { spec, cgroup, rootfs })
+        Ok(Self { spec, rootfs })
     }
 }

@@ -27,6 +27,9 @@ const LAYERS: &str = "/run/layer";
 const DISK: &str = "/run/disk";
 /// The writable layer.
 pub(crate) const UPPER: &str = "/run/disk/upper";
+/// Where the kernel has the settings of every mounted file system's device.
+const READ_AHEADS: &str = "/sys/class/bdi";
+const READ_AHEAD_KIB: &str = "1024";
 const WORK: &str = "/run/disk/work";
 
 /// Why a root file system could not be put together.
@@ -38,6 +41,8 @@ pub(crate) enum RootfsError {
     NoDisk { wanted: String, found: Vec<String> },
     #[error("cannot list the disks: {0}")]
     ListDisks(std::io::Error),
+    #[error("cannot set how far the layers are read ahead: {0}")]
+    ReadAhead(std::io::Error),
     #[error("the layer name {0:?} is not a single path component")]
     LayerName(String),
 }
@@ -62,6 +67,7 @@ impl Rootfs {
         for (index, name) in spec.layers.iter().enumerate() {
             mount_layer(index, name, owners)?;
         }
+        read_ahead().map_err(RootfsError::ReadAhead)?;
         make_upper(spec.layers.len())?;
         stack(spec.layers.len())?;
         Ok(Self {
@@ -106,9 +112,21 @@ fn mount_layer(index: usize, name: &str, owners: Option<&UserNamespace>) -> Resu
     let target = format!("{LAYERS}/{index}");
     make_directory(&target)?;
     let file = format!("{LAYER_FILES}/{name}");
-    mount(file, &target, c"erofs", MountFlags::RDONLY, None).during("mount the layer", name)?;
+    mount(file, &target, c"erofs", MountFlags::RDONLY, c"directio").during("mount the layer", name)?;
     if let Some(owners) = owners {
         map_owners(&target, owners).during("map the owners of the layer", name)?;
+    }
+    Ok(())
+}
+
+/// Has reads of the layers take more than the kernel's 128 KiB at a time: a program that starts touches pages all over
+/// its file, and each read is a round trip to the host, which has the file in memory.
+fn read_ahead() -> std::io::Result<()> {
+    for entry in fs::read_dir(READ_AHEADS)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("erofs-") {
+            fs::write(entry.path().join("read_ahead_kb"), READ_AHEAD_KIB)?;
+        }
     }
     Ok(())
 }

@@ -102,12 +102,19 @@ async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Resul
     let log = open_log(live).await?;
     created.await.map_err(|error| refused(live, &command, error))?;
     sandbox.clock().mark(Step::Created);
-    started.await.map_err(|error| refused(live, &command, error))?;
-    sandbox.clock().mark(Step::Started);
     let run = Run {
         sandbox: sandbox.clone(),
         log: Arc::new(Mutex::new(log)),
     };
+    let started = async {
+        let started = started.await;
+        sandbox.clock().mark(Step::Started);
+        started
+    };
+    // The agent has forked the process before it sees these connections, and the process is on its way to its program
+    // while they are made.
+    let (started, output) = tokio::join!(started, Output::open(live, &run, Offsets::default()));
+    started.map_err(|error| refused(live, &command, error))?;
     live.set_run(Some(run.clone()));
     live.change(|standing| {
         standing.record.state = ContainerState {
@@ -119,8 +126,12 @@ async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Resul
         standing.record.sandbox = Some(sandbox.record().clone());
         standing.record.timeline = sandbox.clock().timeline();
     });
-    let (output, saved) = tokio::join!(Output::open(live, &run, Offsets::default()), live.save());
-    saved?;
+    live.save().await?;
+    let output = match output {
+        // A request to start that is too large to come in one piece may be overtaken, and its streams be refused.
+        Err(SandboxError::Unexpected { .. }) => Output::open(live, &run, Offsets::default()).await,
+        output => output,
+    };
     Ok((run, output.map_err(lost(live))?))
 }
 
