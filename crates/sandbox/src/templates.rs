@@ -18,7 +18,7 @@ const KEPT: usize = 4;
 /// How much room the folder's file system must have for another one, in bytes.
 const ROOM: u64 = 256 << 20;
 
-/// How often a template that does not serve is made again.
+/// How often a template may fail, in being made or in being gone on from, before it is given up.
 const TRIES: u32 = 3;
 
 /// The templates of a host, in a folder that does not outlive the host's boot (a VM snapshot goes on only on the
@@ -46,7 +46,13 @@ struct Shared {
 struct State {
     making: bool,
     last_used: HashMap<String, Instant>,
-    tries: HashMap<String, u32>,
+    failures: HashMap<String, u32>,
+}
+
+impl State {
+    fn failed(&mut self, name: &str) {
+        *self.failures.entry(name.to_owned()).or_default() += 1;
+    }
 }
 
 impl Templates {
@@ -84,6 +90,8 @@ impl Templates {
 
     /// Removes a template that no microVM could go on from.
     pub fn discard(&self, template: &Template) {
+        let name = template.folder().file_name().unwrap_or_default();
+        self.state().failed(&name.to_string_lossy());
         if let Err(error) = remove(template.folder()) {
             tracing::warn!(template = %template.folder().display(), %error, "a useless template stays");
         }
@@ -106,25 +114,29 @@ impl Templates {
         let (templates, spec) = (self.clone(), spec.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            match templates.make(&name, &spec, &shape).await {
+            let made = templates.make(&name, &spec, &shape).await;
+            let mut state = templates.state();
+            state.making = false;
+            match made {
                 Ok(()) => tracing::info!(name, ?shape, took = ?began.elapsed(), "a template was made"),
-                Err(error) => tracing::warn!(name, ?shape, %error, "a template cannot be made"),
+                Err(error) => {
+                    state.failed(&name);
+                    tracing::warn!(name, ?shape, %error, "a template cannot be made");
+                }
             }
-            templates.state().making = false;
         });
     }
 
     /// Whether this template is to be made now, by the caller.
     fn begin(&self, name: &str) -> bool {
         let mut state = self.state();
-        if state.making || self.template(name).state().exists() {
+        let given_up = state
+            .failures
+            .get(name)
+            .is_some_and(|failures| *failures >= TRIES);
+        if state.making || given_up || self.template(name).state().exists() {
             return false;
         }
-        let tries = state.tries.entry(name.to_owned()).or_default();
-        if *tries == TRIES {
-            return false;
-        }
-        *tries += 1;
         state.making = true;
         true
     }

@@ -4,7 +4,6 @@ mod bad_input;
 mod confinement;
 mod docker_cli;
 mod lifecycle;
-mod machine;
 mod run;
 mod scale;
 mod streams;

@@ -122,3 +122,31 @@ fn a_killed_vmm_is_reported_with_a_reason_and_leaves_nothing() -> Result<()> {
     assert_eq!(left.stdout, "", "something is left of the container");
     Ok(())
 }
+
+#[test]
+fn a_daemon_that_is_killed_while_it_makes_a_template_leaves_nothing_of_it() -> Result<()> {
+    let hull = hull!();
+    // A shape of its own, so that there is no template yet.
+    let memory = format!("{}m", 140 + std::process::id() % 500);
+    let runtime = hull.runtime();
+    let unfinished = || {
+        let find = format!("find {} -name 'new-*'", runtime.display());
+        hull.shell(&find).ok()
+    };
+    hull.hull(["run", "--rm", "-m", &memory, "busybox", "true"]).ok();
+    let begun = unfinished();
+    assert_eq!(begun.lines().count(), 2, "its folder and its sockets: {begun}");
+    kill_daemon(&hull);
+    hull.eventually("what was half made being removed", || {
+        let left = unfinished();
+        let vmms = hull
+            .shell("for p in $(pidof hull-vmm); do tr '\\0' ' ' </proc/$p/cmdline; ls -l /proc/$p/fd; done")
+            .stdout;
+        match left.is_empty() && !vmms.contains("templates/new-") {
+            true => Ok(()),
+            false => Err(format!("{left}{vmms}")),
+        }
+    });
+    hull.hull(["run", "--rm", "-m", &memory, "busybox", "true"]).ok();
+    Ok(())
+}
