@@ -11,6 +11,27 @@ pub(crate) struct BlobId {
     pub(crate) size: u64,
 }
 
+/// What a blob is called and has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExpectedBlob {
+    /// For messages: its digest, or where it stands in an archive.
+    pub(crate) name: String,
+    /// In bytes; `None` where nobody says it.
+    pub(crate) size: Option<u64>,
+    /// `None` where nobody says it.
+    pub(crate) digest: Option<Digest>,
+}
+
+impl From<BlobId> for ExpectedBlob {
+    fn from(id: BlobId) -> Self {
+        Self {
+            name: id.digest.to_string(),
+            size: Some(id.size),
+            digest: Some(id.digest),
+        }
+    }
+}
+
 /// Why a blob is not what its descriptor promises.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
@@ -23,28 +44,28 @@ pub enum BlobError {
         actual: Digest,
     },
     /// Its content has another length.
-    #[error("blob {digest} has {} bytes, but its descriptor says {expected}", at_least(*.actual, *.expected))]
+    #[error("blob {blob} has {} bytes, but its descriptor says {expected}", at_least(*.actual, *.expected))]
     Size {
         /// The blob.
-        digest: Digest,
+        blob: String,
         /// Bytes that the descriptor says.
         expected: u64,
         /// Bytes that were found; reading stops after the first surplus one.
         actual: u64,
     },
     /// It could not be read.
-    #[error("cannot read blob {digest}: {source}")]
+    #[error("cannot read blob {blob}: {source}")]
     Read {
         /// The blob.
-        digest: Digest,
-        /// What the system said.
+        blob: String,
+        /// What the source said.
         source: io::Error,
     },
     /// The copy that is kept could not be written.
-    #[error("cannot write a copy of blob {digest}: {source}")]
+    #[error("cannot write a copy of blob {blob}: {source}")]
     Copy {
         /// The blob.
-        digest: Digest,
+        blob: String,
         /// What the system said.
         source: io::Error,
     },
@@ -63,72 +84,76 @@ fn at_least(actual: u64, expected: u64) -> String {
 pub(crate) struct VerifyingReader<R, W> {
     input: R,
     copy: W,
-    id: BlobId,
+    expected: ExpectedBlob,
     hasher: Hasher,
     read: u64,
     failure: Option<BlobError>,
 }
 
 impl<R: Read, W: Write> VerifyingReader<R, W> {
-    pub(crate) fn new(input: R, copy: W, id: BlobId) -> Self {
+    pub(crate) fn new(input: R, copy: W, expected: impl Into<ExpectedBlob>) -> Self {
         Self {
             input,
             copy,
-            id,
+            expected: expected.into(),
             hasher: Hasher::default(),
             read: 0,
             failure: None,
         }
     }
 
-    /// Reads what is left and checks size and digest; hands the copy back.
-    pub(crate) fn finish(mut self) -> Result<W, BlobError> {
+    /// Reads what is left and checks size and digest; hands the copy back, and tells what the blob is.
+    pub(crate) fn finish(mut self) -> Result<(W, BlobId), BlobError> {
         let mut buffer = vec![0; 64 * 1024];
         while self.failure.is_none() && self.pass_on(&mut buffer) > 0 {}
-        let BlobId { digest, size } = self.id;
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        if self.read != size {
+        if let Some(expected) = self.expected.size.filter(|size| *size != self.read) {
             return Err(BlobError::Size {
-                digest,
-                expected: size,
+                blob: self.expected.name,
+                expected,
                 actual: self.read,
             });
         }
         let actual = self.hasher.finish();
-        if actual != digest {
-            return Err(BlobError::Digest {
-                expected: digest,
-                actual,
-            });
+        match self.expected.digest {
+            Some(expected) if expected != actual => Err(BlobError::Digest { expected, actual }),
+            _ => Ok((
+                self.copy,
+                BlobId {
+                    digest: actual,
+                    size: self.read,
+                },
+            )),
         }
-        Ok(self.copy)
     }
 
     /// One read; 0 at the end or after a failure, which is kept.
     fn pass_on(&mut self, into: &mut [u8]) -> usize {
-        let BlobId { digest, size } = self.id;
-        let count = match self.input.read(into) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.pass_on(into),
-            Err(source) => {
-                self.failure = Some(BlobError::Read { digest, source });
-                return 0;
+        let blob = || self.expected.name.clone();
+        let count = loop {
+            match self.input.read(into) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    self.failure = Some(BlobError::Read { blob: blob(), source });
+                    return 0;
+                }
             }
         };
         self.read += count as u64;
-        if self.read > size {
+        if let Some(expected) = self.expected.size.filter(|size| *size < self.read) {
             self.failure = Some(BlobError::Size {
-                digest,
-                expected: size,
+                blob: blob(),
+                expected,
                 actual: self.read,
             });
             return 0;
         }
         self.hasher.update(&into[..count]);
         if let Err(source) = self.copy.write_all(&into[..count]) {
-            self.failure = Some(BlobError::Copy { digest, source });
+            self.failure = Some(BlobError::Copy { blob: blob(), source });
             return 0;
         }
         count
@@ -165,7 +190,8 @@ mod tests {
         let content = vec![7; 200_000];
         let mut reader = VerifyingReader::new(content.as_slice(), Vec::new(), id(&content));
         reader.read_exact(&mut [0; 100]).unwrap();
-        assert_eq!(reader.finish().unwrap(), content);
+        let id = id(&content);
+        assert_eq!(reader.finish().unwrap(), (content, id));
     }
 
     #[test]
@@ -180,7 +206,9 @@ mod tests {
                 ..
             })
         ));
-        let longer = check(b"right and more").unwrap_err();
+        let Err(longer) = check(b"right and more") else {
+            panic!("surplus bytes were accepted");
+        };
         assert!(longer.to_string().contains("has more than 5 bytes"), "{longer}");
     }
 

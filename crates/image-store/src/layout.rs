@@ -3,6 +3,7 @@
 
 use crate::blob::{BlobError, BlobId, VerifyingReader};
 use crate::digest::{Digest, DigestError};
+use crate::manifest::{DocumentKind, MAX_JSON, ManifestError, blob_id, parse};
 use crate::reference::Reference;
 use oci_spec::image::{ANNOTATION_REF_NAME, Arch, Descriptor, ImageIndex, Os};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -14,20 +15,10 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// The largest index, manifest or configuration, in bytes.
-const MAX_JSON: u64 = 8 << 20;
 /// Indices within indices.
 const MAX_NESTING: usize = 4;
 /// What `docker save` and containerd call the full name in.
-const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
-const INDEX_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-const MANIFEST_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
+pub(crate) const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// Why a directory cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -74,22 +65,9 @@ pub enum LayoutError {
         /// Its version.
         version: String,
     },
-    /// An index, manifest or configuration is malformed.
-    #[error("{what} is malformed: {source}")]
-    Json {
-        /// Which document.
-        what: String,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
-    /// An index, manifest or configuration is too large.
-    #[error("{what} has {size} bytes; {MAX_JSON} are possible")]
-    TooLarge {
-        /// Which document.
-        what: String,
-        /// Its size.
-        size: u64,
-    },
+    /// An index, manifest or configuration cannot be used.
+    #[error(transparent)]
+    Document(#[from] ManifestError),
     /// A descriptor has a digest that cannot be checked.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -109,14 +87,6 @@ pub enum LayoutError {
         reference: String,
         /// The names it has.
         available: String,
-    },
-    /// A descriptor points to something else than an image.
-    #[error("blob {digest} has the media type `{}`, which is no image", .media_type.escape_debug())]
-    MediaType {
-        /// The blob.
-        digest: Digest,
-        /// Its type.
-        media_type: String,
     },
     /// Indices are nested too deeply.
     #[error("more than {MAX_NESTING} indices are nested in each other")]
@@ -159,8 +129,9 @@ impl OciLayout {
         }
     }
 
-    /// The manifest of the image that `reference` names, or of the only one there is, for linux/amd64.
-    pub(crate) fn find_manifest(&self, reference: &Reference) -> Result<BlobId, LayoutError> {
+    /// The manifest of the image that `reference` names, or of the only one there is, for linux/amd64, with
+    /// its media type.
+    pub(crate) fn find_manifest(&self, reference: &Reference) -> Result<(BlobId, String), LayoutError> {
         let index: ImageIndex = self.read_json_file("index.json")?;
         let all: Vec<&Descriptor> = index.manifests().iter().collect();
         let named: Vec<&Descriptor> = all.iter().copied().filter(|it| is_named(it, reference)).collect();
@@ -184,19 +155,18 @@ impl OciLayout {
     }
 
     /// From an index to the first of its images that runs here, as image-index.md wants it.
-    fn descend(&self, start: &Descriptor) -> Result<BlobId, LayoutError> {
+    fn descend(&self, start: &Descriptor) -> Result<(BlobId, String), LayoutError> {
         let mut descriptor = start.clone();
         for _ in 0..=MAX_NESTING {
             let id = blob_id(&descriptor)?;
             let media_type = descriptor.media_type().to_string();
-            if MANIFEST_TYPES.contains(&media_type.as_str()) {
-                return Ok(id);
-            }
-            if !INDEX_TYPES.contains(&media_type.as_str()) {
-                return Err(LayoutError::MediaType {
-                    digest: id.digest,
-                    media_type,
-                });
+            match DocumentKind::of(&media_type) {
+                Some(DocumentKind::Manifest) => return Ok((id, media_type)),
+                Some(DocumentKind::Index) => {}
+                None => {
+                    let digest = id.digest;
+                    return Err(ManifestError::MediaType { digest, media_type }.into());
+                }
             }
             let index: ImageIndex =
                 parse(&self.read_document(id, "index")?, &format!("index {}", id.digest))?;
@@ -210,13 +180,14 @@ impl OciLayout {
     /// The verified bytes of a small blob; `what` it is, for messages.
     pub(crate) fn read_document(&self, id: BlobId, what: &str) -> Result<Vec<u8>, LayoutError> {
         if id.size > MAX_JSON {
-            return Err(LayoutError::TooLarge {
+            return Err(ManifestError::TooLarge {
                 what: format!("{what} {}", id.digest),
                 size: id.size,
-            });
+            }
+            .into());
         }
         let file = self.open_blob(id.digest)?;
-        Ok(VerifyingReader::new(file, Vec::with_capacity(id.size as usize), id).finish()?)
+        Ok(VerifyingReader::new(file, Vec::new(), id).finish()?.0)
     }
 
     /// A blob, not verified.
@@ -234,15 +205,14 @@ impl OciLayout {
             source,
         })?;
         if content.len() as u64 > MAX_JSON {
-            return Err(LayoutError::TooLarge {
+            return Err(ManifestError::TooLarge {
                 what: file(),
                 size: content.len() as u64,
-            });
+            }
+            .into());
         }
-        parse(
-            &content,
-            &format!("{name} of the OCI layout {}", self.path.display()),
-        )
+        let what = format!("{name} of the OCI layout {}", self.path.display());
+        Ok(parse(&content, &what)?)
     }
 
     /// Opens without waiting for the other end of a pipe, and accepts only a regular file.
@@ -287,24 +257,8 @@ impl OciLayout {
     }
 }
 
-/// Reads a JSON document; `what` it is, for messages.
-pub(crate) fn parse<T: DeserializeOwned>(content: &[u8], what: &str) -> Result<T, LayoutError> {
-    serde_json::from_slice(content).map_err(|source| LayoutError::Json {
-        what: what.to_owned(),
-        source,
-    })
-}
-
-/// What a descriptor promises.
-pub(crate) fn blob_id(descriptor: &Descriptor) -> Result<BlobId, DigestError> {
-    Ok(BlobId {
-        digest: descriptor.digest().as_ref().parse()?,
-        size: descriptor.size(),
-    })
-}
-
 /// A descriptor without a platform may be for any; its image's configuration will tell.
-fn runs_here(descriptor: &Descriptor) -> bool {
+pub(crate) fn runs_here(descriptor: &Descriptor) -> bool {
     let platform = descriptor.platform().as_ref();
     platform.is_none_or(|it| *it.os() == Os::Linux && *it.architecture() == Arch::Amd64)
 }

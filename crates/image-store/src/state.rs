@@ -2,12 +2,11 @@
 
 use crate::digest::Digest;
 use rustix::fs::{FlockOperation, flock};
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::NamedTempFile;
 
 /// Why a file of the store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,19 +36,27 @@ impl StateError {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    /// Locked shared as long as the store is open.
+    users: File,
 }
 
 impl StateDir {
-    /// Opens the directory, makes what is missing.
+    /// Opens the directory, makes what is missing, and sweeps away unfinished files if nobody else is there.
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
-        let state = Self {
-            root: root.to_owned(),
-        };
-        for directory in [state.blobs(), state.layers(), state.temporary()] {
+        for directory in [root.join("blobs/sha256"), root.join("layers"), root.join("tmp")] {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(&directory);
             made.map_err(StateError::of("create the directory", &directory))?;
         }
+        let state = Self {
+            root: root.to_owned(),
+            users: lock_file(&root.join("lock"))?,
+        };
+        let alone = state.alone()?;
+        if alone.is_some() {
+            remove_files_in(&state.temporary())?;
+        }
+        drop(alone);
         Ok(state)
     }
 
@@ -58,18 +65,25 @@ impl StateDir {
     }
 
     pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.layers().join(layer_name(diff_id))
+        self.layers().join(format!("sha256-{}.erofs", diff_id.hex()))
+    }
+
+    /// The layer whose file has this path.
+    pub(crate) fn layer_at(&self, path: &Path) -> Option<Digest> {
+        let name = path.strip_prefix(self.layers()).ok()?.to_str()?;
+        let digits = name.strip_prefix("sha256-")?.strip_suffix(".erofs")?;
+        format!("sha256:{digits}").parse().ok()
     }
 
     pub(crate) fn catalog(&self) -> PathBuf {
-        self.root.join("catalog.json")
+        self.root.join("catalog.db")
     }
 
-    fn blobs(&self) -> PathBuf {
+    pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
 
-    fn layers(&self) -> PathBuf {
+    pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
 
@@ -77,34 +91,39 @@ impl StateDir {
         self.root.join("tmp")
     }
 
-    /// Held while files are written that no catalog names yet: nobody sweeps meanwhile.
-    pub(crate) fn lock_against_sweep(&self) -> Result<File, StateError> {
-        self.lock("lock", FlockOperation::LockShared)
+    /// Keeps every other process from opening the store, if none has it open.
+    pub(crate) fn alone(&self) -> Result<Option<Alone<'_>>, StateError> {
+        let (users, sweep) = (self.root.join("lock"), self.root.join("sweep.lock"));
+        let guard = lock_file(&sweep)?;
+        lock(&guard, FlockOperation::LockExclusive).map_err(StateError::of("lock", &sweep))?;
+        // Changing a lock may lose it for a moment, but whoever would use that moment waits for the guard.
+        match lock(&self.users, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Alone {
+                state: self,
+                _guard: guard,
+            })),
+            Err(busy) if busy.kind() == io::ErrorKind::WouldBlock => {
+                lock(&self.users, FlockOperation::LockShared).map_err(StateError::of("lock", &users))?;
+                Ok(None)
+            }
+            Err(error) => Err(StateError::of("lock", &users)(error)),
+        }
     }
 
-    /// Held from reading the catalog to replacing it.
-    pub(crate) fn lock_catalog(&self) -> Result<File, StateError> {
-        self.lock("catalog.lock", FlockOperation::LockExclusive)
-    }
-
-    /// The lock ends when the file is dropped, or its process.
-    fn lock(&self, name: &str, operation: FlockOperation) -> Result<File, StateError> {
-        let path = self.root.join(name);
-        let mut options = OpenOptions::new();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
-        let file = file.map_err(StateError::of("open", &path))?;
+    /// Waits until no other process writes the blob `digest`. The lock ends when it is dropped.
+    pub(crate) fn lock_blob(&self, digest: &Digest) -> Result<BlobLock, StateError> {
+        let path = self.temporary().join(format!("{}.lock", digest.hex()));
         loop {
-            match flock(&file, operation) {
-                Err(rustix::io::Errno::INTR) => continue,
-                result => break result.map_err(|error| StateError::of("lock", &path)(error.into()))?,
+            let file = lock_file(&path)?;
+            lock(&file, FlockOperation::LockExclusive).map_err(StateError::of("lock", &path))?;
+            // The one before removed the file while we waited: lock the one that others will find.
+            let (ours, there) = (file.metadata(), fs::metadata(&path));
+            if let (Ok(ours), Ok(there)) = (ours, there)
+                && ours.ino() == there.ino()
+            {
+                return Ok(BlobLock { path, _file: file });
             }
         }
-        Ok(file)
     }
 
     /// A new file without a lasting name; it is gone when it is dropped.
@@ -113,126 +132,98 @@ impl StateDir {
         NamedTempFile::new_in(&directory).map_err(StateError::of("create a file in", &directory))
     }
 
-    /// Removes what interrupted imports left: temporary files, and blobs and layers that are not to be
-    /// kept. Does nothing while another process writes; then that one's successor will do it.
-    pub(crate) fn sweep(
-        &self,
-        keep: impl FnOnce() -> Result<(BTreeSet<Digest>, BTreeSet<Digest>), crate::catalog::CatalogError>,
-    ) -> Result<(), SweepError> {
-        let _lock = match self.lock("lock", FlockOperation::NonBlockingLockExclusive) {
-            Err(busy) if busy.source.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            result => result?,
-        };
-        let (blobs, layers) = keep()?;
-        let blobs: BTreeSet<String> = blobs.iter().map(Digest::hex).collect();
-        let layers: BTreeSet<String> = layers.iter().map(layer_name).collect();
-        remove_all_but(&self.temporary(), &BTreeSet::new())?;
-        remove_all_but(&self.blobs(), &blobs)?;
-        remove_all_but(&self.layers(), &layers)?;
-        Ok(())
-    }
-}
-
-/// Why a sweep failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SweepError {
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(transparent)]
-    Catalog(#[from] crate::catalog::CatalogError),
-}
-
-fn layer_name(diff_id: &Digest) -> String {
-    format!("sha256-{}.erofs", diff_id.hex())
-}
-
-fn remove_all_but(directory: &Path, keep: &BTreeSet<String>) -> Result<(), StateError> {
-    let entries = fs::read_dir(directory).map_err(StateError::of("list", directory))?;
-    for entry in entries {
-        let entry = entry.map_err(StateError::of("list", directory))?;
-        if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(StateError::of("remove the leftover", &path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Files that become visible together, or not at all: what is dropped before [`Staging::publish`] is gone.
-pub(crate) struct Staging<'a> {
-    state: &'a StateDir,
-    files: Vec<(TempPath, PathBuf)>,
-    lock: File,
-}
-
-impl<'a> Staging<'a> {
-    pub(crate) fn new(state: &'a StateDir) -> Result<Self, StateError> {
-        Ok(Self {
-            state,
-            files: Vec::new(),
-            lock: state.lock_against_sweep()?,
-        })
+    /// Writes a blob of a few kilobytes and gives it its name.
+    pub(crate) fn write_blob(&self, digest: &Digest, content: &[u8]) -> Result<(), StateError> {
+        let mut file = self.create_temporary()?;
+        file.write_all(content)
+            .map_err(StateError::of("write", file.path()))?;
+        finish(&file)?;
+        self.publish(vec![(file, self.blob(digest))])
     }
 
-    /// The file that `target` is or will be, if it is staged or exists and is `sound`.
-    pub(crate) fn find(&self, target: &Path, sound: impl FnOnce(&Path) -> bool) -> Option<PathBuf> {
-        let staged = self.files.iter().find(|(_, path)| path == target);
-        let path = staged.map_or(target, |(file, _)| file);
-        sound(path).then(|| path.to_owned())
-    }
-
-    /// Syncs `file`, which is to become `target`.
-    pub(crate) fn add(&mut self, file: NamedTempFile, target: PathBuf) -> Result<(), StateError> {
-        let read_only = file.as_file().set_permissions(Permissions::from_mode(0o444));
-        read_only
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(StateError::of("sync", file.path()))?;
-        self.files.push((file.into_temp_path(), target));
-        Ok(())
-    }
-
-    /// Stages a blob of a few kilobytes.
-    pub(crate) fn add_blob(&mut self, digest: &Digest, content: &[u8]) -> Result<(), StateError> {
-        let target = self.state.blob(digest);
-        if self
-            .find(&target, |path| {
-                fs::read(path).is_ok_and(|existing| existing == content)
-            })
-            .is_some()
-        {
-            return Ok(());
-        }
-        let mut file = self.state.create_temporary()?;
-        io::Write::write_all(&mut file, content).map_err(StateError::of("write", file.path()))?;
-        self.add(file, target)
-    }
-
-    /// Gives every file its name; what has it already is damaged or has the same content. The lock against
-    /// sweeping is returned; it is to be held until the catalog names the files.
-    pub(crate) fn publish(self) -> Result<File, StateError> {
-        let mut directories = BTreeSet::new();
-        for (file, target) in self.files {
+    /// Gives finished files their names; what has one already is damaged or has the same content.
+    pub(crate) fn publish(&self, files: Vec<(NamedTempFile, PathBuf)>) -> Result<(), StateError> {
+        let mut directories: Vec<PathBuf> = Vec::new();
+        for (file, target) in files {
             file.persist(&target)
                 .map_err(|error| StateError::of("create", &target)(error.error))?;
             directories.extend(target.parent().map(Path::to_owned));
         }
+        directories.dedup();
         directories
             .iter()
-            .try_for_each(|directory| sync_directory(directory))?;
-        Ok(self.lock)
+            .try_for_each(|directory| sync_directory(directory))
     }
 }
 
-/// Puts `content` in the place of `path`: whoever opens it sees the old or the new, also after a crash.
-pub(crate) fn replace_file(state: &StateDir, path: &Path, content: &[u8]) -> Result<(), StateError> {
-    let mut file = state.create_temporary()?;
-    io::Write::write_all(&mut file, content).map_err(StateError::of("write", file.path()))?;
-    file.as_file()
-        .sync_all()
-        .map_err(StateError::of("sync", file.path()))?;
-    file.persist(path)
-        .map_err(|error| StateError::of("replace", path)(error.error))?;
-    sync_directory(path.parent().unwrap_or(Path::new("/")))
+/// No other process has the store open, and none can open it.
+pub(crate) struct Alone<'a> {
+    state: &'a StateDir,
+    _guard: File,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // Whoever waits for the guard finds the lock shared: fields are dropped after this.
+        let _ = lock(&self.state.users, FlockOperation::LockShared);
+    }
+}
+
+/// This process is the one that writes a blob.
+pub(crate) struct BlobLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for BlobLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Makes a file read-only and waits until it is on the disk.
+pub(crate) fn finish(file: &NamedTempFile) -> Result<(), StateError> {
+    let read_only = file.as_file().set_permissions(Permissions::from_mode(0o444));
+    read_only
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(StateError::of("sync", file.path()))
+}
+
+/// Removes a file; none there is no error.
+pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StateError::of("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn lock_file(path: &Path) -> Result<File, StateError> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    file.map_err(StateError::of("open", path))
+}
+
+fn lock(file: &File, operation: FlockOperation) -> io::Result<()> {
+    loop {
+        match flock(file, operation) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => break Ok(result?),
+        }
+    }
+}
+
+fn remove_files_in(directory: &Path) -> Result<(), StateError> {
+    let entries = fs::read_dir(directory).map_err(StateError::of("list", directory))?;
+    for entry in entries {
+        let path = entry.map_err(StateError::of("list", directory))?.path();
+        fs::remove_file(&path).map_err(StateError::of("remove the leftover", &path))?;
+    }
+    Ok(())
 }
 
 fn sync_directory(path: &Path) -> Result<(), StateError> {

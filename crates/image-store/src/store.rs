@@ -1,17 +1,23 @@
 //! The store as others use it.
 
-use crate::catalog::{Catalog, CatalogError, ManifestRecord};
+use crate::catalog::{BlobRow, Catalog, CatalogError};
 use crate::digest::Digest;
+use crate::flights::Flights;
+use crate::holds::HoldTable;
 use crate::image::{Image, Layer};
-use crate::import::{ImportError, Limits, stage_image};
-use crate::ingest::Ingest;
-use crate::layout::{OciLayout, parse};
+use crate::import::ImportError;
+use crate::ingest::{Ingest, IngestError};
+use crate::limits::Limits;
+use crate::load::LoadError;
+use crate::manifest::parse;
 use crate::reference::{Reference, ReferenceError};
-use crate::state::{Staging, StateDir, StateError, SweepError};
-use oci_spec::image::ImageConfiguration;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::removal::RemovalConflict;
+use crate::save::SaveError;
+use crate::state::{StateDir, StateError};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// What the store's methods return.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -39,18 +45,23 @@ pub enum StoreError {
     /// An image cannot be stored under a digest: that follows from its content.
     #[error("cannot name an image `{0}`: a name for an image has a tag, not a digest")]
     ReferenceWithDigest(Reference),
-    /// An import failed; nothing of it is left.
-    #[error("cannot import {} as {reference}: {source}", .layout.display())]
-    Import {
-        /// The layout directory.
-        layout: PathBuf,
-        /// The name it was to get.
-        reference: String,
-        /// What is wrong.
-        source: Box<ImportError>,
-    },
+    /// An image from a layout directory was refused; nothing of it is left.
+    #[error(transparent)]
+    Import(#[from] Box<ImportError>),
+    /// An image that was coming in was refused; nothing of it is left when its ingest is dropped.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// An archive was refused; nothing of it is left but images that were complete.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An archive could not be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// Something stands in the way of a removal.
+    #[error(transparent)]
+    Conflict(#[from] RemovalConflict),
     /// An image in the store is damaged.
-    #[error("image {id} is damaged: {what}; import it again")]
+    #[error("image {id} is damaged: {what}; pull or load it again")]
     Damaged {
         /// The image.
         id: Digest,
@@ -65,97 +76,84 @@ pub enum StoreError {
     State(#[from] StateError),
 }
 
-impl From<SweepError> for StoreError {
-    fn from(error: SweepError) -> Self {
-        match error {
-            SweepError::State(error) => Self::State(error),
-            SweepError::Catalog(error) => Self::Catalog(error),
-        }
-    }
+/// The images in one directory. Cloning is cheap and gives the same store. Any number of threads may call its
+/// methods, all of which block on the disk; several processes may have it open, but files are only removed
+/// while just one has.
+#[derive(Debug, Clone)]
+pub struct ImageStore {
+    pub(crate) shared: Arc<Shared>,
 }
 
-/// The images in one directory. Any number of processes may have it open, and any number of threads may
-/// call its methods; all of them block on the disk.
+/// What all clones, ingests and holds of one store have in common.
 #[derive(Debug)]
-pub struct ImageStore {
-    state: StateDir,
-    limits: Limits,
+pub(crate) struct Shared {
+    pub(crate) state: StateDir,
+    pub(crate) catalog: Catalog,
+    pub(crate) limits: Limits,
+    pub(crate) holds: HoldTable,
+    pub(crate) flights: Flights,
 }
 
 impl ImageStore {
-    /// Opens the store in `root`, makes it if there is none (mode 0700), and removes what an interrupted
-    /// import may have left.
+    /// Opens the store in `root`, makes it if there is none (mode 0700), and removes unfinished files that a
+    /// process left which is gone.
     pub fn open(root: &Path) -> Result<Self> {
         Self::open_with(root, Limits::default())
     }
 
-    /// Like [`ImageStore::open`], with other limits for imports.
+    /// Like [`ImageStore::open`], with other limits for layers.
     pub fn open_with(root: &Path, limits: Limits) -> Result<Self> {
         let state = StateDir::open(root)?;
-        state.sweep(|| Ok(Catalog::load(&state)?.contents()))?;
-        Ok(Self { state, limits })
+        let catalog = Catalog::open(&state.catalog())?;
+        let shared = Shared {
+            state,
+            catalog,
+            limits,
+            holds: HoldTable::default(),
+            flights: Flights::new(limits.parallel_layers),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Begins to take in an image.
     pub fn ingest(&self) -> Result<Ingest> {
-        todo!()
-    }
-
-    /// Imports an image from an OCI layout directory under the name `reference` (`localhost/` in front if
-    /// it has no registry, `:latest` behind if it has no tag). If the layout holds several, the one that
-    /// has this name in `index.json`. When the name leads to the same manifest already, nothing is read
-    /// but the indices.
-    pub fn import_oci_layout(&self, dir: &Path, reference: &str) -> Result<Image> {
-        let reference: Reference = reference.parse()?;
-        if reference.digest().is_some() {
-            return Err(StoreError::ReferenceWithDigest(reference));
-        }
-        let failed = |source: ImportError| StoreError::Import {
-            layout: dir.to_owned(),
-            reference: reference.to_string(),
-            source: Box::new(source),
-        };
-        let layout = OciLayout::open(dir).map_err(|error| failed(error.into()))?;
-        let manifest = layout
-            .find_manifest(&reference)
-            .map_err(|error| failed(error.into()))?;
-        let name = reference.storage_name();
-        let catalog = Catalog::load(&self.state)?;
-        if let Some(record) = catalog.manifests.get(&manifest.digest)
-            && catalog.references.get(&name) == Some(&manifest.digest)
-            && self.is_complete(record)
-        {
-            return self.image(&catalog, &manifest.digest);
-        }
-        let mut staging = Staging::new(&self.state)?;
-        let staged = stage_image(&self.state, &mut staging, &layout, manifest, &self.limits);
-        let record = staged.map_err(failed)?;
-        let _lock = staging.publish()?;
-        let catalog = Catalog::update(&self.state, |catalog| {
-            catalog.manifests.insert(manifest.digest, record);
-            catalog.references.insert(name, manifest.digest);
-        })?;
-        self.image(&catalog, &manifest.digest)
+        Ok(Ingest::new(&self.shared))
     }
 
     /// The image that `name` means: `NAME[:TAG][@DIGEST]` ([`Reference::repositories`] says where a short
     /// name is looked for), or an identifier or the beginning of one.
     pub fn resolve(&self, name: &str) -> Result<Image> {
-        let catalog = Catalog::load(&self.state)?;
+        self.shared.image(&self.shared.find(name)?.manifest)
+    }
+}
+
+/// What a name was found to mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) manifest: Digest,
+    /// The full name that leads there; `None` when it was found by identifier.
+    pub(crate) name: Option<String>,
+}
+
+impl Shared {
+    /// The manifest that `name` means.
+    pub(crate) fn find(&self, name: &str) -> Result<Found> {
         if let Ok(id) = name.parse::<Digest>() {
-            return self.by_id(&catalog, &id.hex(), name);
+            return self.find_by_id(&id.hex(), name);
         }
         let reference = name.parse::<Reference>();
         if let Ok(reference) = &reference
-            && let Some(manifest) = by_reference(&catalog, reference)
+            && let Some(found) = self.find_by_reference(reference)?
         {
-            return self.image(&catalog, &manifest);
+            return Ok(found);
         }
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
         let is_id = !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match (is_id, reference) {
-            (true, Ok(reference)) => self.by_id(&catalog, digits, &reference.to_string()),
-            (true, Err(_)) => self.by_id(&catalog, digits, name),
+            (true, Ok(reference)) => self.find_by_id(digits, &reference.to_string()),
+            (true, Err(_)) => self.find_by_id(digits, name),
             (false, Ok(reference)) => Err(StoreError::NotFound {
                 name: reference.to_string(),
             }),
@@ -163,32 +161,10 @@ impl ImageStore {
         }
     }
 
-    /// All images, each once, in the order of their identifiers.
-    pub fn list(&self) -> Result<Vec<Image>> {
-        let catalog = Catalog::load(&self.state)?;
-        let named: BTreeSet<&Digest> = catalog.references.values().collect();
-        let mut images: BTreeMap<Digest, Digest> = BTreeMap::new();
-        for (manifest, record) in &catalog.manifests {
-            let shown = images.entry(record.config).or_insert(*manifest);
-            if named.contains(manifest) {
-                *shown = *manifest;
-            }
-        }
-        images
-            .values()
-            .map(|manifest| self.image(&catalog, manifest))
-            .collect()
-    }
-
-    fn by_id(&self, catalog: &Catalog, digits: &str, name: &str) -> Result<Image> {
-        let mut found: BTreeMap<Digest, Digest> = BTreeMap::new();
-        for (manifest, record) in &catalog.manifests {
-            if record.config.hex().starts_with(digits) {
-                found.entry(record.config).or_insert(*manifest);
-            }
-        }
+    fn find_by_id(&self, digits: &str, name: &str) -> Result<Found> {
+        let mut found = self.catalog.by_id(digits)?;
         match (found.len(), found.pop_first()) {
-            (1, Some((_, manifest))) => self.image(catalog, &manifest),
+            (1, Some((_, manifest))) => Ok(Found { manifest, name: None }),
             (0, _) => Err(StoreError::NotFound {
                 name: name.to_owned(),
             }),
@@ -199,83 +175,90 @@ impl ImageStore {
         }
     }
 
+    /// The manifest that a name leads to. With a digest the tag says nothing, as in Docker; the digest is one
+    /// that the image was pulled or pushed by, or its manifest's.
+    fn find_by_reference(&self, reference: &Reference) -> Result<Option<Found>> {
+        for repository in reference.repositories() {
+            let name = match reference.digest() {
+                None => format!("{repository}:{}", reference.tag()),
+                Some(digest) => format!("{repository}@{digest}"),
+            };
+            let mut manifest = self.catalog.by_name(&name)?;
+            if let (None, Some(digest)) = (manifest, reference.digest()) {
+                manifest = self.catalog.by_manifest_in(&repository, digest)?;
+            }
+            if let Some(manifest) = manifest {
+                return Ok(Some(Found {
+                    manifest,
+                    name: Some(name),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
     /// The image with this manifest, which is in the catalog.
-    fn image(&self, catalog: &Catalog, manifest: &Digest) -> Result<Image> {
+    pub(crate) fn image(&self, manifest: &Digest) -> Result<Image> {
         let not_found = || StoreError::NotFound {
             name: manifest.to_string(),
         };
-        let record = catalog.manifests.get(manifest).ok_or_else(not_found)?;
-        let config = self.configuration(&record.config)?;
-        let leads_here = |named: &Digest| {
-            catalog
-                .manifests
-                .get(named)
-                .is_some_and(|other| other.config == record.config)
-        };
-        let references = catalog.references.iter().filter(|(_, named)| leads_here(named));
-        let layers: Vec<Layer> = record
-            .layers
-            .iter()
-            .map(|layer| Layer {
+        let row = self.catalog.image(manifest)?.ok_or_else(not_found)?;
+        let content = self.document(&row.config, &row.config)?;
+        let damaged = |what: String| StoreError::Damaged { id: row.config, what };
+        let config = parse(&content, "its configuration").map_err(|error| damaged(error.to_string()))?;
+        let mut layers = Vec::new();
+        for layer in self.catalog.image_layers(manifest)? {
+            if !self.has_layer_file(&layer.diff_id)? {
+                return Err(damaged(format!("its layer {} is missing", layer.diff_id)));
+            }
+            layers.push(Layer {
                 diff_id: layer.diff_id.to_string(),
                 path: self.state.layer(&layer.diff_id),
-                size: layer.size,
-            })
-            .collect();
+                size: layer.files_size,
+            });
+        }
+        let (references, digests) = split_names(self.catalog.names_of(&row.config)?);
         Ok(Image {
-            id: record.config.to_string(),
+            id: row.config.to_string(),
             manifest_digest: manifest.to_string(),
-            references: references.map(|(name, _)| name.clone()).collect(),
-            digests: Vec::new(),
-            size: layers.iter().map(|layer| layer.size).sum(),
-            created: config.created().clone(),
+            references,
+            digests,
+            size: row.size,
+            created: row.created,
             config,
             layers,
         })
     }
 
-    fn configuration(&self, id: &Digest) -> Result<ImageConfiguration> {
+    /// The verified bytes of a manifest or configuration of the image `id`.
+    pub(crate) fn document(&self, digest: &Digest, id: &Digest) -> Result<Vec<u8>> {
         let damaged = |what: String| StoreError::Damaged { id: *id, what };
-        let path = self.state.blob(id);
+        let path = self.state.blob(digest);
         let content = fs::read(&path).map_err(|error| damaged(format!("{}: {error}", path.display())))?;
-        if Digest::of(&content) != *id {
-            return Err(damaged(format!("{} has another digest", path.display())));
+        match Digest::of(&content) == *digest {
+            true => Ok(content),
+            false => Err(damaged(format!("{} has another digest", path.display()))),
         }
-        parse(&content, "its configuration").map_err(|error| damaged(error.to_string()))
     }
 
-    /// Whether every file of an image is there, at its full length.
-    fn is_complete(&self, record: &ManifestRecord) -> bool {
-        let has_layer = |diff_id: &Digest, size| {
-            fs::metadata(self.state.layer(diff_id)).is_ok_and(|metadata| metadata.len() == size)
-        };
-        self.configuration(&record.config).is_ok()
-            && record
-                .layers
-                .iter()
-                .all(|layer| has_layer(&layer.diff_id, layer.size))
+    /// A blob that is known to be whole and has its full length.
+    pub(crate) fn find_blob(&self, digest: &Digest) -> Result<Option<BlobRow>> {
+        let row = self.catalog.blob(digest)?;
+        Ok(row.filter(|row| {
+            fs::metadata(self.state.blob(digest)).is_ok_and(|metadata| metadata.len() == row.size)
+        }))
+    }
+
+    /// Whether a layer's file system image is known to be whole and has its full length.
+    pub(crate) fn has_layer_file(&self, diff_id: &Digest) -> Result<bool> {
+        let row = self.catalog.layer(diff_id)?;
+        Ok(row.is_some_and(|row| {
+            fs::metadata(self.state.layer(diff_id)).is_ok_and(|metadata| metadata.len() == row.image_size)
+        }))
     }
 }
 
-/// The manifest that a name leads to. With a digest the tag says nothing, as in Docker.
-fn by_reference(catalog: &Catalog, reference: &Reference) -> Option<Digest> {
-    let repositories = reference.repositories();
-    match reference.digest() {
-        None => repositories.iter().find_map(|repository| {
-            catalog
-                .references
-                .get(&format!("{repository}:{}", reference.tag()))
-                .copied()
-        }),
-        Some(digest) => {
-            let is_of = |name: &str| {
-                name.rsplit_once(':')
-                    .is_some_and(|(of, _)| repositories.iter().any(|repository| repository == of))
-            };
-            let mut named = catalog.references.iter().filter(|(name, _)| is_of(name));
-            named
-                .find(|(_, manifest)| *manifest == digest)
-                .map(|(_, manifest)| *manifest)
-        }
-    }
+/// Names with tags, and names with digests.
+pub(crate) fn split_names(names: BTreeSet<String>) -> (Vec<String>, Vec<String>) {
+    names.into_iter().partition(|name| !name.contains('@'))
 }

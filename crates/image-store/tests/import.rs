@@ -35,15 +35,8 @@ fn an_image_is_there_with_all_that_belongs_to_it() {
     assert_eq!(image.layers.len(), 2);
     assert_eq!(image.layers[0].diff_id, Digest::of(&archives[0]).to_string());
     assert_eq!(content(&mut open_layer(&image, 1), "file"), b"two");
-    assert_eq!(
-        image.size,
-        image
-            .layers
-            .iter()
-            .map(|layer| layer.path.metadata().unwrap().len())
-            .sum::<u64>()
-    );
-    assert_eq!(store.files().len(), 4 + 2 + 1, "{:?}", store.files());
+    assert_eq!(image.size, "one".len() as u64 + "two".len() as u64);
+    assert_eq!(store.files().len(), 4 + 2, "{:?}", store.files());
 }
 
 #[test]
@@ -81,26 +74,15 @@ fn importing_again_is_cheap_and_changes_nothing() {
     let layout = Layout::with_layers(&[archive("one")]);
     let store = Store::new();
     let first = store.store.import_oci_layout(layout.path(), "a").unwrap();
-    let before = store
-        .dir
-        .path()
-        .join("catalog.json")
-        .metadata()
-        .unwrap()
-        .modified()
-        .unwrap();
+    let state = || {
+        let log = fs::read(store.dir.path().join("catalog.db-wal")).unwrap();
+        (store.files(), log)
+    };
+    let before = state();
     // Without the blobs nothing but the index can have been read.
     fs::remove_dir_all(layout.path().join("blobs")).unwrap();
     assert_eq!(store.store.import_oci_layout(layout.path(), "a").unwrap(), first);
-    let after = store
-        .dir
-        .path()
-        .join("catalog.json")
-        .metadata()
-        .unwrap()
-        .modified()
-        .unwrap();
-    assert_eq!(before, after);
+    assert!(state() == before, "something was written");
 }
 
 #[test]
@@ -335,6 +317,7 @@ fn bombs_end_at_the_limits() {
         blob_bytes: 1 << 20,
         archive_bytes: 4 << 20,
         image,
+        ..Limits::default()
     };
     let store = ImageStore::open_with(dir.path(), limits).unwrap();
     let refused = |archive: Vec<u8>, compressed: Vec<u8>| {
@@ -362,7 +345,11 @@ fn bombs_end_at_the_limits() {
         .finish();
     assert!(refused(sparse.clone(), gzip(&sparse)).contains("makes the image larger than the 8388608 bytes"));
     assert!(store.list().unwrap().is_empty());
-    assert_eq!(fixture::files_in(dir.path()), [""; 0]);
+    assert!(
+        fixture::files_in(dir.path())
+            .iter()
+            .all(|name| name.starts_with("catalog.db"))
+    );
 }
 
 #[test]

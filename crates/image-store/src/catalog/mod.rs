@@ -1,0 +1,227 @@
+//! The catalog: a SQLite database that says which images are complete, which names lead to them, and which
+//! files are known to be whole.
+//!
+//! A file gets its name in the store before the catalog tells of it, and loses its row before it goes: whatever
+//! has a row is there. SQLite's write-ahead log makes every change whole or nothing, also after a crash.
+
+mod files;
+mod images;
+mod names;
+
+pub(crate) use files::{BlobRow, LayerRow};
+pub(crate) use images::{ImageLayerRow, ImageRow, NamedImage};
+pub(crate) use names::{NamesOfImage, Removed, repository_of};
+
+use crate::digest::Digest;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The form of the database that is written (`PRAGMA user_version`).
+const VERSION: u32 = 1;
+/// How long another process may keep the database from us.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `image` rows are complete images by their manifest; an image without a row in `name` is dangling. `blob` and
+/// `layer` rows are files that were verified when they were written.
+const SCHEMA: &str = "
+    CREATE TABLE blob (
+        digest TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,
+        diff_id TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE layer (
+        diff_id TEXT PRIMARY KEY,
+        files_size INTEGER NOT NULL,
+        image_size INTEGER NOT NULL,
+        disk_size INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE image (
+        manifest TEXT PRIMARY KEY,
+        media_type TEXT NOT NULL,
+        config TEXT NOT NULL,
+        config_media_type TEXT NOT NULL,
+        created TEXT,
+        size INTEGER NOT NULL,
+        labels TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX image_by_config ON image (config);
+    CREATE TABLE image_layer (
+        manifest TEXT NOT NULL REFERENCES image ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        media_type TEXT NOT NULL,
+        blob TEXT NOT NULL,
+        blob_size INTEGER NOT NULL,
+        diff_id TEXT NOT NULL,
+        files_size INTEGER NOT NULL,
+        PRIMARY KEY (manifest, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_layer_by_blob ON image_layer (blob);
+    CREATE INDEX image_layer_by_diff_id ON image_layer (diff_id);
+    CREATE TABLE name (
+        name TEXT PRIMARY KEY,
+        manifest TEXT NOT NULL REFERENCES image ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    CREATE INDEX name_by_manifest ON name (manifest);
+";
+
+/// Why the catalog cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The database cannot be read or written.
+    #[error("cannot {action} the catalog {}: {source}", .path.display())]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// It is not what this program writes.
+    #[error(
+        "the catalog {} is damaged: {source}; move it away (with its -wal and -shm files) and pull or load the images again",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rusqlite::Error,
+    },
+    /// A newer program wrote it.
+    #[error("the catalog {} has version {version}, this program knows {VERSION}", .path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+/// The opened database. One connection serves all threads, one after the other: no query takes long.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl Catalog {
+    /// Opens the database, makes it if there is none.
+    pub(crate) fn open(path: &Path) -> Result<Self, CatalogError> {
+        let failed = |source| classify(path, "open", source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        configure(&connection).map_err(failed)?;
+        let catalog = Self {
+            connection: Mutex::new(connection),
+            path: path.to_owned(),
+        };
+        let version = catalog.write("open", |transaction| {
+            let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if version == 0 {
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+                return Ok(VERSION);
+            }
+            Ok(version)
+        })?;
+        match version {
+            VERSION => Ok(catalog),
+            version => Err(CatalogError::Version {
+                path: path.to_owned(),
+                version,
+            }),
+        }
+    }
+
+    /// Queries that see one state of the database.
+    pub(crate) fn read<T>(
+        &self,
+        action: &'static str,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        self.within(TransactionBehavior::Deferred, action, query)
+    }
+
+    /// Changes that happen all or not at all, and are on the disk when this returns.
+    pub(crate) fn write<T>(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        self.within(TransactionBehavior::Immediate, action, change)
+    }
+
+    fn within<T>(
+        &self,
+        behavior: TransactionBehavior,
+        action: &'static str,
+        body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        let mut connection = self.lock();
+        let run = || {
+            let transaction = connection.transaction_with_behavior(behavior)?;
+            let result = body(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        run().map_err(|source| classify(&self.path, action, source))
+    }
+
+    /// What SQLite's own check finds; empty when it finds nothing.
+    pub(crate) fn problems(&self) -> Result<Vec<String>, CatalogError> {
+        self.read("check", |transaction| {
+            let mut statement = transaction.prepare("PRAGMA integrity_check(20)")?;
+            let mut found: Vec<String> = statement
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            found.retain(|line| line != "ok");
+            let mut statement = transaction.prepare("PRAGMA foreign_key_check")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            for table in rows {
+                found.push(format!("a row of `{}` belongs to no image", table?));
+            }
+            Ok(found)
+        })
+    }
+
+    /// A transaction is rolled back when its body panics, so a poisoned lock guards nothing broken.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    let _mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn classify(path: &Path, action: &'static str, source: rusqlite::Error) -> CatalogError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => CatalogError::Damaged { path, source },
+        _ => CatalogError::Database { action, path, source },
+    }
+}
+
+impl ToSql for Digest {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl FromSql for Digest {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(FromSqlError::other)
+    }
+}

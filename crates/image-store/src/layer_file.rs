@@ -1,0 +1,298 @@
+//! One layer from a stream to its two files: the blob as it came, and its file system image.
+
+use crate::archive::Archive;
+use crate::blob::{BlobError, BlobId, ExpectedBlob, VerifyingReader};
+use crate::compression::{Compression, decompress};
+use crate::digest::{Digest, Hasher};
+use crate::layer::{LayerError, convert};
+use crate::limits::Limits;
+use erofs::{Options, Summary, Timestamp, Writer};
+use flate2::write::GzEncoder;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+
+/// Why a layer was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerFileError {
+    /// The blob is not what its descriptor says.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// It cannot be decompressed.
+    #[error("cannot decompress layer {layer}: {source}")]
+    Decompress {
+        /// The layer.
+        layer: String,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// It is malformed or asks for what no layer may have.
+    #[error("layer {layer}: {source}")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// What is wrong.
+        source: LayerError,
+    },
+    /// Its archive is not the one that the configuration names.
+    #[error("layer {layer} holds the archive {actual}, but the configuration says {expected}")]
+    DiffId {
+        /// The layer.
+        layer: String,
+        /// The digest in the configuration.
+        expected: Digest,
+        /// The digest of the archive.
+        actual: Digest,
+    },
+    /// It is too large.
+    #[error("layer {layer} exceeds the {limit} bytes that are allowed")]
+    TooLarge {
+        /// The layer.
+        layer: String,
+        /// The limit that it exceeds.
+        limit: u64,
+    },
+}
+
+/// What becomes of a layer's blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Its bytes are kept, so that its digest stays the one that a manifest names.
+    AsItCame,
+    /// No manifest names it: its archive is compressed with gzip.
+    Compressed,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadLayer {
+    /// The blob that was kept.
+    pub(crate) blob: BlobId,
+    /// The digest of the archive in it.
+    pub(crate) diff_id: Digest,
+    /// How the kept blob is compressed.
+    pub(crate) compression: Compression,
+    /// The file system image, if one was written.
+    pub(crate) image: Option<Summary>,
+}
+
+/// Where the two files of a layer go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerOutput<'a> {
+    pub(crate) keep: Keep,
+    pub(crate) blob: &'a File,
+    /// `None` when it is there already.
+    pub(crate) image: Option<&'a File>,
+}
+
+/// Reads a layer once: a blob and a file system image are written, and both digests are computed on the way.
+/// `diff_id` is what the archive has to be.
+pub(crate) fn read_layer(
+    source: impl Read,
+    expected: &ExpectedBlob,
+    diff_id: Option<Digest>,
+    output: LayerOutput<'_>,
+    limits: &Limits,
+) -> Result<ReadLayer, LayerFileError> {
+    let limit = limits.blob_bytes;
+    let too_large = || LayerFileError::TooLarge {
+        layer: expected.name.clone(),
+        limit,
+    };
+    if expected.size.is_some_and(|size| size > limit) {
+        return Err(too_large());
+    }
+    let (copy, mut archive): (Box<dyn Write + '_>, _) = match output.keep {
+        Keep::AsItCame => (Box::new(output.blob), ArchiveCopy::Nowhere),
+        Keep::Compressed => (Box::new(io::sink()), ArchiveCopy::compressed(output.blob)),
+    };
+    let mut blob = VerifyingReader::new(source.take(limit.saturating_add(1)), copy, expected.clone());
+    let unpacked = unpack(
+        &mut blob,
+        &expected.name,
+        diff_id,
+        output.image,
+        &mut archive,
+        limits,
+    );
+    // A damaged blob is the reason for whatever went wrong with its content.
+    let (_, blob) = blob.finish()?;
+    if blob.size > limit {
+        return Err(too_large());
+    }
+    let (compression, diff_id, image) = unpacked?;
+    let copied = archive.finish().map_err(|source| BlobError::Copy {
+        blob: expected.name.clone(),
+        source,
+    })?;
+    let (blob, compression) = match copied {
+        None => (blob, compression),
+        Some(blob) => (blob, Compression::Gzip),
+    };
+    Ok(ReadLayer {
+        blob,
+        diff_id,
+        compression,
+        image,
+    })
+}
+
+/// Decompresses a layer, computes its archive's digest and writes its files to `image`, if one is given.
+fn unpack(
+    blob: impl Read,
+    name: &str,
+    expected: Option<Digest>,
+    image: Option<&File>,
+    copy: &mut ArchiveCopy<'_>,
+    limits: &Limits,
+) -> Result<(Compression, Digest, Option<Summary>), LayerFileError> {
+    let (layer, limit) = (|| name.to_owned(), limits.archive_bytes);
+    let cannot_decompress = |source| LayerFileError::Decompress {
+        layer: layer(),
+        source,
+    };
+    let (compression, input) = decompress(blob, limits).map_err(cannot_decompress)?;
+    let mut plain = PlainReader {
+        input,
+        copy,
+        hasher: Hasher::default(),
+        read: 0,
+        limit,
+    };
+    let converted = image
+        .map(|image| write_files(&mut plain, image, limits))
+        .transpose();
+    let drained = match &converted {
+        Ok(_) => io::copy(&mut plain, &mut io::sink()).map(drop),
+        Err(_) => Ok(()),
+    };
+    if plain.read > limit {
+        return Err(LayerFileError::TooLarge {
+            layer: layer(),
+            limit,
+        });
+    }
+    let failed = |source| LayerFileError::Layer {
+        layer: layer(),
+        source,
+    };
+    let writer = converted.map_err(failed)?;
+    drained.map_err(cannot_decompress)?;
+    let diff_id = plain.hasher.finish();
+    if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
+        return Err(LayerFileError::DiffId {
+            layer: layer(),
+            expected,
+            actual: diff_id,
+        });
+    }
+    let finished = writer.map(|mut writer| {
+        writer.set_uuid(uuid(diff_id));
+        writer.finish()
+    });
+    let summary = finished.transpose().map_err(|error| failed(error.into()))?;
+    Ok((compression, diff_id, summary.map(|(_, summary)| summary)))
+}
+
+/// All files of the archive, in an image that is not finished.
+fn write_files<'a>(
+    plain: &mut impl Read,
+    image: &'a File,
+    limits: &Limits,
+) -> Result<Writer<&'a File>, LayerError> {
+    let options = Options {
+        uuid: [0; 16],
+        build_time: Timestamp::default(),
+        limits: limits.image,
+    };
+    let mut writer = Writer::new(image, options);
+    convert(
+        Archive::new(BufReader::with_capacity(128 * 1024, plain)),
+        &mut writer,
+    )?;
+    Ok(writer)
+}
+
+/// A UUID (RFC 9562, version 8) made of the digest's first bytes: equal layers give equal images.
+fn uuid(diff_id: Digest) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&diff_id.as_bytes()[..16]);
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+/// Hashes what it passes on, copies it, and ends with an error beyond its limit.
+struct PlainReader<'c, 'f, R> {
+    input: R,
+    copy: &'c mut ArchiveCopy<'f>,
+    hasher: Hasher,
+    read: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for PlainReader<'_, '_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        self.read += count as u64;
+        if self.read > self.limit {
+            return Err(io::Error::other("the layer is larger than allowed"));
+        }
+        self.hasher.update(&into[..count]);
+        self.copy.write(&into[..count])?;
+        Ok(count)
+    }
+}
+
+/// Where a copy of the uncompressed archive goes.
+enum ArchiveCopy<'a> {
+    Nowhere,
+    Gzip(GzEncoder<HashingFile<'a>>),
+}
+
+impl<'a> ArchiveCopy<'a> {
+    fn compressed(file: &'a File) -> Self {
+        let output = HashingFile {
+            file,
+            hasher: Hasher::default(),
+            size: 0,
+        };
+        Self::Gzip(GzEncoder::new(output, flate2::Compression::fast()))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    /// The compressed copy, if there is one.
+    fn finish(self) -> io::Result<Option<BlobId>> {
+        let Self::Gzip(encoder) = self else {
+            return Ok(None);
+        };
+        let HashingFile { hasher, size, .. } = encoder.finish()?;
+        let digest = hasher.finish();
+        Ok(Some(BlobId { digest, size }))
+    }
+}
+
+/// Hashes what it writes.
+struct HashingFile<'a> {
+    file: &'a File,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for HashingFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
