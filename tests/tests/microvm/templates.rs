@@ -138,7 +138,9 @@ fn a_restored_container_of_two_processors_behaves_as_one_that_has_booted() -> Re
 fn a_damaged_template_is_not_used_and_is_replaced() -> Result<()> {
     let hull = hull!();
     let name = hull.container("damaged");
-    let shape = ["-m", "123m"];
+    // A shape of its own: one that was damaged too often is given up.
+    let memory = format!("{}m", 120 + std::process::id() % 100);
+    let shape = ["-m", &memory];
     let damages = [
         "dd if=/dev/zero of=$T/state bs=1 seek=300 count=64 conv=notrunc 2>/dev/null",
         "truncate -s 1M $T/memory",
@@ -149,7 +151,7 @@ fn a_damaged_template_is_not_used_and_is_replaced() -> Result<()> {
         let inode = || hull.shell(&format!("stat -c %i {template}/state")).stdout;
         let damaged = inode();
         hull.shell(&format!("T={template}; {damage}")).ok();
-        let told = hull.hull(["run", "--rm", "-m", "123m", "busybox", "echo", "well"]);
+        let told = hull.hull(["run", "--rm", "-m", &memory, "busybox", "echo", "well"]);
         assert_eq!(told.ok(), "well\n", "after {damage}");
         assert_eq!(start_restored(&hull, &name, &shape, "true"), template);
         assert_ne!(inode(), damaged, "the template is another one after {damage}");
