@@ -2,6 +2,7 @@
 //!
 //! The order of writes is KVM's: what is derived from another register comes after it (KVM api, KVM_SET_LAPIC after
 //! KVM_SET_SREGS with the APIC's base, events after all registers).
+#![allow(unsafe_code)]
 
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, Msrs, kvm_clock_data, kvm_irqchip,
