@@ -1,7 +1,7 @@
 //! One registry, one user: requests with what the registry wants to see, redirects, and what answers mean.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
@@ -35,7 +35,8 @@ pub(crate) struct Session {
     /// The scheme of `base`, and those that may be tried after it.
     schemes: &'static [&'static str],
     peers: Mutex<HashMap<Host, Peer>>,
-    challenge: Challenge,
+    /// What the registry itself has asked for, once it has.
+    challenge: OnceLock<Challenge>,
     credentials: Credentials,
 }
 
@@ -55,12 +56,12 @@ impl Session {
     /// Asks `/v2/` what the registry wants to see. HTTPS is tried first; plain HTTP only if the registry is
     /// insecure (see [`crate::RegistryConfig::insecure`]) and HTTPS cannot be had there.
     pub(crate) async fn open(opening: Opening, what: &str) -> Result<Self> {
-        let mut session = Self::unasked(opening).await?;
+        let mut session = Self::new(opening).await?;
         let mut no_https = None;
         loop {
             match session.ask_for_challenge(what).await {
-                Ok(challenge) => {
-                    session.challenge = challenge;
+                Ok(answer) => {
+                    session.learn_challenge(&answer);
                     return Ok(session);
                 }
                 Err(error) => session.use_next_scheme(&mut no_https, error)?,
@@ -70,6 +71,14 @@ impl Session {
 
     /// A session that shows a password where there is one, without being asked.
     pub(crate) async fn unasked(opening: Opening) -> Result<Self> {
+        let challenge = OnceLock::from(Challenge::Basic);
+        Ok(Self {
+            challenge,
+            ..Self::new(opening).await?
+        })
+    }
+
+    async fn new(opening: Opening) -> Result<Self> {
         let peer = opening
             .transport
             .peer(&opening.endpoint, &opening.endpoint)
@@ -86,7 +95,7 @@ impl Session {
             tokens: opening.tokens,
             registry: opening.registry,
             peers: Mutex::new(HashMap::from([(opening.endpoint, peer)])),
-            challenge: Challenge::Basic,
+            challenge: OnceLock::new(),
             credentials: opening.credentials,
         })
     }
@@ -119,7 +128,7 @@ impl Session {
     }
 
     /// Nothing is made of the status: registries answer 401, 200, and, some of them, 403 or 404.
-    async fn ask_for_challenge(&self, what: &str) -> Result<Challenge> {
+    async fn ask_for_challenge(&self, what: &str) -> Result<Answer> {
         let call = Call::new(what, Method::GET, self.url("")).expecting(&[
             StatusCode::UNAUTHORIZED,
             StatusCode::FORBIDDEN,
@@ -133,7 +142,7 @@ impl Session {
                 Err(error) => Err(error),
             };
             let error = match outcome {
-                Ok(answer) => return Ok(Challenge::of(answer.headers())),
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             // Nobody is there, or plain HTTP is the way: no reason to wait.
@@ -161,7 +170,25 @@ impl Session {
     }
 
     pub(crate) fn has_token_server(&self) -> bool {
-        matches!(self.challenge, Challenge::Bearer { .. })
+        matches!(self.challenge(), Challenge::Bearer { .. })
+    }
+
+    fn challenge(&self) -> &Challenge {
+        self.challenge.get().unwrap_or(&Challenge::None)
+    }
+
+    /// Takes the first challenge of an answer as the registry's. Another host, to which the registry redirects,
+    /// must not name the token server: the credentials would go there.
+    ///
+    /// Says whether something was learnt.
+    fn learn_challenge(&self, answer: &Answer) -> bool {
+        if answer.url().origin() != self.base.origin() {
+            return false;
+        }
+        match Challenge::of(answer.headers()) {
+            Challenge::None => false,
+            challenge => self.challenge.set(challenge).is_ok(),
+        }
     }
 
     pub(crate) fn retries(&self) -> Retries {
@@ -191,13 +218,14 @@ impl Session {
         }
     }
 
-    /// Sends a request once; twice if the registry has turned down a token that was kept.
+    /// Sends a request once; twice if the registry has turned down a token that was kept, or says only now what
+    /// it wants to see.
     pub(crate) async fn call_once(&self, call: &Call<'_>) -> Result<Answer> {
         let authorization = self.authorization(call, None).await?;
         let answer = self.send(call, authorization.as_ref()).await?;
-        let renewable = matches!(self.challenge, Challenge::Bearer { .. })
-            && !matches!(self.credentials, Credentials::RegistryToken(_));
-        if answer.status() != StatusCode::UNAUTHORIZED || !renewable {
+        let refused = answer.status() == StatusCode::UNAUTHORIZED;
+        let better = refused && (self.learn_challenge(&answer) || self.has_token_server());
+        if !better || matches!(self.credentials, Credentials::RegistryToken(_)) {
             return self.check_with(call, answer, authorization.as_ref()).await;
         }
         let renewed = self.authorization(call, authorization.as_ref()).await?;
@@ -217,7 +245,7 @@ impl Session {
         if let Credentials::RegistryToken(token) = &self.credentials {
             return Ok(bearer(token));
         }
-        match (&self.challenge, &self.credentials) {
+        match (self.challenge(), &self.credentials) {
             (Challenge::Basic, Credentials::Basic { username, password }) => {
                 Ok(sensitive(&format!("Basic {}", encode(username, password))))
             }
@@ -243,7 +271,7 @@ impl Session {
 
     /// One try for a token from the registry's token server, and an identity token if it gives one and `offline` asks.
     async fn fetch_token(&self, scope: &Scope, offline: bool) -> Result<Token> {
-        let Challenge::Bearer { realm, service } = &self.challenge else {
+        let Challenge::Bearer { realm, service } = self.challenge() else {
             return Err(self.protocol("get a token", "it names no token server"));
         };
         let what = format!(

@@ -352,7 +352,7 @@ fn peak_memory() -> Result<u64> {
 #[tokio::test]
 async fn memory_does_not_grow_with_a_blob() -> Result<()> {
     const SIZE: u64 = 512 << 20;
-    const PIECE: [u8; 64 << 10] = [7; 64 << 10];
+    static PIECE: [u8; 64 << 10] = [7; 64 << 10];
     let server = Server::start(|request| match request.target.as_str() {
         "/v2/" => Reply::new(200, &[], b""),
         _ => Reply::cut(200, &[], SIZE as usize, b"").then_repeat(&PIECE),

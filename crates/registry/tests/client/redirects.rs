@@ -130,3 +130,23 @@ async fn a_registry_with_certificates_is_not_spoken_to_in_plain_http() -> Result
     ensure!(server.requests().is_empty(), "it was asked in plain HTTP");
     Ok(())
 }
+
+#[tokio::test]
+async fn another_host_does_not_name_the_token_server() -> Result<()> {
+    let thief = Server::start(|_| Reply::new(200, &[], br#"{"token":"t"}"#)).await?;
+    let challenge = format!("Bearer realm=\"http://{}/token\"", thief.host);
+    let storage = Server::start(move |_| Reply::new(401, &[("WWW-Authenticate", &challenge)], b"")).await?;
+    for everything in [true, false] {
+        let target = format!("http://{}/", storage.host);
+        let server = Server::start(move |request| match request.target.as_str() {
+            "/v2/" if !everything => Reply::new(200, &[], b""),
+            _ => Reply::new(307, &[("Location", &target)], b""),
+        })
+        .await?;
+        let repository = Registry::new(config())?.repository(&server.host, "team/app", ann("hunter2"))?;
+        let message = refusal(repository.manifest(&tag("latest"))).await?;
+        ensure!(message.contains("(401)"), "{message}");
+        ensure!(thief.requests().is_empty(), "the password went to {}", thief.host);
+    }
+    Ok(())
+}

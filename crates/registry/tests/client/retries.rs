@@ -210,3 +210,21 @@ async fn a_search_gives_what_is_found() -> Result<()> {
     ensure!(message.contains("(404: 404 page not found)"), "{message}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_registry_that_says_late_what_it_wants_to_see_gets_it() -> Result<()> {
+    let server = Server::start(
+        |request| match (request.target.as_str(), request.header("authorization")) {
+            ("/v2/", _) => Reply::new(200, &[], b""),
+            (_, Some("Basic YW5uOmh1bnRlcjI=")) => Reply::new(200, &[], b"{}"),
+            _ => Reply::new(401, &[("WWW-Authenticate", "Basic realm=\"x\"")], b""),
+        },
+    )
+    .await?;
+    let client = Registry::new(config())?;
+    let open = |credentials| client.repository(&server.host, "team/app", credentials);
+    open(ann("hunter2"))?.manifest(&tag("latest")).await?;
+    let message = refusal(open(ann("hunter3"))?.manifest(&tag("latest"))).await?;
+    ensure!(message.contains("does not accept the credentials"), "{message}");
+    Ok(())
+}
