@@ -7,7 +7,7 @@ mod hull;
 mod outcome;
 mod place;
 
-pub use hull::Hull;
+pub use hull::{Cleanup, Hull};
 pub use outcome::Outcome;
 pub use place::Place;
 

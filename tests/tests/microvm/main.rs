@@ -1,9 +1,11 @@
 //! hull as a user has it: the built programs, real microVMs, the real docker CLI.
 
+mod archive;
 mod bad_input;
 mod confinement;
 mod docker_cli;
 mod lifecycle;
+mod machine;
 mod run;
 mod scale;
 mod streams;
