@@ -82,6 +82,8 @@ enum TaskError {
     Read { path: String, source: io::Error },
     #[error("cannot write {path}: {source}")]
     Write { path: String, source: io::Error },
+    #[error("the archive is compressed with {0}: decompress it first")]
+    Compressed(&'static str),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
@@ -94,7 +96,7 @@ impl TaskError {
     fn failure(&self) -> TaskFailure {
         match self {
             Self::NotFound(_) => TaskFailure::NotFound,
-            Self::NotDirectory => TaskFailure::Invalid,
+            Self::NotDirectory | Self::Compressed(_) => TaskFailure::Invalid,
             Self::ReadOnlyRoot | Self::ReadOnlyVolume => TaskFailure::ReadOnly,
             Self::User(_) => TaskFailure::NoSuchUser,
             _ => TaskFailure::Other,
@@ -192,3 +194,6 @@ fn has_gone(error: Errno) -> bool {
 fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
@@ -50,6 +50,9 @@ pub(super) fn unpack(container: &ContainerSpec, root: &Root, spec: &UnpackSpec, 
         buffer: vec![0; PIECE],
     };
     let mut input = BufReader::with_capacity(PIECE, input);
+    if let Some(compression) = compression(&mut input) {
+        return Err(TaskError::Compressed(compression));
+    }
     let mut archive = Reader::new(&mut input);
     while let Some(entry) = archive.next()? {
         unpacker.add(&entry, archive.content(&entry))?;
@@ -57,6 +60,18 @@ pub(super) fn unpack(container: &ContainerSpec, root: &Root, spec: &UnpackSpec, 
     unpacker.finish()?;
     drain(&mut input, &mut unpacker.buffer);
     Ok(())
+}
+
+/// The compression of an archive, by its first bytes: a tar header begins with a name, and these are none.
+fn compression(input: &mut impl BufRead) -> Option<&'static str> {
+    // What cannot be read is told when it is read.
+    match input.fill_buf().ok()? {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, ..] => Some("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Some("xz"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
+        _ => None,
+    }
 }
 
 /// Reads what stands behind the end mark: who sends it is not to find the pipe broken.
@@ -291,8 +306,8 @@ impl Unpacker<'_> {
             source,
         };
         while let Some((offset, bytes)) = content.next_data(&mut self.buffer).map_err(failed)? {
-            // A long run of zeros is a hole, too: archives that know none would fill the disk with it.
-            if bytes.len() < 4096 || bytes.iter().any(|byte| *byte != 0) {
+            // Zeros are what is there already: those of an archive that knows no holes take no room.
+            if bytes.iter().any(|byte| *byte != 0) {
                 file.write_all_at(bytes, offset).map_err(failed)?;
             }
         }
