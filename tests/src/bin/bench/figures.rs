@@ -41,6 +41,13 @@ impl Series {
         }
     }
 
+    /// The first and the third quartile: half of the samples lie between them.
+    pub(crate) fn quartiles(&self) -> (f64, f64) {
+        let sorted = self.sorted();
+        let at = |share: usize| sorted.get(sorted.len() * share / 4).copied().unwrap_or(f64::NAN);
+        (at(1), at(3))
+    }
+
     /// The smallest and the largest.
     pub(crate) fn range(&self) -> (f64, f64) {
         let sorted = self.sorted();

@@ -3,6 +3,7 @@
 //! Run by a person, this prepares the peers and runs itself again where hull's microVMs run (on this host, or in the helper
 //! VM); run there, it measures and prints the table. Run as PID 1, it is the init that QEMU's microVM boots to.
 
+mod bundle;
 mod figures;
 mod memory;
 mod peers;
@@ -25,6 +26,8 @@ pub(crate) struct Places {
     pub(crate) lib: PathBuf,
     /// The folder that `peers::prepare` filled.
     pub(crate) peers: PathBuf,
+    /// A folder for the containers of the peers, on the file system that hull's have their disks on.
+    pub(crate) disk: PathBuf,
 }
 
 fn main() -> Result<()> {
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
                 hull: path()?,
                 lib: path()?,
                 peers: path()?,
+                disk: path()?,
             })
         }
         _ => prepare_and_run(),
@@ -56,6 +60,7 @@ fn prepare_and_run() -> Result<()> {
     hull.hull(["info"]).ok();
     let folder = hull.prefix().join("bench");
     let program = std::env::current_exe()?;
+    let disk = hull.state_root().join("bench-peers");
     println!("Preparing the peers in {} ...", folder.display());
     peers::prepare(&folder, &program)?;
     let status = match hull.place() {
@@ -64,7 +69,7 @@ fn prepare_and_run() -> Result<()> {
             hull.environment(&mut command);
             command
                 .arg(HERE)
-                .args([&hull.prefix().join("bin/hull"), &hull.lib(), &folder])
+                .args([&hull.prefix().join("bin/hull"), &hull.lib(), &folder, &disk])
                 .status()?
         }
         Place::Machine => {
@@ -74,6 +79,7 @@ fn prepare_and_run() -> Result<()> {
             command
                 .args(["/usr/local/bin/hull", "/usr/local/lib/hull"])
                 .arg(shared(&folder))
+                .arg(&disk)
                 .status()?
         }
     };

@@ -1,14 +1,14 @@
 //! The peers: Debian's crun, runc and QEMU, copied with their libraries, so that each runs from memory as hull does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Places;
+use crate::{Places, bundle};
 
 /// Where the peers are set up: a file system in memory.
-const ROOT: &str = "/run/hull-bench";
+pub(crate) const ROOT: &str = "/run/hull-bench";
 
 /// Copies the programs with what they load into `folder`/root, and makes QEMU's initramfs of `init`.
 pub(crate) fn prepare(folder: &Path, init: &Path) -> Result<()> {
@@ -32,42 +32,41 @@ pub(crate) fn prepare(folder: &Path, init: &Path) -> Result<()> {
 }
 
 /// Undoes [`set_up`] when it is dropped.
-pub(crate) struct Mounts(());
+pub(crate) struct Mounts(PathBuf);
 
 impl Drop for Mounts {
     fn drop(&mut self) {
         let script =
             format!("grep -o ' {ROOT}[^ ]*' /proc/mounts | sort -r | xargs -n1 umount -l; rmdir {ROOT}");
         Command::new("sh").args(["-c", &script]).status().ok();
+        std::fs::remove_dir_all(&self.0).ok();
     }
 }
 
-/// Brings the peers into memory, with the mounts they need and a bundle of busybox for crun and runc.
+/// Brings the peers into memory, with the mounts they need, and the image's layer to the disk.
 pub(crate) fn set_up(places: &Places) -> Result<Mounts> {
-    let mounts = Mounts(());
+    let mounts = Mounts(places.disk.clone());
+    bundle::unpack_layer(&places.lib.join("busybox"), &places.disk)?;
     let script = r#"
         mkdir -p "$1"; mount -t tmpfs -o mode=755 peers "$1"; cp -a "$2/root/." "$1/"; cp "$3/vmlinux" "$1/vmlinux"
-        cd "$1"; mkdir -p proc sys dev run tmp bundle/rootfs/bin bundle/rootfs/proc bundle/rootfs/dev bundle/rootfs/sys
+        cd "$1"; mkdir -p proc sys dev run tmp ".$5"
         mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev; mount -t tmpfs run run
-        cp busybox bundle/rootfs/bin/busybox; ln -s busybox bundle/rootfs/bin/true
-        chroot . /runc spec --bundle /bundle
-        sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"true"/' bundle/config.json
+        mount --bind "$4" ".$5"
     "#;
     let mut command = Command::new("sh");
     command
         .args(["-euc", script, "set-up", ROOT])
         .arg(&places.peers)
-        .arg(&places.lib);
+        .arg(&places.lib)
+        .arg(&places.disk)
+        .arg(bundle::DISK);
     run(&mut command)?;
     Ok(mounts)
 }
 
-/// `runtime run` of the busybox bundle, to be run.
-pub(crate) fn oci_run(runtime: &str) -> Command {
-    peer(
-        &format!("/{runtime}"),
-        &["run", "--bundle", "/bundle", &format!("bench-{runtime}")],
-    )
+/// The step into the peers' root that stands before each of them, and nothing behind it.
+pub(crate) fn nothing() -> Command {
+    peer("/busybox", &["true"])
 }
 
 /// QEMU's microvm with the kernel and size of hull's microVMs, up to the init and out again.
@@ -106,7 +105,8 @@ pub(crate) fn qemu_microvm() -> Command {
     )
 }
 
-fn peer(program: &str, arguments: &[&str]) -> Command {
+/// A program in the peers' root.
+pub(crate) fn peer(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("chroot");
     command.arg(ROOT).arg(program).args(arguments);
     command
