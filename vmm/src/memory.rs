@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
+use vm_memory::{
+    GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+};
 
 /// Guest memory as devices see it: RAM and the shared memory regions.
 pub type GuestMemory = Arc<GuestMemoryMmap>;
@@ -83,6 +85,44 @@ pub fn ram_address(offset: u64) -> GuestAddress {
         None => offset,
         Some(above) => HIGH_BASE + above,
     })
+}
+
+/// Reads `part` of a file into the same part of RAM. It does not move the file's position, so that several threads may read.
+pub fn read_into_ram(memory: &GuestMemoryMmap, file: &File, part: RamPart) -> io::Result<()> {
+    let end = part.end().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut offset = part.offset;
+    while offset < end {
+        // A part does not cross the hole below 4 GiB at once: its two sides are two regions.
+        let border = if offset < LOW_RAM_END {
+            LOW_RAM_END
+        } else {
+            u64::MAX
+        };
+        let len = end.min(border) - offset;
+        let slice = memory
+            .get_slice(ram_address(offset), len as usize)
+            .map_err(io::Error::other)?;
+        // SAFETY: the slice is guest memory of this length, which is never unmapped, and no Rust reference points into it.
+        let read = unsafe {
+            libc::pread(
+                file.as_raw_fd(),
+                slice.ptr_guard_mut().as_ptr().cast(),
+                slice.len(),
+                libc::off_t::try_from(offset).map_err(io::Error::other)?,
+            )
+        };
+        match u64::try_from(read) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => offset += read,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Guest physical regions in the order in which they are laid out.
@@ -329,7 +369,7 @@ impl SharedRegion {
 mod tests {
     use super::*;
     use std::io::Write;
-    use vm_memory::{Bytes, GuestMemory as _};
+    use vm_memory::Bytes;
 
     const MIB: u64 = 1 << 20;
 

@@ -8,7 +8,10 @@ use super::{BoardError, Ready, SnapshotFiles, beside, join};
 use crate::arch::VcpuSetup;
 use crate::ending::Ending;
 use crate::hv::Hypervisor;
-use crate::snapshot::{Snapshot, read_ram, whole_huge_pages};
+use crate::snapshot::{Snapshot, read_ram, share_out, whole_huge_pages};
+
+/// Threads that copy memory. The virtual machine is made meanwhile, which is waiting more than work.
+const COPIERS: u64 = 2;
 
 /// Builds a microVM whose vCPUs and devices go on from where they were when `files` were written. `copy` says how it gets
 /// the memory that guests write to.
@@ -35,14 +38,18 @@ pub(super) fn restore(
         serial: snapshot.serial,
     };
     let built = thread::scope(|scope| {
-        let filling = beside(scope, || Ok(read_ram(&memory, &files.memory, &copied)?))?;
+        let (memory, file) = (&memory, &files.memory);
+        let filling = share_out(&copied, COPIERS)
+            .into_iter()
+            .map(|parts| beside(scope, move || Ok(read_ram(memory, file, parts)?)))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut built = frame.build(hypervisor, legacy, ending)?;
         for (transport, state) in built.transports.iter().zip(snapshot.devices) {
             lock(transport).restore(state)?;
         }
         let supported = hypervisor.supported_cpuid()?;
         // The state of a vCPU may reach memory, so that is to be there.
-        join(filling)?;
+        filling.into_iter().try_for_each(join)?;
         for ((id, vcpu), state) in (0..).zip(&mut built.vcpus).zip(&snapshot.vcpus) {
             vcpu.restore(&VcpuSetup::new(&supported, id, count, None), state)?;
         }

@@ -26,7 +26,7 @@ use crate::devices::serial::SerialState;
 use crate::memory::RamPart;
 use crate::virtio::transport::TransportState;
 
-pub use ram::{RamError, read_ram, whole_huge_pages, write_ram};
+pub use ram::{RamError, read_ram, share_out, whole_huge_pages, write_ram};
 
 /// The first bytes of a state.
 const MAGIC: [u8; 8] = *b"hullsnap";

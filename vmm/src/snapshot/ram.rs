@@ -6,7 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestMemoryError, GuestMemoryMmap};
 
-use crate::memory::{HUGE_PAGE, RamPart, ram_address};
+use crate::memory::{HUGE_PAGE, RamPart, ram_address, read_into_ram};
 
 /// The smallest part that is told from its surroundings, in bytes: reading a little too much is cheaper than one more read.
 const GRAIN: u64 = 32 << 10;
@@ -20,9 +20,9 @@ pub enum RamError {
     /// The file could not be read.
     #[error("cannot read the memory of the VM snapshot: {0}")]
     Read(io::Error),
-    /// The file or guest memory is shorter than it should be.
-    #[error("cannot copy the memory of the VM snapshot: {0}")]
-    Copy(#[from] GuestMemoryError),
+    /// Guest memory is shorter than it should be.
+    #[error("cannot read guest memory: {0}")]
+    Guest(#[from] GuestMemoryError),
 }
 
 /// Writes the RAM of a microVM at rest, `ram` bytes, to a file that it replaces the content of. Returns what of it holds
@@ -62,12 +62,33 @@ pub fn write_ram(
 }
 
 /// Copies parts of a memory file to the same places in RAM.
-pub fn read_ram(memory: &GuestMemoryMmap, mut file: &File, parts: &[RamPart]) -> Result<(), RamError> {
-    for part in parts {
-        file.seek(SeekFrom::Start(part.offset)).map_err(RamError::Read)?;
-        memory.read_exact_volatile_from(ram_address(part.offset), &mut file, part.len as usize)?;
+pub fn read_ram(memory: &GuestMemoryMmap, file: &File, parts: &[RamPart]) -> Result<(), RamError> {
+    parts
+        .iter()
+        .try_for_each(|part| read_into_ram(memory, file, *part))
+        .map_err(RamError::Read)
+}
+
+/// Cuts a list of parts into at most `count` lists of about the same number of bytes.
+pub fn share_out(parts: &[RamPart], count: u64) -> Vec<&[RamPart]> {
+    let total: u64 = parts.iter().map(|part| part.len).sum();
+    let mut shares = Vec::new();
+    let (mut rest, mut taken) = (parts, 0);
+    for share in 1..=count {
+        let end = rest
+            .iter()
+            .position(|part| {
+                let full = taken >= total * share / count;
+                taken += if full { 0 } else { part.len };
+                full
+            })
+            .unwrap_or(rest.len());
+        let (begin, after) = rest.split_at(end);
+        shares.push(begin);
+        rest = after;
     }
-    Ok(())
+    shares.retain(|share| !share.is_empty());
+    shares
 }
 
 /// The huge pages that these parts lie in, neighbours joined; of the last one what `ram` bytes have.
@@ -198,6 +219,19 @@ mod tests {
         );
         // What a damaged state may hold is for `map_ram` to refuse.
         whole_huge_pages(&[part(u64::MAX, u64::MAX), part(0, 0)], ram);
+    }
+
+    #[test]
+    fn parts_are_shared_out_in_their_order_and_none_is_lost() {
+        let parts: Vec<RamPart> = (0..7).map(|index| part(index * 100, 10 + index)).collect();
+        for count in 1..10 {
+            let shares = share_out(&parts, count);
+            assert!(shares.len() as u64 <= count);
+            assert_eq!(shares.concat(), parts, "{count}");
+        }
+        let halves = share_out(&parts, 2);
+        assert_eq!(halves.iter().map(|share| share.len()).collect::<Vec<_>>(), [4, 3]);
+        assert!(share_out(&[], 2).is_empty());
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn damaged_and_missing_files_are_refused_and_nothing_runs() {
         files.memory.set_len(0).unwrap();
         let short = error(files.restore(copy, shape()));
         assert!(
-            short.contains("guest memory") || short.contains("copy the memory"),
+            short.contains("guest memory") || short.contains("read the memory"),
             "{short}"
         );
         files.memory.set_len(whole).unwrap();
