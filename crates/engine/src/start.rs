@@ -63,10 +63,13 @@ async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Ru
             ..spec.clone()
         };
         match attempt(live, &restored, guest.clone(), clock.clone()).await {
-            // The agent was there, so this is the container's own failure.
+            // Once the agent was there, a failure is the container's own.
             Err(error) if clock.timeline().ready.is_none() => {
                 tracing::warn!(container = live.id(), %error, "a template does not serve; the kernel is booted");
-                shared.templates.discard(&template);
+                // Where no VMM was spawned, the template had no part in it.
+                if clock.timeline().spawned.is_some() {
+                    shared.templates.discard(&template);
+                }
             }
             result => return result,
         }
