@@ -88,7 +88,8 @@ pub(super) fn split_entry(path: &str) -> (String, String) {
         clean.push_str("/.");
     }
     match clean.rsplit_once('/') {
-        Some((folder, name)) => (format!("{folder}/"), name.to_owned()),
+        Some(("", name)) => ("/".into(), name.to_owned()),
+        Some((folder, name)) => (folder.to_owned(), name.to_owned()),
         None => (".".into(), clean),
     }
 }
@@ -173,13 +174,13 @@ mod tests {
     #[test]
     fn a_copy_goes_where_docker_has_it_go() {
         assert_eq!(placed("f", false, "/d", Some(true)), ok("/d", "f"));
-        assert_eq!(placed("f", false, "/d/g", Some(false)), ok("/d/", "g"));
-        assert_eq!(placed("f", false, "/d/g", None), ok("/d/", "g"));
+        assert_eq!(placed("f", false, "/d/g", Some(false)), ok("/d", "g"));
+        assert_eq!(placed("f", false, "/d/g", None), ok("/d", "g"));
         assert_eq!(placed("f", false, "/d/g/", None), Err("no such directory".into()));
         assert_eq!(placed("s", true, "/d", Some(true)), ok("/d", "s"));
         assert_eq!(placed(".", true, "/d", Some(true)), ok("/d", "."));
-        assert_eq!(placed("s", true, "/d/n", None), ok("/d/", "n"));
-        assert_eq!(placed(".", true, "/d/n/", None), ok("/d/", "n"));
+        assert_eq!(placed("s", true, "/d/n", None), ok("/d", "n"));
+        assert_eq!(placed(".", true, "/d/n/", None), ok("/d", "n"));
         assert_eq!(
             placed("s", true, "/d/f", Some(false)),
             Err("cannot copy directory".into())
@@ -198,8 +199,8 @@ mod tests {
         ] {
             assert_eq!(base_name(path), name, "{path}");
         }
-        assert_eq!(split_entry("/a/b/"), ("/a/".into(), "b".into()));
-        assert_eq!(split_entry("/a/."), ("/a/".into(), ".".into()));
+        assert_eq!(split_entry("/a/b/"), ("/a".into(), "b".into()));
+        assert_eq!(split_entry("/a/."), ("/a".into(), ".".into()));
         assert_eq!(split_entry("/"), ("/".into(), String::new()));
     }
 
