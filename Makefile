@@ -46,7 +46,7 @@ fmt: ## format the Rust code
 	cargo fmt --all
 
 .PHONY: bench
-bench: testdeps build ## measure starts and memory against crun, runc and QEMU, in one run
+bench: testdeps build $(debian) ## measure starts, memory and images against crun, runc, QEMU, skopeo and umoci, in one run
 	cargo run --release --locked --quiet -p system-tests --bin bench
 
 .PHONY: kernel

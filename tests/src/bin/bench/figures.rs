@@ -11,12 +11,17 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    /// No samples.
+    pub(crate) const fn new() -> Self {
+        Self { samples: Vec::new() }
+    }
+
     /// Adds the time that `work` takes.
-    pub(crate) fn time(&mut self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn time<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
-        work()?;
+        let done = work()?;
         self.add(start.elapsed());
-        Ok(())
+        Ok(done)
     }
 
     /// Adds a time.

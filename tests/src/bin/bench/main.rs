@@ -1,10 +1,12 @@
 //! `make bench`: what hull says of its speed and size, measured against named peers in the same run and the same place.
 //!
 //! Run by a person, this prepares the peers and runs itself again where hull's microVMs run (on this host, or in the helper
-//! VM); run there, it measures and prints the table. Run as PID 1, it is the init that QEMU's microVM boots to.
+//! VM); run there, it measures and prints the table. What it says of images it measures on this host, that alone with the
+//! argument `images`. Run as PID 1, it is the init that QEMU's microVM boots to.
 
 mod bundle;
 mod figures;
+mod images;
 mod memory;
 mod peers;
 mod start;
@@ -17,6 +19,8 @@ use system_tests::{Hull, Place};
 
 /// The argument with which the program runs itself in the place of the microVMs.
 const HERE: &str = "here";
+/// The argument for measuring images only.
+const IMAGES: &str = "images";
 
 /// Where the programs are that are measured.
 pub(crate) struct Places {
@@ -45,6 +49,7 @@ fn main() -> Result<()> {
                 disk: path()?,
             })
         }
+        Some(first) if first == IMAGES => images::measure(&Hull::instance()?),
         _ => prepare_and_run(),
     }
 }
@@ -84,5 +89,5 @@ fn prepare_and_run() -> Result<()> {
         }
     };
     ensure!(status.success(), "the measurements ended with {status}");
-    Ok(())
+    images::measure(&hull)
 }

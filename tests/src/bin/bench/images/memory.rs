@@ -1,0 +1,55 @@
+//! What a daemon needs of memory while it pulls.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::DEBIAN;
+use super::site::{Daemon, Registry, Site};
+use crate::peers::run;
+
+/// The most memory of a daemon, in MiB.
+const GOAL_MIB: f64 = 64.0;
+/// A file of random bytes and one of zeros, so many MiB each.
+const HALF_MIB: usize = 512;
+/// The image with these two.
+const LARGE: &str = "large:latest";
+
+/// Prints the table.
+pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
+    make_large(site, registry)?;
+    println!("\nMemory of a fresh hulld at its peak (VmHWM) while it pulls\n");
+    println!("| image | MiB | goal |\n|---|---:|---:|");
+    for (name, image) in [
+        ("none yet", None),
+        ("Debian", Some(DEBIAN)),
+        ("1 GiB, half of it random, half of it zeros", Some(LARGE)),
+    ] {
+        let daemon = Daemon::start(site, "memory")?;
+        if let Some(image) = image {
+            let image = registry.name(image);
+            daemon.hull(&["pull", "--quiet", &image])?;
+            println!("| {name} | {:.1} | ≤ {GOAL_MIB} |", daemon.peak()?);
+            daemon.forget(&image)?;
+        } else {
+            println!("| {name} | {:.1} | – |", daemon.peak()?);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the large image with umoci and brings it into the registry.
+fn make_large(site: &Site, registry: &Registry) -> Result<()> {
+    let script = r#"
+        cd "$1"; mkdir data
+        head -c "$2M" /dev/urandom >data/random; head -c "$2M" /dev/zero >data/zeros
+        umoci init --layout large; umoci new --image large:latest
+        umoci insert --rootless --image large:latest data /data; rm -r data
+    "#;
+    let mut command = Command::new("sh");
+    command.args(["-euc", script, "large"]).arg(site.folder());
+    run(command.arg(HALF_MIB.to_string()))?;
+    let layout = site.folder().join("large");
+    registry.fill(&layout, LARGE)?;
+    Ok(std::fs::remove_dir_all(layout)?)
+}

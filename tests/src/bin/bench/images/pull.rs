@@ -1,0 +1,90 @@
+//! Pulling and unpacking the Debian image against skopeo and umoci.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::site::{Daemon, Registry, Site};
+use super::{DEBIAN, ROUNDS};
+use crate::figures::Series;
+use crate::peers::run;
+
+/// The most that hull may take of their time.
+const GOAL: f64 = 0.4;
+
+/// `skopeo copy` into a layout and `umoci unpack` of it.
+struct Peer<'a> {
+    site: &'a Site,
+    source: String,
+}
+
+impl Peer<'_> {
+    fn copy(&self) -> Result<()> {
+        let target = format!("oci:{}:image", self.site.folder().join("layout").display());
+        let mut command = Command::new("skopeo");
+        run(command.args(["copy", "--quiet", "--src-tls-verify=false", &self.source, &target])).map(drop)
+    }
+
+    fn unpack(&self) -> Result<()> {
+        let mut command = Command::new("umoci");
+        command.arg("unpack");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--rootless");
+        }
+        let layout = self.site.folder().join("layout");
+        command.arg("--image").arg(format!("{}:image", layout.display()));
+        run(command.arg(self.site.folder().join("bundle"))).map(drop)
+    }
+
+    fn forget(&self) -> Result<()> {
+        fs::remove_dir_all(self.site.folder().join("layout"))?;
+        Ok(fs::remove_dir_all(self.site.folder().join("bundle"))?)
+    }
+}
+
+/// Prints the table.
+pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
+    let daemon = Daemon::start(site, "pull")?;
+    let image = registry.name(DEBIAN);
+    let peer = Peer {
+        site,
+        source: format!("docker://{image}"),
+    };
+    let [mut hull, mut copy, mut unpack, mut both] = [const { Series::new() }; 4];
+    // The first round warms up.
+    for round in 0..=ROUNDS {
+        let pulled = hull.time(|| daemon.hull(&["pull", &image]))?;
+        let said = String::from_utf8_lossy(&pulled.stdout);
+        ensure!(
+            said.contains("Pull complete"),
+            "the image was there before: {said}"
+        );
+        daemon.forget(&image)?;
+        both.time(|| {
+            copy.time(|| peer.copy())?;
+            unpack.time(|| peer.unpack())
+        })?;
+        peer.forget()?;
+        if round == 0 {
+            [hull, copy, unpack, both] = [const { Series::new() }; 4];
+        }
+    }
+    println!(
+        "\nThe Debian image from a registry on loopback, ready to be run: {ROUNDS} rounds in turn after one to warm up\n"
+    );
+    println!("| what | median ms | min ms | max ms | hull / this | goal |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for (name, series, goal) in [
+        ("hull pull", &hull, None),
+        ("skopeo copy + umoci unpack", &both, Some(GOAL)),
+        ("of these, skopeo copy", &copy, None),
+        ("of these, umoci unpack", &unpack, None),
+    ] {
+        let (median, (min, max)) = (series.median(), series.range());
+        let ratio = hull.median() / median;
+        let goal = goal.map_or("–".to_string(), |goal| format!("≤ {goal}"));
+        println!("| {name} | {median:.0} | {min:.0} | {max:.0} | {ratio:.2} | {goal} |");
+    }
+    Ok(())
+}
