@@ -129,6 +129,19 @@ impl<R: Read, W: Write> VerifyingReader<R, W> {
         }
     }
 
+    /// Why the blob is not the one that was asked for, if that can be told by reading at most `limit` more bytes
+    /// of it.
+    pub(crate) fn damage(mut self, limit: u64) -> Option<BlobError> {
+        let mut buffer = vec![0; 64 * 1024];
+        let end = self.read.saturating_add(limit);
+        while self.failure.is_none() && self.pass_on(&mut buffer) > 0 {
+            if self.read > end {
+                return None;
+            }
+        }
+        self.finish().err()
+    }
+
     /// One read; 0 at the end or after a failure, which is kept.
     fn pass_on(&mut self, into: &mut [u8]) -> usize {
         let blob = || self.expected.name.clone();

@@ -71,7 +71,14 @@ fn add<R: Read, W: Write + Seek>(
             image.add_file(&entry.path, metadata, entry.size, &mut archive.content(entry))?;
         }
         EntryKind::Directory => image.add_directory(&entry.path, metadata)?,
-        EntryKind::Symlink => image.add_symlink(&entry.path, metadata, &entry.link)?,
+        EntryKind::Symlink => {
+            // Linux knows no other mode of a symbolic link, whatever the archive says.
+            let metadata = Metadata {
+                mode: 0o777,
+                ..metadata
+            };
+            image.add_symlink(&entry.path, metadata, &entry.link)?;
+        }
         EntryKind::HardLink => image.add_hard_link(&entry.path, &entry.link)?,
         EntryKind::CharDevice(device) => {
             image.add_special(&entry.path, metadata, Special::CharDevice(device))?;

@@ -11,6 +11,9 @@ use flate2::write::GzEncoder;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 
+/// What is read of a layer that is refused already, to find out whether its blob is damaged, in bytes.
+const MAX_DRAINED: u64 = 64 << 20;
+
 /// Why a layer was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerFileError {
@@ -114,12 +117,15 @@ pub(crate) fn read_layer(
         &mut archive,
         limits,
     );
-    // A damaged blob is the reason for whatever went wrong with its content.
+    let (compression, diff_id, image) = match unpacked {
+        Ok(unpacked) => unpacked,
+        // A damaged blob is the reason for whatever went wrong with its content.
+        Err(error) => return Err(blob.damage(MAX_DRAINED).map_or(error, LayerFileError::Blob)),
+    };
     let (_, blob) = blob.finish()?;
     if blob.size > limit {
         return Err(too_large());
     }
-    let (compression, diff_id, image) = unpacked?;
     let copied = archive.finish().map_err(|source| BlobError::Copy {
         blob: expected.name.clone(),
         source,
@@ -246,7 +252,7 @@ impl<R: Read> Read for PlainReader<'_, '_, R> {
 /// Where a copy of the uncompressed archive goes.
 enum ArchiveCopy<'a> {
     Nowhere,
-    Gzip(GzEncoder<HashingFile<'a>>),
+    Gzip(Box<GzEncoder<HashingFile<'a>>>),
 }
 
 impl<'a> ArchiveCopy<'a> {
@@ -256,7 +262,7 @@ impl<'a> ArchiveCopy<'a> {
             hasher: Hasher::default(),
             size: 0,
         };
-        Self::Gzip(GzEncoder::new(output, flate2::Compression::fast()))
+        Self::Gzip(Box::new(GzEncoder::new(output, flate2::Compression::fast())))
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

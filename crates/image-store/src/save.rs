@@ -11,6 +11,7 @@ use crate::store::{ImageStore, Result, Shared};
 use oci_spec::image::ANNOTATION_REF_NAME;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read, Write};
 use tar::{Builder, EntryType, Header};
 
@@ -48,14 +49,12 @@ impl ImageStore {
         let mut images: BTreeMap<Digest, Saved> = BTreeMap::new();
         for name in names {
             for (manifest, name) in self.shared.names_to_save(name)? {
-                if !images.contains_key(&manifest) {
-                    images.insert(manifest, self.examine(&manifest, &mut hold)?);
-                }
-                let saved = images.get_mut(&manifest).map(|saved| &mut saved.names);
-                if let (Some(names), Some(name)) = (saved, name)
-                    && !names.contains(&name)
-                {
-                    names.push(name);
+                let saved = match images.entry(manifest) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => entry.insert(self.examine(&manifest, &mut hold)?),
+                };
+                if let Some(name) = name.filter(|name| !saved.names.contains(name)) {
+                    saved.names.push(name);
                 }
             }
         }

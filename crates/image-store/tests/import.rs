@@ -3,21 +3,14 @@
 mod fixture;
 
 use fixture::{
-    INDEX, Layout, MANIFEST, Store, TAR, Tar, content, open_layer, refuse, with_name, with_platform,
+    INDEX, Layout, MANIFEST, Store, TAR, Tar, content, gzip, open_layer, refuse, with_name, with_platform,
 };
 use image_store::{Digest, ImageStore, Limits};
 use serde_json::json;
 use std::fs;
-use std::io::Write;
 
 fn archive(content: &str) -> Vec<u8> {
     Tar::new().file("file", content.as_bytes()).finish()
-}
-
-fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[test]

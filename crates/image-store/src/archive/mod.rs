@@ -462,7 +462,11 @@ fn entry_kind(header: &Header, path: &[u8]) -> Result<EntryKind, String> {
 
 fn xattrs(pax: &PaxRecords) -> Vec<Xattr> {
     let named = |(key, value): (&[u8], &[u8])| Some(Xattr::new(key.strip_prefix(b"SCHILY.xattr.")?, value));
-    pax.iter().filter_map(named).collect()
+    // An empty value takes the record back: so Go reads it, and with it every container runtime.
+    pax.iter()
+        .filter_map(named)
+        .filter(|xattr| !xattr.value.is_empty())
+        .collect()
 }
 
 fn cut_at_nul(mut bytes: Vec<u8>) -> Vec<u8> {
