@@ -71,12 +71,14 @@ impl Errand {
         &self.sandbox
     }
 
-    /// Takes it down, all that was written on the disk.
+    /// Takes it down, all that was written on the disk. A client that does not wait for it, because it has all it wanted,
+    /// does not keep it from being done.
     pub(super) async fn finish(mut self) -> Result<()> {
-        match self.held.take() {
-            Some(held) => held.take_down().await,
-            None => Ok(()),
-        }
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
+        let down = tokio::spawn(held.take_down()).await;
+        down.unwrap_or_else(|error| Err(EngineError::Internal(error.to_string())))
     }
 }
 
