@@ -3,6 +3,7 @@
 //! Configuration and wiring only. Containers outlive it: on SIGTERM or SIGINT it stops serving and leaves them running,
 //! and the next `hulld` on the same state root finds them.
 
+mod config_file;
 mod lock;
 mod options;
 mod socket;
@@ -72,6 +73,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         runtime: settings.runtime.clone(),
         lib: settings.lib.clone(),
         client_files: settings.client_files(),
+        registries: settings.registries(),
     };
     let engine = Engine::open(spec).await.context("cannot open the state")?;
     let (socket, listener) = ApiSocket::bind(&settings.socket)?;

@@ -1,12 +1,15 @@
 //! The command line, and what holds where it is silent.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::{env, fs};
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use engine::ClientFiles;
+use engine::{ClientFiles, InsecureHost, Mirror, RegistryConfig, RegistryConfigError};
 use tracing::level_filters::LevelFilter;
+
+use crate::config_file::ConfigFile;
 
 /// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
 #[derive(Debug, Parser)]
@@ -36,6 +39,19 @@ pub(crate) struct Options {
     /// /etc/hull/certs.d and /etc/docker/certs.d]
     #[arg(long = "certs-dir", value_name = "DIR")]
     certs_dirs: Vec<PathBuf>,
+
+    /// Configuration file in JSON: "insecure-registries" and "registry-mirrors" [default: /etc/hull/hulld.json, or
+    /// ~/.config/hull/hulld.json without root]
+    #[arg(long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+
+    /// Registry that may be spoken to without TLS: HOST[:PORT] or a network; may be given several times
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    insecure_registries: Vec<String>,
+
+    /// Mirror of Docker Hub; may be given several times
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    registry_mirrors: Vec<String>,
 
     /// How much is logged
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
@@ -74,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) host_root: Option<PathBuf>,
     /// Empty for the usual ones.
     pub(crate) certs_dirs: Vec<PathBuf>,
+    pub(crate) insecure_registries: Vec<InsecureHost>,
+    pub(crate) registry_mirrors: Vec<Mirror>,
 }
 
 impl Settings {
@@ -82,6 +100,19 @@ impl Settings {
         self.host_root
             .clone()
             .map_or_else(ClientFiles::default, ClientFiles::beneath)
+    }
+
+    /// How registries are reached.
+    pub(crate) fn registries(&self) -> RegistryConfig {
+        let mut config = RegistryConfig {
+            insecure: self.insecure_registries.clone(),
+            mirrors: self.registry_mirrors.clone(),
+            ..RegistryConfig::default()
+        };
+        if !self.certs_dirs.is_empty() {
+            config.certs_dirs.clone_from(&self.certs_dirs);
+        }
+        config
     }
 }
 
@@ -101,12 +132,22 @@ impl Options {
             Some(lib) => absolute(lib)?,
             None => own_folder()?,
         };
+        let host_root = self.host_root.map(absolute).transpose()?;
+        let file = match &self.config_file {
+            Some(file) => ConfigFile::read(file, false)?,
+            None => match default_config_file(host_root.as_deref()) {
+                Some(file) => ConfigFile::read(&file, true)?,
+                None => ConfigFile::default(),
+            },
+        };
         Ok(Settings {
             root,
             runtime,
             socket,
             lib,
-            host_root: self.host_root.map(absolute).transpose()?,
+            host_root,
+            insecure_registries: parse_all(file.insecure_registries, self.insecure_registries)?,
+            registry_mirrors: parse_all(file.registry_mirrors, self.registry_mirrors)?,
             certs_dirs: self
                 .certs_dirs
                 .into_iter()
@@ -114,6 +155,15 @@ impl Options {
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// What the file and the command line name, in this order.
+fn parse_all<T: FromStr<Err = RegistryConfigError>>(
+    file: Vec<String>,
+    command_line: Vec<String>,
+) -> anyhow::Result<Vec<T>> {
+    let all = file.iter().chain(&command_line);
+    Ok(all.map(|text| text.parse()).collect::<Result<_, _>>()?)
 }
 
 fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
@@ -145,6 +195,17 @@ fn default_root() -> anyhow::Result<PathBuf> {
         .or_else(|| Some(folder_from_env("HOME")?.join(".local/share")))
         .context("cannot tell where the state is: set HOME or give --root")?;
     Ok(data.join("hull"))
+}
+
+/// The host's, in a helper VM.
+fn default_config_file(host_root: Option<&Path>) -> Option<PathBuf> {
+    const NAME: &str = "hull/hulld.json";
+    if is_root() {
+        return Some(host_root.unwrap_or(Path::new("/")).join("etc").join(NAME));
+    }
+    let config =
+        folder_from_env("XDG_CONFIG_HOME").or_else(|| Some(folder_from_env("HOME")?.join(".config")))?;
+    Some(config.join(NAME))
 }
 
 fn default_runtime() -> PathBuf {
@@ -186,6 +247,8 @@ mod tests {
             lib: "/l".into(),
             host_root: None,
             certs_dirs: Vec::new(),
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
         };
         assert_eq!(settings, expected);
     }
@@ -218,6 +281,32 @@ mod tests {
             let error = settle(&["--root", "/r", "--host", host]).unwrap_err();
             assert!(error.to_string().contains("unix://PATH"), "{error}");
         }
+    }
+
+    #[test]
+    fn registries_come_from_the_file_and_the_command_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), r#"{"insecure-registries":["a:5000"]}"#).unwrap();
+        let path = file.path().display().to_string();
+        let settings = settle(&[
+            "--root",
+            "/r",
+            "--config-file",
+            &path,
+            "--insecure-registry",
+            "10.0.0.0/8",
+            "--registry-mirror",
+            "https://mirror.example",
+        ])
+        .unwrap();
+        let registries = settings.registries();
+        assert_eq!(
+            registries.insecure,
+            ["a:5000".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]
+        );
+        assert_eq!(registries.mirrors, ["https://mirror.example".parse().unwrap()]);
+        assert!(settle(&["--root", "/r", "--registry-mirror", "mirror.example"]).is_err());
+        assert!(settle(&["--root", "/r", "--config-file", "/nonexistent/hulld.json"]).is_err());
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "page not found")
     }
 
-    #[cfg(test)]
+    /// What it says.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -43,6 +43,9 @@ impl From<EngineError> for ApiError {
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::InvalidParameter => StatusCode::BAD_REQUEST,
             ErrorKind::NotModified => StatusCode::NOT_MODIFIED,
+            ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };

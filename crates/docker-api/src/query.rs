@@ -9,17 +9,23 @@ use axum::http::request::Parts;
 use crate::error::ApiError;
 use crate::filters::Filters;
 
-/// The query of a request. The first of several values with one name counts, as in Go's `FormValue`.
+/// The query of a request. The first of several values with one name counts, as in Go's
+/// `FormValue`, where not all are asked for.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Params(HashMap<String, String>);
+pub(crate) struct Params(HashMap<String, Vec<String>>);
 
 impl Params {
     /// The value of a parameter; `None` when it is missing or empty.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
+        self.texts(name)
+            .first()
             .map(String::as_str)
             .filter(|value| !value.is_empty())
+    }
+
+    /// All values of a parameter, in their order.
+    pub(crate) fn texts(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// A flag: everything but nothing, `0`, `no`, `false` and `none` is true.
@@ -29,7 +35,7 @@ impl Params {
 
     /// A flag with a default for when the parameter is not there at all.
     pub(crate) fn flag_or(&self, name: &str, default: bool) -> bool {
-        let Some(value) = self.0.get(name) else {
+        let Some(value) = self.texts(name).first() else {
             return default;
         };
         let value = value.trim().to_ascii_lowercase();
@@ -70,9 +76,9 @@ impl<S: Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_or(Vec::new(), |Query(p)| p);
-        let mut params = HashMap::new();
+        let mut params: HashMap<String, Vec<String>> = HashMap::new();
         for (name, value) in pairs {
-            params.entry(name).or_insert(value);
+            params.entry(name).or_default().push(value);
         }
         Ok(Self(params))
     }
@@ -104,7 +110,7 @@ mod tests {
         Params(
             pairs
                 .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .map(|(k, v)| ((*k).to_owned(), vec![(*v).to_owned()]))
                 .collect(),
         )
     }

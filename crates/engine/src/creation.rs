@@ -20,7 +20,7 @@ use crate::{
 pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) -> Result<Created> {
     check(&create)?;
     let began = Instant::now();
-    let image = shared.images.resolve(&create.image).await?;
+    let (image, hold) = shared.images.resolve_and_hold(&create.image).await?;
     let resolved = began.elapsed();
     let args = merge::merge(&mut create, &image.config)?;
     if !create.stop_signal.is_empty() {
@@ -44,6 +44,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     let work = shared.clone();
     let live = blocking("make a container", move || make(&work, record)).await?;
     let id = live.record.id.clone();
+    shared.images.hold_for(&id, hold);
     reservation.keep(live);
     tracing::debug!(container = id, ?resolved, made = ?began.elapsed(), "a container was made");
     Ok(Created {

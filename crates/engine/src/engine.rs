@@ -19,7 +19,7 @@ use crate::streams::{AttachOutput, ClientSpec, History, blocking, lock};
 use crate::*;
 
 /// Where an engine works.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EngineSpec {
     /// The state root: containers, images and volumes. It must be nobody else's.
     pub root: PathBuf,
@@ -30,12 +30,14 @@ pub struct EngineSpec {
     pub lib: PathBuf,
     /// The files that clients mean by the source of a bind mount.
     pub client_files: ClientFiles,
+    /// How registries are reached.
+    pub registries: RegistryConfig,
 }
 
 /// Containers, execs and images. Cloning is cheap and gives the same engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all of an engine shares.
@@ -85,6 +87,7 @@ impl Shared {
         })
         .await?;
         self.registry.remove(live);
+        self.images.release(live.id());
         live.renew_streams();
         live.change(|standing| standing.removed = true);
         tracing::debug!(container = live.id(), "a container was removed");
@@ -116,6 +119,7 @@ impl Engine {
         let shared = blocking("open the state", move || Shared::open(spec)).await?;
         let shared = Arc::new(shared);
         restore::restore(&shared).await?;
+        shared.images.hold_existing(&shared.registry.all());
         let prepared = shared.clone();
         // So that the first container need not wait for it; if it fails, that one tells why.
         tokio::task::spawn_blocking(move || prepared.disks.template().map(drop));
@@ -374,16 +378,6 @@ impl Engine {
         archive::unpack(&self.shared, &self.find(name)?, name, options).await
     }
 
-    /// All images.
-    pub async fn images(&self) -> Result<Vec<Image>> {
-        self.shared.images.list().await
-    }
-
-    /// The image with this name or id.
-    pub async fn image(&self, name: &str) -> Result<Image> {
-        self.shared.images.resolve(name).await
-    }
-
     /// The engine as a whole.
     pub async fn info(&self) -> Result<Info> {
         let shared = &self.shared;
@@ -397,7 +391,7 @@ impl Engine {
             running,
             paused,
             stopped: statuses.len() - running - paused,
-            images: shared.images.list().await?.len(),
+            images: shared.images.summaries().await?.len(),
             cpus: host.cpus,
             memory_bytes: host.memory_bytes,
             host_name: host.name,
@@ -409,7 +403,7 @@ impl Engine {
         })
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Live>> {
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Live>> {
         self.shared.registry.find(name)
     }
 }
@@ -425,7 +419,7 @@ impl Shared {
             make_folder(folder)?;
         }
         let id = engine_id(root)?;
-        let images = Images::open(root, &spec.lib)?;
+        let images = Images::open(root, &spec.lib, spec.registries.clone())?;
         let disks = Disks::new(root.join("disks"));
         let (templates, microvms) = (spec.runtime.join("templates"), spec.runtime.join("vm"));
         let templates = Templates::open(templates.clone(), microvms)
@@ -455,7 +449,9 @@ fn engine_id(root: &Path) -> Result<String> {
 }
 
 /// Carries a change through, whether the client that asked for it waits or not.
-async fn complete<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(crate) async fn complete<T: Send + 'static>(
+    change: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     tokio::spawn(change)
         .await
         .unwrap_or_else(|error| Err(EngineError::Internal(error.to_string())))

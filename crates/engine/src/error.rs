@@ -14,6 +14,12 @@ pub enum ErrorKind {
     InvalidParameter,
     /// It is so already.
     NotModified,
+    /// The credentials are not accepted, or there are none.
+    Unauthorized,
+    /// This user may not do it.
+    Forbidden,
+    /// A registry takes no more requests for now.
+    TooManyRequests,
     /// hull does not do this.
     NotImplemented,
     /// It should have worked.
@@ -107,6 +113,9 @@ pub enum EngineError {
     /// The image store failed.
     #[error("image store: {0}")]
     Images(#[source] image_store::StoreError),
+    /// A registry, or the way to it, or what was to become an image.
+    #[error(transparent)]
+    Image(#[from] crate::ImageFailure),
     /// Something else that should have worked did not.
     #[error("{0}")]
     Internal(String),
@@ -119,14 +128,16 @@ impl EngineError {
     /// Which kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchImage(_) | Self::NoSuchExec(_) | Self::NoSuchPath { .. } => {
-                ErrorKind::NotFound
-            },
+            Self::NoSuchContainer(_)
+            | Self::NoSuchImage(_)
+            | Self::NoSuchExec(_)
+            | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) | Self::Exec(_) => {
                 ErrorKind::InvalidParameter
             }
             Self::NotModified(_) => ErrorKind::NotModified,
+            Self::Image(failure) => failure.kind,
             Self::Unsupported(_) => ErrorKind::NotImplemented,
             Self::Sandbox { .. } | Self::Io { .. } | Self::Images(_) | Self::Internal(_) => {
                 ErrorKind::Internal

@@ -46,6 +46,7 @@ mod streams;
 mod view;
 mod wait;
 
+pub use ::registry::{ConfigError as RegistryConfigError, InsecureHost, Mirror, RegistryConfig};
 pub use archive::{Archive, Changes, UnpackOptions, Unpacking};
 pub use attach::*;
 pub use client_files::ClientFiles;
@@ -53,7 +54,11 @@ pub use create::*;
 pub use engine::*;
 pub use error::*;
 pub use exec::*;
-pub use image_store::{Image, Layer};
+pub use image_store::{
+    CheckReport, DamagedObject, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer, Problem,
+    Pruned, Removal, Usage,
+};
+pub use images::*;
 pub use log::LogReader;
 pub use logs::*;
 pub use sandbox::{Change, ChangeKind, PathStat, Rlimit, Timeline, WindowSize};

@@ -38,13 +38,27 @@ pub(super) async fn list(
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|&l| l > 0);
     let containers = engine.list(&filter).await?;
+    Ok(Json(summarize_all(&engine, containers).await?))
+}
+
+/// What is told of containers in a list. A name that leads to another image now, or nowhere, is none of a container's
+/// image any more: then it is told by its id.
+pub(super) async fn summarize_all(
+    engine: &Engine,
+    containers: Vec<Container>,
+) -> Result<Vec<ContainerSummary>, ApiError> {
+    let named = |container: &Container| (container.config.image.clone(), container.image_id.clone());
+    let current = engine
+        .current_image_names(containers.iter().map(named).collect())
+        .await?;
     let now = Timestamp::now();
-    Ok(Json(
-        containers
-            .into_iter()
-            .map(|container| summarize(container, now))
-            .collect(),
-    ))
+    let summarize = |container: Container| {
+        let id = (!current.contains(&named(&container))).then(|| container.image_id.clone());
+        let mut summary = summarize(container, now);
+        summary.image = id.or(summary.image);
+        summary
+    };
+    Ok(containers.into_iter().map(summarize).collect())
 }
 
 fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {

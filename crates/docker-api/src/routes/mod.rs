@@ -1,12 +1,15 @@
 //! The routes, one module for each part of the API.
 
 mod archive;
+mod check;
 mod containers;
+mod disk_usage;
 mod exec;
 mod images;
 mod inspect;
 mod list;
 mod logs;
+mod prune;
 mod streams;
 mod system;
 
@@ -25,9 +28,23 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/images/json", get(images::list))
-        .route("/images/{*path}", get(images::inspect).post(images::create))
+        .route("/images/create", post(images::create))
+        .route("/images/load", post(images::load))
+        .route("/images/get", get(images::save))
+        .route("/images/prune", post(images::prune))
+        .route("/images/search", get(images::search))
+        .route(
+            "/images/{*path}",
+            get(images::read).post(images::change).delete(images::remove),
+        )
+        .route("/distribution/{*path}", get(images::distribution))
+        .route("/auth", post(images::log_in))
+        .route("/system/df", get(disk_usage::disk_usage))
+        .route("/hull/manifest", get(images::manifest))
+        .route("/hull/system/check", post(check::check))
         .route("/containers/json", get(list::list))
         .route("/containers/create", post(containers::create))
+        .route("/containers/prune", post(prune::prune))
         .route("/containers/{name}", delete(containers::remove))
         .route("/containers/{name}/json", get(inspect::inspect))
         .route("/containers/{name}/start", post(containers::start))

@@ -180,7 +180,11 @@ fn errors_read_as_dockers() -> Result<()> {
             125,
             "hull does not support NetworkMode `host` (--network) yet",
         ),
-        (&["run", "nosuch"], 125, "No such image: nosuch:latest"),
+        (
+            &["run", "--pull", "never", "nosuch"],
+            125,
+            "No such image: nosuch:latest",
+        ),
         (&["rm", "ghost"], 1, "No such container: ghost"),
         (&["logs", "ghost"], 1, "No such container: ghost"),
         (&["kill", "taken"], 1, "is not running"),

@@ -106,6 +106,7 @@ impl Server {
             runtime: folder.path().join("run"),
             lib,
             client_files: Default::default(),
+            registries: Default::default(),
         };
         let socket = folder.path().join("api.sock");
         let (stop, stopped) = oneshot::channel();

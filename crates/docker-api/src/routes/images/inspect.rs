@@ -1,0 +1,124 @@
+//! One image: what it is, how it came to be, and giving it names.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::http::StatusCode;
+use bollard_stubs::models::{
+    DriverData, ImageConfig, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata,
+    ImageInspectRootFs, OciDescriptor,
+};
+use engine::{Engine, HistoryEntry, Image, familiar};
+use jiff::Timestamp;
+
+use super::until::created;
+use crate::error::ApiError;
+use crate::query::Params;
+
+/// How Go writes a time that nobody knows.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// `GET /images/{name}/json`
+pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Json<ImageInspect>, ApiError> {
+    let image = engine.image(name).await?;
+    let (media_type, size) = engine.image_manifest(&image).await?;
+    let mut described = describe(&image);
+    described.descriptor = Some(OciDescriptor {
+        media_type: Some(media_type),
+        digest: Some(image.manifest_digest),
+        size: i64::try_from(size).ok(),
+        ..OciDescriptor::default()
+    });
+    Ok(Json(described))
+}
+
+/// `GET /images/{name}/history`
+pub(super) async fn history(
+    engine: &Engine,
+    name: &str,
+) -> Result<Json<Vec<ImageHistoryResponseItem>>, ApiError> {
+    let steps = engine.image_history(name).await?;
+    Ok(Json(steps.into_iter().map(describe_step).collect()))
+}
+
+/// `POST /images/{name}/tag`
+pub(super) async fn tag(engine: &Engine, name: &str, params: &Params) -> Result<StatusCode, ApiError> {
+    let Some(repository) = params.text("repo") else {
+        return Err(ApiError::bad_request(
+            "invalid reference format: no repository was named",
+        ));
+    };
+    let target = match params.text("tag") {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => repository.to_owned(),
+    };
+    engine.tag_image(name, &target).await?;
+    Ok(StatusCode::CREATED)
+}
+
+fn describe_step(step: HistoryEntry) -> ImageHistoryResponseItem {
+    ImageHistoryResponseItem {
+        id: step.id,
+        created: created(step.created.as_deref()).map_or(0, Timestamp::as_second),
+        created_by: step.created_by,
+        tags: step
+            .references
+            .iter()
+            .map(|name| familiar(name).to_owned())
+            .collect(),
+        size: i64::try_from(step.size).unwrap_or(i64::MAX),
+        comment: step.comment,
+    }
+}
+
+fn describe(image: &Image) -> ImageInspect {
+    let config = &image.config;
+    let shown = |names: &[String]| names.iter().map(|name| familiar(name).to_owned()).collect();
+    let comment = config
+        .history()
+        .iter()
+        .flatten()
+        .next_back()
+        .and_then(|step| step.comment().clone());
+    ImageInspect {
+        id: Some(image.id.clone()),
+        repo_tags: Some(shown(&image.references)),
+        repo_digests: Some(shown(&image.digests)),
+        comment: Some(comment.unwrap_or_default()),
+        created: image.created.clone(),
+        author: Some(config.author().clone().unwrap_or_default()),
+        architecture: Some(config.architecture().to_string()),
+        variant: config.variant().clone(),
+        os: Some(config.os().to_string()),
+        os_version: config.os_version().clone(),
+        size: Some(i64::try_from(image.size).unwrap_or(i64::MAX)),
+        graph_driver: Some(DriverData {
+            name: "erofs".into(),
+            data: HashMap::new(),
+        }),
+        root_fs: Some(ImageInspectRootFs {
+            typ: config.rootfs().typ().to_owned(),
+            layers: Some(config.rootfs().diff_ids().clone()),
+        }),
+        metadata: Some(ImageInspectMetadata {
+            last_tag_time: Some(NO_TIME.into()),
+        }),
+        config: config.config().as_ref().map(describe_config),
+        ..ImageInspect::default()
+    }
+}
+
+fn describe_config(config: &oci_spec::image::Config) -> ImageConfig {
+    ImageConfig {
+        user: Some(config.user().clone().unwrap_or_default()),
+        exposed_ports: config.exposed_ports().clone(),
+        env: config.env().clone(),
+        cmd: config.cmd().clone(),
+        volumes: config.volumes().clone(),
+        working_dir: Some(config.working_dir().clone().unwrap_or_default()),
+        entrypoint: config.entrypoint().clone(),
+        labels: config.labels().clone(),
+        stop_signal: config.stop_signal().clone(),
+        ..ImageConfig::default()
+    }
+}
