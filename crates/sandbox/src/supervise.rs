@@ -62,6 +62,17 @@ impl Supervised {
 /// Asks the VMM with this runtime folder one thing, on a connection of its own, so that a caller who gives up leaves
 /// no answer behind for the next one.
 pub(crate) async fn ask(runtime: &Path, request: Request) -> Result<Response> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask_patiently(runtime, request)).await;
+    answer.unwrap_or_else(|_| {
+        Err(SandboxError::Connection {
+            action: "ask the VMM",
+            source: std::io::ErrorKind::TimedOut.into(),
+        })
+    })
+}
+
+/// The same, for what takes as long as it takes.
+pub(crate) async fn ask_patiently(runtime: &Path, request: Request) -> Result<Response> {
     const ACTION: &str = "ask the VMM";
     let exchange = async {
         let mut stream = UnixStream::connect(control_socket(runtime)).await?;
@@ -74,8 +85,5 @@ pub(crate) async fn ask(runtime: &Path, request: Request) -> Result<Response> {
             .await?;
         Ok(serde_json::from_str(&answer)?)
     };
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
-    answer
-        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-        .map_err(SandboxError::connection(ACTION))
+    exchange.await.map_err(SandboxError::connection(ACTION))
 }

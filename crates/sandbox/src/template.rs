@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use vm_spec::control::{Request, Response};
 
 use crate::launch::{Launched, launch};
-use crate::supervise::ask;
+use crate::supervise::ask_patiently;
 use crate::{Result, SandboxEnd, SandboxError, SandboxSpec, Shape};
 
 /// How long the guest is left alone before it is saved, so that what its kernel does late is in the snapshot.
@@ -78,7 +78,7 @@ async fn save(ready: Option<tokio::net::UnixListener>, runtime: &Path) -> Result
         wait_for_close(agent).await?;
     }
     tokio::time::sleep(SETTLE).await;
-    match ask(runtime, Request::Save).await? {
+    match ask_patiently(runtime, Request::Save).await? {
         Response::State(_) => Ok(()),
         Response::Error(answer) => Err(SandboxError::Unexpected {
             action: "save the microVM",
