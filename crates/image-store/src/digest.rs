@@ -23,7 +23,12 @@ impl Digest {
 
     /// The 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        // A list of many images writes several for each.
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 0xf)]);
+        let digits = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
+        let mut hex = String::with_capacity(64);
+        hex.extend(digits);
+        hex
     }
 
     /// The 32 bytes.

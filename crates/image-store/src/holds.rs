@@ -185,7 +185,7 @@ impl Shared {
             free.copied().collect::<Vec<_>>()
         };
         let (blobs, layers) = (free(&counts.blobs, blobs), free(&counts.layers, layers));
-        let (blobs, layers) = self.catalog.forget_unused(blobs, layers)?;
+        let (blobs, layers) = self.catalog.forget_unused(&blobs, &layers)?;
         let blobs = blobs.iter().map(|digest| self.state.blob(digest));
         let paths = blobs.chain(layers.iter().map(|diff_id| self.state.layer(diff_id)));
         let mut freed = 0;

@@ -6,6 +6,7 @@
 //! blobs/sha256/HEX        manifests, configurations and layers as they came (OCI image layout)
 //! layers/sha256-HEX.erofs one file system image for each layer, named by the digest of its archive
 //! catalog.db              which images there are, which names lead to them, which files are whole (SQLite)
+//! catalog.reserve         room kept free, so that images can be removed from a full disk
 //! tmp/                    what is being written; swept when the store is opened
 //! lock, sweep.lock        advisory locks between processes
 //! ```

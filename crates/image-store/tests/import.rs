@@ -341,7 +341,7 @@ fn bombs_end_at_the_limits() {
     assert!(
         fixture::files_in(dir.path())
             .iter()
-            .all(|name| name.starts_with("catalog.db"))
+            .all(|name| name.starts_with("catalog."))
     );
 }
 

@@ -88,11 +88,11 @@ impl Catalog {
     /// Forgets those of these files that no image needs, and returns them.
     pub(crate) fn forget_unused(
         &self,
-        blobs: Vec<Digest>,
-        layers: Vec<Digest>,
+        blobs: &[Digest],
+        layers: &[Digest],
     ) -> Result<(Vec<Digest>, Vec<Digest>), CatalogError> {
-        self.write("remove files from", |transaction| {
-            let forget = |digests: Vec<Digest>, used: &str, delete: &str| {
+        self.write_to_free("remove files from", |transaction| {
+            let forget = |digests: &[Digest], used: &str, delete: &str| {
                 let (mut used, mut delete) = (
                     transaction.prepare_cached(used)?,
                     transaction.prepare_cached(delete)?,
@@ -101,7 +101,7 @@ impl Catalog {
                 for digest in digests {
                     if !used.exists(params![digest])? {
                         delete.execute(params![digest])?;
-                        unused.push(digest);
+                        unused.push(*digest);
                     }
                 }
                 Ok::<_, rusqlite::Error>(unused)
@@ -125,14 +125,14 @@ impl Catalog {
 
     /// Forgets a damaged blob; false if it was not known any more.
     pub(crate) fn forget_blob(&self, digest: &Digest) -> Result<bool, CatalogError> {
-        self.write("remove a blob from", |transaction| {
+        self.write_to_free("remove a blob from", |transaction| {
             Ok(transaction.execute("DELETE FROM blob WHERE digest = ?1", params![digest])? > 0)
         })
     }
 
     /// Forgets a damaged layer; false if it was not known any more.
     pub(crate) fn forget_layer(&self, diff_id: &Digest) -> Result<bool, CatalogError> {
-        self.write("remove a layer from", |transaction| {
+        self.write_to_free("remove a layer from", |transaction| {
             Ok(transaction.execute("DELETE FROM layer WHERE diff_id = ?1", params![diff_id])? > 0)
         })
     }

@@ -15,12 +15,15 @@ pub(crate) use names::{NamesOfImage, Removed, repository_of};
 use crate::digest::Digest;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The form of the database that is written (`PRAGMA user_version`).
 const VERSION: u32 = 1;
+/// Room that is kept free for the catalog, in bytes: on a full disk images can still be removed.
+const RESERVE: usize = 256 * 1024;
 /// How long another process may keep the database from us.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -132,6 +135,7 @@ impl Catalog {
             }
             Ok(version)
         })?;
+        catalog.keep_reserve();
         match version {
             VERSION => Ok(catalog),
             version => Err(CatalogError::Version {
@@ -157,6 +161,41 @@ impl Catalog {
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
         self.within(TransactionBehavior::Immediate, action, change)
+    }
+
+    /// Like [`Catalog::write`], for changes by which room becomes free: on a full disk they take what was kept for
+    /// them.
+    pub(crate) fn write_to_free<T>(
+        &self,
+        action: &'static str,
+        change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        match self.write(action, &change) {
+            Err(CatalogError::Database { source, .. }) if is_full(&source) => {
+                // The reserve comes back when the store is opened again, or with the next change that fits.
+                let _ = fs::remove_file(self.reserve());
+                self.write(action, &change)
+            }
+            result => {
+                self.keep_reserve();
+                result
+            }
+        }
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.path.with_extension("reserve")
+    }
+
+    /// Takes room for the day on which there is none. Where there is none now, there is no reserve.
+    fn keep_reserve(&self) {
+        let path = self.reserve();
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == RESERVE as u64) {
+            return;
+        }
+        if fs::write(&path, vec![0xff; RESERVE]).is_err() {
+            let _ = fs::remove_file(&path);
+        }
     }
 
     fn within<T>(
@@ -204,6 +243,14 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        // A write-ahead log that cannot grow its index is an I/O error.
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+    )
 }
 
 fn classify(path: &Path, action: &'static str, source: rusqlite::Error) -> CatalogError {

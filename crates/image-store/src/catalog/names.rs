@@ -102,9 +102,9 @@ impl Catalog {
     pub(crate) fn remove<E>(
         &self,
         id: &Digest,
-        decide: impl FnOnce(&NamesOfImage) -> Result<(Vec<String>, bool), E>,
+        decide: impl Fn(&NamesOfImage) -> Result<(Vec<String>, bool), E>,
     ) -> Result<Result<Removed, E>, CatalogError> {
-        self.write("remove an image from", |transaction| {
+        self.write_to_free("remove an image from", |transaction| {
             let names = NamesOfImage {
                 id: *id,
                 names: names_of(transaction, id)?,
