@@ -6,6 +6,7 @@ use crate::compression::{Compression, decompress};
 use crate::digest::{Digest, Hasher};
 use crate::layer::{LayerError, convert};
 use crate::limits::Limits;
+use crate::read_ahead::read_ahead;
 use erofs::{Options, Summary, Timestamp, Writer};
 use flate2::write::GzEncoder;
 use std::fs::File;
@@ -45,6 +46,14 @@ pub enum LayerFileError {
         expected: Digest,
         /// The digest of the archive.
         actual: Digest,
+    },
+    /// The system has no thread for it.
+    #[error("cannot start a thread to unpack layer {layer}: {source}")]
+    Thread {
+        /// The layer.
+        layer: String,
+        /// What the system said.
+        source: io::Error,
     },
     /// It is too large.
     #[error("layer {layer} exceeds the {limit} bytes that are allowed")]
@@ -142,7 +151,8 @@ pub(crate) fn read_layer(
     })
 }
 
-/// Decompresses a layer, computes its archive's digest and writes its files to `image`, if one is given.
+/// Decompresses a layer on this thread; on another its archive's digest is computed and its files are written to
+/// `image`, if one is given.
 fn unpack(
     blob: impl Read,
     name: &str,
@@ -151,12 +161,32 @@ fn unpack(
     copy: &mut ArchiveCopy<'_>,
     limits: &Limits,
 ) -> Result<(Compression, Digest, Option<Summary>), LayerFileError> {
-    let (layer, limit) = (|| name.to_owned(), limits.archive_bytes);
-    let cannot_decompress = |source| LayerFileError::Decompress {
+    let layer = || name.to_owned();
+    let decompressed = decompress(blob, limits);
+    let (compression, archive) = decompressed.map_err(|source| LayerFileError::Decompress {
         layer: layer(),
         source,
-    };
-    let (compression, input) = decompress(blob, limits).map_err(cannot_decompress)?;
+    })?;
+    let converted = read_ahead(archive, |archive| {
+        convert_archive(archive, name, expected, image, copy, limits)
+    });
+    let converted = converted.map_err(|source| LayerFileError::Thread {
+        layer: layer(),
+        source,
+    })?;
+    converted.map(|(diff_id, summary)| (compression, diff_id, summary))
+}
+
+/// Computes an archive's digest and writes its files to `image`, if one is given.
+fn convert_archive(
+    input: impl Read,
+    name: &str,
+    expected: Option<Digest>,
+    image: Option<&File>,
+    copy: &mut ArchiveCopy<'_>,
+    limits: &Limits,
+) -> Result<(Digest, Option<Summary>), LayerFileError> {
+    let (layer, limit) = (|| name.to_owned(), limits.archive_bytes);
     let mut plain = PlainReader {
         input,
         copy,
@@ -182,7 +212,10 @@ fn unpack(
         source,
     };
     let writer = converted.map_err(failed)?;
-    drained.map_err(cannot_decompress)?;
+    drained.map_err(|source| LayerFileError::Decompress {
+        layer: layer(),
+        source,
+    })?;
     let diff_id = plain.hasher.finish();
     if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
         return Err(LayerFileError::DiffId {
@@ -196,7 +229,7 @@ fn unpack(
         writer.finish()
     });
     let summary = finished.transpose().map_err(|error| failed(error.into()))?;
-    Ok((compression, diff_id, summary.map(|(_, summary)| summary)))
+    Ok((diff_id, summary.map(|(_, summary)| summary)))
 }
 
 /// All files of the archive, in an image that is not finished.

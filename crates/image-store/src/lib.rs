@@ -35,6 +35,7 @@ mod layout;
 mod limits;
 mod load;
 mod manifest;
+mod read_ahead;
 mod reading;
 mod reference;
 mod removal;
