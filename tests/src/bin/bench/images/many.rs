@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use super::ROUNDS;
 use super::site::{Daemon, Site};
@@ -50,6 +51,7 @@ pub(crate) fn measure(site: &Site) -> Result<()> {
 struct Store {
     daemon: Daemon,
     count: usize,
+    _root: TempDir,
 }
 
 /// A daemon with so many images: each with a configuration and a name of its own, all with one empty layer.
@@ -79,7 +81,9 @@ fn store(site: &Site, count: usize) -> Result<Store> {
     let mut command = Command::new("tar");
     command.arg("-C").arg(&folder).arg("-cf").arg(&archive).arg(".");
     run(&mut command)?;
-    let daemon = Daemon::start(site, &name)?;
+    // To bring so many images safely onto a disk takes minutes; the list is made of a database that is in memory anyway.
+    let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let daemon = Daemon::start(site, root.path())?;
     println!("Loading {count} images ...");
     daemon.hull(&[
         "load",
@@ -87,5 +91,9 @@ fn store(site: &Site, count: usize) -> Result<Store> {
         "--input",
         archive.to_str().context("the path is not UTF-8")?,
     ])?;
-    Ok(Store { daemon, count })
+    Ok(Store {
+        daemon,
+        count,
+        _root: root,
+    })
 }

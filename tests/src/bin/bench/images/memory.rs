@@ -25,7 +25,7 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
         ("Debian", Some(DEBIAN)),
         ("1 GiB, half of it random, half of it zeros", Some(LARGE)),
     ] {
-        let daemon = Daemon::start(site, "memory")?;
+        let daemon = Daemon::start(site, &site.folder().join("memory"))?;
         if let Some(image) = image {
             let image = registry.name(image);
             daemon.hull(&["pull", "--quiet", &image])?;

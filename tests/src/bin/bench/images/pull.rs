@@ -1,6 +1,6 @@
 //! Pulling and unpacking the Debian image against skopeo and umoci.
 
-use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -13,15 +13,16 @@ use crate::peers::run;
 /// The most that hull may take of their time.
 const GOAL: f64 = 0.4;
 
-/// `skopeo copy` into a layout and `umoci unpack` of it.
-struct Peer<'a> {
-    site: &'a Site,
+/// `skopeo copy` into a layout and `umoci unpack` of it, in a folder of its own for each round: ext4 takes long to find an
+/// inode where many were freed a moment ago, which would slow down umoci only.
+struct Peer {
+    folder: PathBuf,
     source: String,
 }
 
-impl Peer<'_> {
+impl Peer {
     fn copy(&self) -> Result<()> {
-        let target = format!("oci:{}:image", self.site.folder().join("layout").display());
+        let target = format!("oci:{}:image", self.folder.join("layout").display());
         let mut command = Command::new("skopeo");
         run(command.args(["copy", "--quiet", "--src-tls-verify=false", &self.source, &target])).map(drop)
     }
@@ -32,25 +33,16 @@ impl Peer<'_> {
         if !rustix::process::geteuid().is_root() {
             command.arg("--rootless");
         }
-        let layout = self.site.folder().join("layout");
-        command.arg("--image").arg(format!("{}:image", layout.display()));
-        run(command.arg(self.site.folder().join("bundle"))).map(drop)
-    }
-
-    fn forget(&self) -> Result<()> {
-        fs::remove_dir_all(self.site.folder().join("layout"))?;
-        Ok(fs::remove_dir_all(self.site.folder().join("bundle"))?)
+        let image = format!("{}:image", self.folder.join("layout").display());
+        command.arg("--image").arg(image);
+        run(command.arg(self.folder.join("bundle"))).map(drop)
     }
 }
 
 /// Prints the table.
 pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
-    let daemon = Daemon::start(site, "pull")?;
+    let daemon = Daemon::start(site, &site.folder().join("pull"))?;
     let image = registry.name(DEBIAN);
-    let peer = Peer {
-        site,
-        source: format!("docker://{image}"),
-    };
     let [mut hull, mut copy, mut unpack, mut both] = [const { Series::new() }; 4];
     // The first round warms up.
     for round in 0..=ROUNDS {
@@ -61,11 +53,14 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
             "the image was there before: {said}"
         );
         daemon.forget(&image)?;
+        let peer = Peer {
+            folder: site.folder().join(format!("peer-{round}")),
+            source: format!("docker://{image}"),
+        };
         both.time(|| {
             copy.time(|| peer.copy())?;
             unpack.time(|| peer.unpack())
         })?;
-        peer.forget()?;
         if round == 0 {
             [hull, copy, unpack, both] = [const { Series::new() }; 4];
         }

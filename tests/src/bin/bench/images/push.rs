@@ -11,7 +11,7 @@ use crate::peers::run;
 
 /// Prints the table.
 pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
-    let daemon = Daemon::start(site, "push")?;
+    let daemon = Daemon::start(site, &site.folder().join("push"))?;
     let (image, archive) = (registry.name(DEBIAN), site.debian()?);
     daemon.hull(&["pull", "--quiet", &image])?;
     let copy = || {

@@ -121,14 +121,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it; what it keeps goes with the site.
-    pub(crate) fn start(site: &Site, name: &str) -> Result<Daemon> {
-        let root = site.folder().join(name);
+    /// Starts it with this folder for what it keeps.
+    pub(crate) fn start(site: &Site, root: &Path) -> Result<Daemon> {
         let runtime = tempfile::Builder::new().prefix("hull-bench-").tempdir()?;
         let mut command = Command::new(site.prefix.join("lib/hull/hulld"));
         command
             .arg("--root")
-            .arg(&root)
+            .arg(root)
             .arg("--runtime")
             .arg(runtime.path());
         let mut process = command
@@ -140,7 +139,7 @@ impl Daemon {
         let daemon = Daemon {
             process,
             hull: site.prefix.join("bin/hull"),
-            root,
+            root: root.to_owned(),
             socket: runtime.path().join("hull.sock"),
             _runtime: runtime,
         };
