@@ -5,10 +5,10 @@
 //! a removed file, `trusted.overlay.opaque` for a directory that hides the ones below it. They concern the
 //! layers below only, so what this layer itself brings under the same name stays, wherever it stands.
 
-use crate::archive::{Archive, ArchiveError, Entry, EntryKind};
-use erofs::{Device, FileType, Metadata, Special, WriteError, Writer, Xattr};
+use erofs::{Device, FileType, Metadata, Special, Timestamp, WriteError, Writer, Xattr};
 use std::collections::BTreeSet;
 use std::io::{Read, Seek, Write};
+use tar_stream::{ArchiveError, Entry, EntryKind, Reader};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// Names that begin so are aufs's own; only the opaque marker means something here.
@@ -48,7 +48,7 @@ struct Whiteouts {
 
 /// Adds all entries of `archive` to `image`.
 pub(crate) fn convert<R: Read, W: Write + Seek>(
-    mut archive: Archive<R>,
+    mut archive: Reader<R>,
     image: &mut Writer<W>,
 ) -> Result<(), LayerError> {
     let mut whiteouts = Whiteouts::default();
@@ -61,7 +61,7 @@ pub(crate) fn convert<R: Read, W: Write + Seek>(
 }
 
 fn add<R: Read, W: Write + Seek>(
-    archive: &mut Archive<R>,
+    archive: &mut Reader<R>,
     entry: &Entry,
     image: &mut Writer<W>,
 ) -> Result<(), LayerError> {
@@ -81,27 +81,42 @@ fn add<R: Read, W: Write + Seek>(
         }
         EntryKind::HardLink => image.add_hard_link(&entry.path, &entry.link)?,
         EntryKind::CharDevice(device) => {
-            image.add_special(&entry.path, metadata, Special::CharDevice(device))?;
+            image.add_special(&entry.path, metadata, Special::CharDevice(number(device)))?;
         }
         EntryKind::BlockDevice(device) => {
-            image.add_special(&entry.path, metadata, Special::BlockDevice(device))?;
+            image.add_special(&entry.path, metadata, Special::BlockDevice(number(device)))?;
         }
         EntryKind::Fifo => image.add_special(&entry.path, metadata, Special::Fifo)?,
     }
     Ok(())
 }
 
+fn number(device: tar_stream::Device) -> Device {
+    Device {
+        major: device.major,
+        minor: device.minor,
+    }
+}
+
 /// Owner, mode, time and attributes. `trusted.*` is left out: it is how overlayfs marks its own files, and
 /// an image must not forge such marks. What EROFS cannot hold is left out as on any other file system that
-/// does not support it.
+/// does not support it, and an empty value, which Go reads as none: so do all container runtimes.
 fn metadata(entry: &Entry) -> Metadata {
-    let wanted = |xattr: &&Xattr| !xattr.name.starts_with(b"trusted.") && Xattr::is_storable(&xattr.name);
+    let wanted = |xattr: &&tar_stream::Xattr| {
+        !xattr.name.starts_with(b"trusted.") && !xattr.value.is_empty() && Xattr::is_storable(&xattr.name)
+    };
+    let xattrs = entry.xattrs.iter().filter(wanted);
     Metadata {
         mode: entry.mode,
         uid: entry.uid,
         gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs: entry.xattrs.iter().filter(wanted).cloned().collect(),
+        mtime: Timestamp {
+            seconds: entry.mtime.seconds,
+            nanoseconds: entry.mtime.nanoseconds,
+        },
+        xattrs: xattrs
+            .map(|xattr| Xattr::new(xattr.name.clone(), xattr.value.clone()))
+            .collect(),
     }
 }
 
@@ -247,7 +262,7 @@ mod tests {
             ..erofs::Options::default()
         };
         let mut image = Writer::new(Cursor::new(Vec::new()), options);
-        convert(Archive::new(archive), &mut image)?;
+        convert(Reader::new(archive), &mut image)?;
         image.finish()?;
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! One layer from a stream to its two files: the blob as it came, and its file system image.
 
-use crate::archive::Archive;
 use crate::blob::{BlobError, BlobId, ExpectedBlob, VerifyingReader};
 use crate::compression::{Compression, decompress};
 use crate::digest::{Digest, Hasher};
@@ -245,7 +244,7 @@ fn write_files<'a>(
     };
     let mut writer = Writer::new(image, options);
     convert(
-        Archive::new(BufReader::with_capacity(128 * 1024, plain)),
+        tar_stream::Reader::new(BufReader::with_capacity(128 * 1024, plain)),
         &mut writer,
     )?;
     Ok(writer)

@@ -18,7 +18,6 @@
 //! Images are hostile: every byte is checked against its digest before it counts, sizes and counts are
 //! bounded by [`Limits`], and nothing that an image names is ever created or opened on this machine.
 
-mod archive;
 mod blob;
 mod catalog;
 mod check;
@@ -45,7 +44,6 @@ mod state;
 mod store;
 mod usage;
 
-pub use archive::ArchiveError;
 pub use blob::BlobError;
 pub use catalog::CatalogError;
 pub use check::{CheckReport, DamagedObject, Problem};
@@ -67,4 +65,5 @@ pub use removal::{ImageUser, ImageUsers, NoUsers, Pruned, Removal, RemovalConfli
 pub use save::SaveError;
 pub use state::StateError;
 pub use store::{ImageStore, Result, StoreError};
+pub use tar_stream::ArchiveError;
 pub use usage::{ImageUsage, Usage};

@@ -240,3 +240,37 @@ fn the_corpus_is_what_umoci_makes_of_it() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(compared >= 40, "only {compared} cases");
 }
+
+#[test]
+fn a_whole_distribution_is_what_umoci_makes_of_it() {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/debian-bookworm.oci.tar");
+    if !archive.exists() {
+        eprintln!("SKIPPED: there is no {} (make debian-image)", archive.display());
+        return;
+    }
+    let store = Store::new();
+    let start = std::time::Instant::now();
+    let loaded = store.store.load(File::open(&archive).unwrap()).unwrap();
+    println!("loaded in {:?}", start.elapsed());
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let layout = dir.path().join("layout");
+    let start = std::time::Instant::now();
+    let copied = Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet"])
+        .arg(format!("oci-archive:{}", archive.display()))
+        .arg(format!("oci:{}:test", layout.display()))
+        .status();
+    if !copied.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: skopeo is not installed");
+        return;
+    }
+    let Some(unpacked) = unpack(&layout, &dir.path().join("rootfs")) else {
+        return;
+    };
+    unpacked.unwrap();
+    println!("copied and unpacked in {:?}", start.elapsed());
+    let (ours, theirs) = (tree_of(&loaded[0].image), tree_in(&dir.path().join("rootfs")));
+    assert!(ours.len() > 1000);
+    let found = differences(&ours, &theirs);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

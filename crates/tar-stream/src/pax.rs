@@ -23,12 +23,14 @@ impl PaxRecords {
         Some(Self(records))
     }
 
-    /// The value of `key`; of several the last.
+    /// The value of `key`; of several the last. An empty one takes back what was said before, so that the
+    /// header counts.
     pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
         self.iter()
             .rev()
             .find(|(name, _)| *name == key.as_bytes())
             .map(|(_, value)| value)
+            .filter(|value| !value.is_empty())
     }
 
     /// All records.
@@ -86,6 +88,8 @@ mod tests {
         assert_eq!(records.get("a"), Some(&b"two"[..]));
         assert_eq!(records.get("b"), Some(&b"x\ny=z\n"[..]));
         assert_eq!(records.get("c"), None);
+        let taken_back = PaxRecords::parse(b"8 a=one\n5 a=\n").unwrap();
+        assert_eq!(taken_back.get("a"), None);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use super::LoadError;
 use super::documents::{blob_path, digest_in_path};
-use crate::archive::{Archive, EntryKind};
 use crate::blob::{BlobId, ExpectedBlob};
 use crate::compression::Compression;
 use crate::digest::Digest;
@@ -13,6 +12,7 @@ use crate::manifest::MAX_JSON;
 use crate::store::Result;
 use std::collections::HashMap;
 use std::io::{BufReader, Cursor, Read};
+use tar_stream::{EntryKind, Reader};
 
 /// All documents of an archive together, in bytes.
 pub(crate) const MAX_DOCUMENTS: u64 = 24 << 20;
@@ -34,7 +34,7 @@ pub(super) struct ArchiveFiles {
 /// Reads an archive to its end.
 pub(super) fn read_files(ingest: &Ingest, input: impl Read, limits: &Limits) -> Result<ArchiveFiles> {
     let mut files = ArchiveFiles::default();
-    let mut archive = Archive::new(BufReader::with_capacity(128 * 1024, input));
+    let mut archive = Reader::new(BufReader::with_capacity(128 * 1024, input));
     let mut documents = 0;
     while let Some(entry) = archive.next().map_err(LoadError::Archive)? {
         let path = clean(&entry.path);

@@ -29,7 +29,7 @@ pub enum LoadError {
     Read(#[source] io::Error),
     /// It is no tar archive.
     #[error("cannot read the archive: {0}")]
-    Archive(#[from] crate::archive::ArchiveError),
+    Archive(#[from] tar_stream::ArchiveError),
     /// It is a tar archive without images.
     #[error("the archive holds no images: neither manifest.json nor index.json is in it")]
     NoImages,
