@@ -114,6 +114,7 @@ fn large_layers_are_taken_in_with_little_memory() {
         }
     });
     let peak = peak_memory();
+    println!("at most {} KiB of memory", peak >> 10);
     assert!(peak < 64 << 20, "{peak} bytes of memory");
 }
 

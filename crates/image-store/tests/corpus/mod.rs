@@ -2,6 +2,10 @@
 //! (crate `tar` only), so that other test programs can include it by its path.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "a program that has the fixture, too, has it twice"
+)]
 #[path = "../fixture/tar_builder.rs"]
 mod tar_builder;
 
@@ -294,7 +298,8 @@ fn contents() -> Vec<Case> {
                 .file("mixed", &[[0; 5000], [1; 5000]].concat()),
         ),
     ];
-    let map: [(&'static str, &[(&str, &[u8])], Vec<u8>); 3] = [
+    type Sparse = (&'static str, &'static [(&'static str, &'static [u8])], Vec<u8>);
+    let map: [Sparse; 3] = [
         (
             "sparse, pax 0.0",
             &[
