@@ -171,10 +171,9 @@ impl Destination {
             let sent = ended.map_err(|error| ImageFailure::internal(error.to_string()))?;
             sent.map_err(|error| failed(&error))?;
         }
-        if !remote::has_blob(&self.repository, config)
-            .await
-            .map_err(|error| failed(&error))?
-        {
+        let sources = self.sources(&outgoing.image);
+        let had = self.has_or_mounts(config, &sources).await.map_err(|error| failed(&error))?;
+        if had.is_none() {
             let sent = remote::push_blob(&self.repository, &self.store, config, |_| {}).await;
             sent.map_err(|error| failed(&error))?;
         }
@@ -203,6 +202,23 @@ impl Destination {
             tracing::warn!(%error, "what was pushed did not get its digest as a name");
         }
         Ok(())
+    }
+
+    /// How the registry came to have a blob without being sent it, if it did.
+    async fn has_or_mounts(
+        &self,
+        blob: &BlobDescriptor,
+        sources: &[String],
+    ) -> ::registry::Result<Option<LayerState>> {
+        if remote::has_blob(&self.repository, blob).await? {
+            return Ok(Some(LayerState::LayerAlreadyExists));
+        }
+        for source in sources {
+            if remote::mount_blob(&self.repository, blob, source).await? {
+                return Ok(Some(LayerState::MountedFrom(source.clone())));
+            }
+        }
+        Ok(None)
     }
 
     /// Repositories of the same registry that the image came from or went to: they may have its layers.
@@ -242,15 +258,9 @@ impl GoingLayer {
         }
         // The semaphore is never closed.
         let _permit = limit.acquire().await;
-        if remote::has_blob(repository, &self.layer).await? {
-            board.layer(&self.id, LayerState::LayerAlreadyExists);
+        if let Some(had) = self.destination.has_or_mounts(&self.layer, &self.sources).await? {
+            board.layer(&self.id, had);
             return Ok(());
-        }
-        for source in &self.sources {
-            if remote::mount_blob(repository, &self.layer, source).await? {
-                board.layer(&self.id, LayerState::MountedFrom(source.clone()));
-                return Ok(());
-            }
         }
         let (told, id, total) = (board.clone(), self.id.clone(), self.layer.size);
         let report = move |current| told.layer(&id, LayerState::Pushing(Bytes { current, total }));
