@@ -1,5 +1,6 @@
 //! Pulling and unpacking the Debian image against skopeo and umoci.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -57,6 +58,7 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
             folder: site.folder().join(format!("peer-{round}")),
             source: format!("docker://{image}"),
         };
+        fs::create_dir(&peer.folder)?;
         both.time(|| {
             copy.time(|| peer.copy())?;
             unpack.time(|| peer.unpack())
