@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::Places;
 use crate::peers::run;
@@ -21,18 +21,18 @@ pub(crate) fn measure(places: &Places) -> Result<()> {
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", pid.trim()))?;
     hull(&["rm", "-f", &name])?;
     let mappings = mappings(&smaps)?;
-    let guest = mappings
-        .iter()
-        .max_by_key(|mapping| mapping.size)
-        .context("the VMM has no mappings")?;
-    let over: u64 = mappings.iter().map(|mapping| mapping.pss).sum::<u64>() - guest.pss;
+    let (guest, vmm): (Vec<_>, Vec<_>) = mappings.iter().partition(|mapping| mapping.is_guest);
+    let sum = |mappings: &[&Mapping], of: fn(&Mapping) -> u64| {
+        mappings.iter().map(|mapping| of(mapping)).sum::<u64>()
+    };
+    let over = sum(&vmm, |mapping| mapping.pss);
     let mib = |kib: u64| kib as f64 / 1024.0;
     println!("\nMemory of a VMM with one vCPU, a container sleeping in it (proportional set size)\n");
     println!("| what | MiB | goal |\n|---|---:|---:|");
     println!(
         "| guest memory in use, of {:.0} | {:.1} | – |",
-        mib(guest.size),
-        mib(guest.pss)
+        mib(sum(&guest, |mapping| mapping.size)),
+        mib(sum(&guest, |mapping| mapping.pss))
     );
     println!("| VMM over guest memory | {:.1} | ≤ {GOAL_MIB} |", mib(over));
     Ok(())
@@ -43,22 +43,32 @@ pub(crate) fn measure(places: &Places) -> Result<()> {
 struct Mapping {
     size: u64,
     pss: u64,
+    is_guest: bool,
 }
 
-/// The mappings of a process (`proc(5)`, smaps).
+/// The mappings of a process (`proc(5)`, smaps). Guest memory is what is advised to be backed by huge pages, and what is
+/// mapped from a template in its place.
 fn mappings(smaps: &str) -> Result<Vec<Mapping>> {
     let mut mappings = Vec::<Mapping>::new();
     for line in smaps.lines() {
         let mut words = line.split_whitespace();
         let (key, value) = (words.next(), words.next());
         match (key, value, mappings.last_mut()) {
-            (Some("Size:"), Some(kib), _) => mappings.push(Mapping {
-                size: kib.parse()?,
-                pss: 0,
-            }),
+            (Some("Size:"), Some(kib), Some(mapping)) => mapping.size = kib.parse()?,
             (Some("Pss:"), Some(kib), Some(mapping)) => mapping.pss = kib.parse()?,
+            (Some("VmFlags:"), _, Some(mapping)) => {
+                mapping.is_guest |= line.split_whitespace().any(|flag| flag == "hg")
+            }
+            (Some(range), Some(_), _) if !range.ends_with(':') => mappings.push(Mapping {
+                is_guest: line.contains("/templates/"),
+                ..Mapping::default()
+            }),
             _ => {}
         }
     }
+    anyhow::ensure!(
+        mappings.iter().any(|mapping| mapping.is_guest),
+        "the VMM has no guest memory"
+    );
     Ok(mappings)
 }
