@@ -1,5 +1,6 @@
 //! Series of measurements and what is told of them.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -60,5 +61,13 @@ impl Series {
             sorted.first().copied().unwrap_or(f64::NAN),
             sorted.last().copied().unwrap_or(f64::NAN),
         )
+    }
+}
+
+/// Median and quartiles as two cells of a table.
+impl fmt::Display for Series {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, third) = self.quartiles();
+        write!(formatter, "{:.0} | {first:.0}–{third:.0}", self.median())
     }
 }

@@ -11,88 +11,73 @@ use crate::{Places, bundle};
 
 const ROUNDS: usize = 20;
 
-/// One thing that is measured, and the most that hull may take of it.
-struct Row {
+/// What hull is measured against, and the most that hull may take of its time.
+struct Peer {
     name: &'static str,
     does: &'static str,
     goal: Option<f64>,
-    round: Box<dyn Fn() -> Result<()>>,
+    round: fn() -> Result<()>,
 }
 
-fn rows(places: &Places) -> [Row; 5] {
-    let hull = places.hull.clone();
-    let bundle = |runtime| Box::new(move || bundle::round(runtime));
-    [
-        Row {
-            name: "hull run --rm busybox true",
-            does: "the whole command: command line, API, a new microVM with a disk of its own, and all of it gone again",
-            goal: None,
-            round: Box::new(move || {
-                run(Command::new(&hull).args(["run", "--rm", "busybox", "true"])).map(drop)
-            }),
-        },
-        Row {
-            name: "crun run (busybox true)",
-            does: "Docker's defaults (namespaces, an empty network, seccomp profile, capabilities, masked paths, device \
-                   filter, limits of one CPU and 512 MiB) on an overlay of the same layer with its upper directory on \
-                   the same disk; bundle and overlay are made and removed in each round; no Docker daemon, no shim",
-            goal: Some(1.5),
-            round: bundle("crun"),
-        },
-        Row {
-            name: "runc run (busybox true)",
-            does: "the same with runc",
-            goal: Some(0.6),
-            round: bundle("runc"),
-        },
-        Row {
-            name: "QEMU microvm, same kernel, to init",
-            does: "QEMU's smallest machine on KVM, 512 MiB, from process to init and out; no container",
-            goal: Some(0.5),
-            round: Box::new(|| run(&mut peers::qemu_microvm()).map(drop)),
-        },
-        Row {
-            name: "chroot, busybox true",
-            does: "the step into their root that the three peers above have in their figures",
-            goal: None,
-            round: Box::new(|| run(&mut peers::nothing()).map(drop)),
-        },
-    ]
-}
+const PEERS: [Peer; 4] = [
+    Peer {
+        name: "crun run (busybox true)",
+        does: "Docker's defaults (namespaces, an empty network, seccomp profile, capabilities, masked paths, device filter, \
+               limits of one CPU and 512 MiB) on an overlay of the same layer with its upper directory on the same disk; \
+               bundle and overlay are made and removed in each round; no Docker daemon, no shim",
+        goal: Some(1.5),
+        round: || bundle::round("crun"),
+    },
+    Peer {
+        name: "runc run (busybox true)",
+        does: "the same with runc",
+        goal: Some(0.6),
+        round: || bundle::round("runc"),
+    },
+    Peer {
+        name: "QEMU microvm, same kernel, to init",
+        does: "QEMU's smallest machine on KVM, 512 MiB, from process to init and out; no container",
+        goal: Some(0.5),
+        round: || run(&mut peers::qemu_microvm()).map(drop),
+    },
+    Peer {
+        name: "chroot, busybox true",
+        does: "the step into their root that the three peers above have in their figures",
+        goal: None,
+        round: || run(&mut peers::nothing()).map(drop),
+    },
+];
 
-fn rounds(rows: &[Row]) -> Result<Vec<Series>> {
-    let mut all = vec![Series::default(); rows.len()];
-    for row in rows {
-        (row.round)()?;
-    }
-    for _ in 0..ROUNDS {
-        for (row, series) in rows.iter().zip(&mut all) {
-            series.time(&row.round)?;
-        }
-    }
-    Ok(all)
-}
-
-/// Prints the table of start times, and what each row does.
+/// Prints the table of start times, and what each row does. Hull is measured in turn with one peer at a time: what one
+/// leaves behind in an emulated machine (memory whose code was translated, above all) is another's cost.
 fn table(places: &Places) -> Result<()> {
-    let rows = rows(places);
-    let all = rounds(&rows)?;
-    let hull = all[0].median();
-    println!("\nStart to end, {ROUNDS} rounds in turn after one to warm up; daemon warm, microVM cold\n");
-    println!("| what | median ms | quartiles ms | min ms | max ms | hull / this | goal |");
+    let hull = || run(Command::new(&places.hull).args(["run", "--rm", "busybox", "true"])).map(drop);
+    println!(
+        "\nStart to end of `hull run --rm busybox true` and of a peer, {ROUNDS} rounds in turn with each peer"
+    );
+    println!("after two to warm up; daemon warm, microVM cold\n");
+    println!("| peer | median ms | quartiles ms | hull median ms | quartiles ms | hull / peer | goal |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    for (row, series) in rows.iter().zip(&all) {
-        let ((min, max), (first, third)) = (series.range(), series.quartiles());
-        let (median, ratio) = (series.median(), hull / series.median());
-        let goal = row.goal.map_or("–".to_string(), |goal| format!("≤ {goal}"));
-        println!(
-            "| {} | {median:.0} | {first:.0}–{third:.0} | {min:.0} | {max:.0} | {ratio:.2} | {goal} |",
-            row.name
-        );
+    for peer in &PEERS {
+        let (mut ours, mut theirs) = (Series::new(), Series::new());
+        for _ in 0..2 {
+            hull()?;
+            (peer.round)()?;
+        }
+        for _ in 0..ROUNDS {
+            ours.time(hull)?;
+            theirs.time(peer.round)?;
+        }
+        let goal = peer.goal.map_or("–".to_string(), |goal| format!("≤ {goal}"));
+        let ratio = ours.median() / theirs.median();
+        println!("| {} | {theirs} | {ours} | {ratio:.2} | {goal} |", peer.name);
     }
-    println!();
-    for row in &rows {
-        println!("- {}: {}.", row.name, row.does);
+    println!(
+        "\n- hull run --rm busybox true: the whole command: command line, API, a new microVM with a disk of its own, and all \
+         of it gone again."
+    );
+    for peer in &PEERS {
+        println!("- {}: {}.", peer.name, peer.does);
     }
     Ok(())
 }
