@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tempfile::TempDir;
 
 use super::ROUNDS;
 use super::site::{Daemon, Site};
@@ -51,7 +50,6 @@ pub(crate) fn measure(site: &Site) -> Result<()> {
 struct Store {
     daemon: Daemon,
     count: usize,
-    _root: TempDir,
 }
 
 /// A daemon with so many images: each with a configuration and a name of its own, all with one empty layer.
@@ -82,8 +80,7 @@ fn store(site: &Site, count: usize) -> Result<Store> {
     command.arg("-C").arg(&folder).arg("-cf").arg(&archive).arg(".");
     run(&mut command)?;
     // To bring so many images safely onto a disk takes minutes; the list is made of a database that is in memory anyway.
-    let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
-    let daemon = Daemon::start(site, root.path())?;
+    let daemon = Daemon::start(site, &site.memory().join(&name))?;
     println!("Loading {count} images ...");
     daemon.hull(&[
         "load",
@@ -91,9 +88,5 @@ fn store(site: &Site, count: usize) -> Result<Store> {
         "--input",
         archive.to_str().context("the path is not UTF-8")?,
     ])?;
-    Ok(Store {
-        daemon,
-        count,
-        _root: root,
-    })
+    Ok(Store { daemon, count })
 }

@@ -10,10 +10,12 @@ use crate::peers::run;
 
 /// The most memory of a daemon, in MiB.
 const GOAL_MIB: f64 = 64.0;
-/// A file of random bytes and one of zeros, so many MiB each.
-const HALF_MIB: usize = 512;
-/// The image with these two.
+/// An image of 1 GiB, in more layers than are pulled at once.
 const LARGE: &str = "large:latest";
+/// Its layers.
+const LAYERS: usize = 4;
+/// A layer has a file of random bytes and one of zeros, so many MiB each.
+const FILE_MIB: usize = 128;
 
 /// Prints the table.
 pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
@@ -23,7 +25,7 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
     for (name, image) in [
         ("none yet", None),
         ("Debian", Some(DEBIAN)),
-        ("1 GiB, half of it random, half of it zeros", Some(LARGE)),
+        ("1 GiB in four layers, half random, half zeros", Some(LARGE)),
     ] {
         let daemon = Daemon::start(site, &site.folder().join("memory"))?;
         if let Some(image) = image {
@@ -41,14 +43,16 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
 /// Makes the large image with umoci and brings it into the registry.
 fn make_large(site: &Site, registry: &Registry) -> Result<()> {
     let script = r#"
-        cd "$1"; mkdir data
-        head -c "$2M" /dev/urandom >data/random; head -c "$2M" /dev/zero >data/zeros
-        umoci init --layout large; umoci new --image large:latest
-        umoci insert --rootless --image large:latest data /data; rm -r data
+        cd "$1"; mkdir data; umoci init --layout large; umoci new --image large:latest
+        for layer in $(seq "$2"); do
+            head -c "$3M" /dev/urandom >data/random; head -c "$3M" /dev/zero >data/zeros
+            umoci insert --rootless --image large:latest data "/data-$layer"
+        done
+        rm -r data
     "#;
     let mut command = Command::new("sh");
     command.args(["-euc", script, "large"]).arg(site.folder());
-    run(command.arg(HALF_MIB.to_string()))?;
+    run(command.args([LAYERS, FILE_MIB].map(|number| number.to_string())))?;
     let layout = site.folder().join("large");
     registry.fill(&layout, LARGE)?;
     Ok(std::fs::remove_dir_all(layout)?)

@@ -14,10 +14,11 @@ use tempfile::TempDir;
 
 use crate::peers::run;
 
-/// hull's programs, and a folder that goes at the end.
+/// hull's programs, and folders that go at the end.
 pub(crate) struct Site {
     prefix: PathBuf,
     folder: TempDir,
+    memory: TempDir,
 }
 
 impl Site {
@@ -26,12 +27,22 @@ impl Site {
         let folder = tempfile::Builder::new()
             .prefix("bench-images-")
             .tempdir_in(&prefix)?;
-        Ok(Site { prefix, folder })
+        let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+        Ok(Site {
+            prefix,
+            folder,
+            memory,
+        })
     }
 
     /// A folder on the disk that `make` builds on.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A folder in memory, where the system has one.
+    pub(crate) fn memory(&self) -> &Path {
+        self.memory.path()
     }
 
     /// The archive with the Debian image.
