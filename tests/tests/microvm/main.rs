@@ -4,6 +4,7 @@ mod archive;
 mod bad_input;
 mod confinement;
 mod docker_cli;
+mod layers;
 mod lifecycle;
 mod machine;
 mod run;
