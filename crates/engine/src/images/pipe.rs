@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-/// Pieces that wait in a pipe at most.
-const PIECES: usize = 16;
+/// Pieces that wait in a pipe at most. One that was read from a registry has up to 400 KiB.
+const PIECES: usize = 4;
 
 /// The end that is written to.
 #[derive(Debug)]
