@@ -77,7 +77,10 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next entry; `None` at the end mark or at the end of the input.
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend the content")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator could not lend the content"
+    )]
     pub fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
         let mut extensions = Extensions::default();
         loop {
@@ -256,7 +259,10 @@ impl<R: Read> Reader<R> {
         let others = bytes[..148].iter().chain(&bytes[156..]);
         let sum = others.map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
         match header.cksum() {
-            Ok(stored) if stored == sum => Ok(Some(header)),
+            Ok(stored) if stored == sum => {
+                fill_blank_numbers(&mut header);
+                Ok(Some(header))
+            }
             Ok(_) => Err(self.header_error(io::Error::other("wrong checksum"))),
             Err(error) => Err(self.header_error(error)),
         }
@@ -458,6 +464,23 @@ fn xattrs(pax: &PaxRecords) -> Vec<Xattr> {
     pax.iter().filter_map(named).collect()
 }
 
+/// A number that is left blank is zero, as GNU tar and Go's reader have it.
+fn fill_blank_numbers(header: &mut Header) {
+    let header = header.as_old_mut();
+    let fields: [&mut [u8]; 5] = [
+        &mut header.mode,
+        &mut header.uid,
+        &mut header.gid,
+        &mut header.size,
+        &mut header.mtime,
+    ];
+    for field in fields {
+        if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+            field[0] = b'0';
+        }
+    }
+}
+
 fn cut_at_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
     bytes
@@ -516,6 +539,22 @@ mod tests {
             while matches!(content.next_data(&mut buffer), Ok(Some((_, bytes))) if !bytes.is_empty()) {}
         }
         Ok(())
+    }
+
+    #[test]
+    fn numbers_left_blank_are_zero() {
+        for blank in [0, b' '] {
+            let mut header = Header::new_ustar();
+            header.set_path("blank").unwrap();
+            header.set_entry_type(EntryType::Regular);
+            let old = header.as_old_mut();
+            (old.mode, old.uid, old.gid) = ([blank; 8], [blank; 8], [blank; 8]);
+            (old.size, old.mtime) = ([blank; 12], [blank; 12]);
+            header.set_cksum();
+            let entry = Reader::new(header.as_bytes().as_slice()).next().unwrap().unwrap();
+            assert_eq!((entry.mode, entry.uid, entry.gid, entry.size), (0, 0, 0, 0));
+            assert_eq!(entry.mtime.seconds, 0);
+        }
     }
 
     #[test]
