@@ -1,7 +1,7 @@
 //! A terminal: a line for each layer that changes in its place.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -15,7 +15,12 @@ const LINES_MAX: usize = 256;
 /// The lines of one transfer.
 pub(super) struct Bars {
     all: MultiProgress,
-    lines: HashMap<String, Line>,
+    /// Where text goes that does not change any more, while no line is drawn.
+    output: Box<dyn Write>,
+    /// In the order in which they appeared.
+    lines: Vec<Line>,
+    /// Where each layer's line is.
+    places: HashMap<String, usize>,
     moving: ProgressStyle,
     standing: ProgressStyle,
 }
@@ -27,20 +32,28 @@ struct Line {
 
 impl Bars {
     pub(super) fn on_stdout() -> Self {
-        Self::on(ProgressDrawTarget::stdout_with_hz(DRAWS_PER_SECOND))
+        Self::on(
+            ProgressDrawTarget::stdout_with_hz(DRAWS_PER_SECOND),
+            Box::new(io::stdout()),
+        )
     }
 
     pub(super) fn on_stderr() -> Self {
-        Self::on(ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND))
+        Self::on(
+            ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
+            Box::new(io::stderr()),
+        )
     }
 
-    fn on(target: ProgressDrawTarget) -> Self {
+    fn on(target: ProgressDrawTarget, output: Box<dyn Write>) -> Self {
         let style = |template| {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
         };
         Self {
             all: MultiProgress::with_draw_target(target),
-            lines: HashMap::new(),
+            output,
+            lines: Vec::new(),
+            places: HashMap::new(),
             moving: style("{prefix}: {msg} [{bar:50}] {decimal_bytes}/{decimal_total_bytes}")
                 .progress_chars("=> "),
             standing: style("{prefix}: {msg}"),
@@ -48,37 +61,41 @@ impl Bars {
     }
 
     pub(super) fn show(&mut self, message: &Message) -> io::Result<()> {
-        // What moves, or has moved, is a layer; the rest is said once.
+        // What moves, or has moved, is a layer; the rest is said once, below the layers before it.
         if message.id.is_empty() || message.progress.is_none() {
-            return match message.line() {
-                Some(line) => self.all.println(line.trim_end()),
-                None => Ok(()),
+            let Some(line) = message.line() else {
+                return Ok(());
             };
+            self.settle()?;
+            return writeln!(self.output, "{}", line.trim_end());
         }
-        let count = self.lines.len();
-        let line = match self.lines.get_mut(&message.id) {
-            Some(line) => line,
-            None if count >= LINES_MAX => return Ok(()),
+        let place = match self.places.get(&message.id) {
+            Some(place) => *place,
+            None if self.lines.len() >= LINES_MAX => return Ok(()),
             None => {
                 let bar = self
                     .all
                     .add(ProgressBar::new(0).with_style(self.standing.clone()));
                 bar.set_prefix(message.id.clone());
-                self.lines
-                    .entry(message.id.clone())
-                    .or_insert(Line { bar, moves: false })
+                self.lines.push(Line { bar, moves: false });
+                self.places.insert(message.id.clone(), self.lines.len() - 1);
+                self.lines.len() - 1
             }
         };
         let progress = message.progress.filter(|progress| progress.is_known());
-        line.set(&message.status, progress, &self.moving, &self.standing);
+        self.lines[place].set(&message.status, progress, &self.moving, &self.standing);
         Ok(())
     }
 
-    /// Leaves the lines as they are.
-    pub(super) fn finish(&mut self) {
-        for line in self.lines.values() {
-            line.bar.abandon();
+    /// Leaves what the lines say as text that does not change any more.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        self.all.clear()?;
+        for Line { bar, .. } in self.lines.drain(..) {
+            self.all.remove(&bar);
+            writeln!(self.output, "{}: {}", bar.prefix(), bar.message())?;
         }
+        self.places.clear();
+        self.output.flush()
     }
 }
 
@@ -90,15 +107,15 @@ impl Line {
         moving: &ProgressStyle,
         standing: &ProgressStyle,
     ) {
+        if let Some(progress) = progress {
+            self.bar.set_length(progress.total.max(progress.current));
+            self.bar.set_position(progress.current);
+        }
+        self.bar.set_message(status.to_owned());
         if self.moves != progress.is_some() {
             self.moves = progress.is_some();
             let style = if self.moves { moving } else { standing };
             self.bar.set_style(style.clone());
-        }
-        self.bar.set_message(status.to_owned());
-        if let Some(progress) = progress {
-            self.bar.set_length(progress.total.max(progress.current));
-            self.bar.set_position(progress.current);
         }
         self.bar.tick();
     }

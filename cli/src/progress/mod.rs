@@ -49,7 +49,7 @@ pub(crate) async fn follow(mut response: Pending, show: Show) -> Result<Vec<Valu
     while let Some(chunk) = response.chunk().await? {
         for message in reader.push(&chunk)? {
             if let Some(reason) = message.failure() {
-                display.finish();
+                display.finish()?;
                 return Err(ProgressError::Failed(reason.to_owned()));
             }
             display.show(&message)?;
@@ -57,7 +57,7 @@ pub(crate) async fn follow(mut response: Pending, show: Show) -> Result<Vec<Valu
         }
     }
     reader.finish()?;
-    display.finish();
+    display.finish()?;
     Ok(values)
 }
 
@@ -89,9 +89,10 @@ impl Display {
         }
     }
 
-    fn finish(&mut self) {
-        if let Self::Bars(bars) = self {
-            bars.finish();
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Bars(bars) => bars.settle(),
+            Self::Lines(_) | Self::Nothing => Ok(()),
         }
     }
 }

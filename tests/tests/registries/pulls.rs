@@ -87,6 +87,8 @@ fn an_index_is_pulled_for_the_platform_that_is_wanted() -> Result<()> {
     assert_eq!(architecture(&image), "amd64\n");
     let raw = daemon.hull(&["manifest", "inspect", &image]).ok();
     assert!(raw.contains("\"manifests\"") && raw.contains("arm64"), "{raw}");
+    let verbose = daemon.hull(&["manifest", "inspect", "-v", &image]).ok();
+    assert_eq!(verbose.matches("\"OCIManifest\": {").count(), 2, "{verbose}");
     // The digest is the index's, and the image is found by it.
     assert_eq!(architecture(&format!("{image}@{}", digest(&said))), "amd64\n");
     daemon.hull(&["pull", "--platform", "linux/arm64", &image]).ok();

@@ -11,7 +11,8 @@ use bollard_stubs::models::{
     AuthResponse, DistributionInspect, ImageSearchResponseItem, OciDescriptor, OciPlatform,
 };
 use engine::{Engine, PlatformName, RegistryManifest, SearchRequest};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::registry_auth::{AuthConfig, credentials};
 use crate::body::JsonBody;
@@ -90,15 +91,9 @@ pub(in crate::routes) async fn distribution(
 ) -> Result<Json<DistributionInspect>, ApiError> {
     let name = path.strip_suffix("/json").ok_or_else(ApiError::page_not_found)?;
     let (manifest, _) = engine.remote_manifest(name, credentials(&headers), false).await?;
-    let platforms = manifest.platforms.iter().map(describe_platform).collect();
     Ok(Json(DistributionInspect {
-        descriptor: OciDescriptor {
-            media_type: Some(manifest.media_type),
-            digest: Some(manifest.digest),
-            size: i64::try_from(manifest.bytes.len()).ok(),
-            ..OciDescriptor::default()
-        },
-        platforms,
+        descriptor: descriptor(&manifest),
+        platforms: manifest.platforms.iter().map(describe_platform).collect(),
     }))
 }
 
@@ -130,40 +125,53 @@ pub(in crate::routes) async fn manifest(
     if parts.is_empty() {
         return Ok(Json(describe(&manifest)?).into_response());
     }
-    let parts = parts.iter().map(describe).collect::<Result<_, _>>()?;
-    Ok(Json(Value::Array(parts)).into_response())
+    let parts = parts.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(parts).into_response())
 }
 
-fn content(manifest: &RegistryManifest) -> Result<Value, ApiError> {
-    serde_json::from_slice(&manifest.bytes).map_err(|error| {
-        ApiError::bad_request(format!(
-            "the manifest {} is not understood: {error}",
-            manifest.name
-        ))
+/// What `docker manifest inspect --verbose` tells of one manifest, in its order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Verbose {
+    #[serde(rename = "Ref")]
+    name: String,
+    descriptor: OciDescriptor,
+    raw: String,
+    #[serde(rename = "SchemaV2Manifest", skip_serializing_if = "Option::is_none")]
+    docker: Option<Box<RawValue>>,
+    #[serde(rename = "OCIManifest", skip_serializing_if = "Option::is_none")]
+    oci: Option<Box<RawValue>>,
+}
+
+fn describe(manifest: &RegistryManifest) -> Result<Verbose, ApiError> {
+    let content: Box<RawValue> = serde_json::from_slice(&manifest.bytes).map_err(|error| {
+        ApiError::bad_request(format!("the manifest {} is not understood: {error}", manifest.name))
+    })?;
+    let platform = match &manifest.platforms[..] {
+        [platform] => Some(describe_platform(platform)),
+        _ => None,
+    };
+    let (docker, oci) = match manifest.media_type.contains("docker") {
+        true => (Some(content), None),
+        false => (None, Some(content)),
+    };
+    Ok(Verbose {
+        name: manifest.name.clone(),
+        descriptor: OciDescriptor {
+            platform,
+            ..descriptor(manifest)
+        },
+        raw: BASE64_STANDARD.encode(&manifest.bytes),
+        docker,
+        oci,
     })
 }
 
-fn describe(manifest: &RegistryManifest) -> Result<Value, ApiError> {
-    let mut descriptor = json!({
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest,
-        "size": manifest.bytes.len(),
-    });
-    if let [platform] = &manifest.platforms[..] {
-        descriptor["platform"] = json!({ "architecture": platform.architecture, "os": platform.os });
-        if !platform.variant.is_empty() {
-            descriptor["platform"]["variant"] = platform.variant.as_str().into();
-        }
+fn descriptor(manifest: &RegistryManifest) -> OciDescriptor {
+    OciDescriptor {
+        media_type: Some(manifest.media_type.clone()),
+        digest: Some(manifest.digest.clone()),
+        size: i64::try_from(manifest.bytes.len()).ok(),
+        ..OciDescriptor::default()
     }
-    let kind = if manifest.media_type.contains("docker") {
-        "SchemaV2Manifest"
-    } else {
-        "OCIManifest"
-    };
-    Ok(json!({
-        "Ref": manifest.name,
-        "Descriptor": descriptor,
-        "Raw": BASE64_STANDARD.encode(&manifest.bytes),
-        kind: content(manifest)?,
-    }))
 }
