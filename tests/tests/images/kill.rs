@@ -185,11 +185,14 @@ fn a_push_that_hulld_dies_in_hurts_nothing_and_can_be_tried_again() -> Result<()
 #[test]
 fn a_removal_that_hulld_dies_in_is_done_or_not() -> Result<()> {
     let mut setting = Setting::new()?;
-    setting.pull()?;
     let name = setting.name.clone();
     let target = format!("/images/{name}");
-    let usual = setting.time("DELETE", &target)?;
-    setting.check_nothing_left()?;
+    let mut usual = Duration::MAX;
+    for _ in 0..3 {
+        setting.pull()?;
+        usual = usual.min(setting.time("DELETE", &target)?);
+        setting.check_nothing_left()?;
+    }
     let mut interrupted = 0;
     for _ in 0..KILLS {
         setting.pull()?;

@@ -12,7 +12,6 @@ use tempfile::TempDir;
 
 use crate::http;
 
-pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// An uncompressed layer.

@@ -6,6 +6,5 @@ mod http;
 mod kill;
 mod local_registry;
 mod memory;
-mod platforms;
 mod refusals;
 mod relay;
