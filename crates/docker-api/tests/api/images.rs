@@ -102,7 +102,7 @@ fn an_image_gets_names_and_goes_with_the_last() -> Result<()> {
     }
     // Its configuration tells no history.
     assert_eq!(server.get("/images/busybox/history")?.json()?, json!([]));
-    let container = server.create("c", &json!({"Image": "registry:5000/a/b:1"}))?;
+    let container = server.create("app", &json!({"Image": "registry:5000/a/b:1"}))?;
     let id = image["Id"].as_str().unwrap();
     let untagged = server.request("DELETE", "/images/registry:5000/a/b:1", None)?;
     assert_eq!(untagged.json()?, json!([{"Untagged": "registry:5000/a/b:1"}]));
@@ -132,7 +132,7 @@ fn an_image_gets_names_and_goes_with_the_last() -> Result<()> {
 #[test]
 fn the_disk_usage_and_the_check_cover_what_is_there() -> Result<()> {
     let server = Server::start()?;
-    server.create("c", &json!({"Image": "busybox"}))?;
+    server.create("app", &json!({"Image": "busybox"}))?;
     let usage = server.get("/system/df")?.json()?;
     assert_eq!(usage["Images"][0]["Containers"], 1);
     assert_eq!(usage["Images"][0]["SharedSize"], 0);
