@@ -88,7 +88,10 @@ pub(crate) fn launch_task(container: &ContainerSpec, task: &Task) -> Result<Laun
         make_pipes(archive::has_input(task), false).during("make", "the pipes of the task")?;
     // A task reports nothing: it is started when its end is closed.
     let (report, reporter) = report::channel().during("make", "the report socket")?;
-    match (fork_into(libc::CLONE_NEWNS, None).during("fork", "the task")?, stdio) {
+    match (
+        fork_into(libc::CLONE_NEWNS, None).during("fork", "the task")?,
+        stdio,
+    ) {
         (Fork::Child, Stdio::Pipes([stdin, stdout, stderr])) => {
             drop((pipes, report, reporter));
             archive::run(

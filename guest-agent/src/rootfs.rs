@@ -206,7 +206,13 @@ fn make_upper(layers: usize) -> Result<(), OsError> {
 /// The layers below the writable one as one directory, mounted nowhere; `None` when there are none.
 pub(crate) fn lower(layers: usize) -> Result<Option<OwnedFd>, OsError> {
     if layers < 2 {
-        let open = || open(format!("{LAYERS}/0"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let open = || {
+            open(
+                format!("{LAYERS}/0"),
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        };
         return (layers == 1).then(open).transpose().during("open", "the layer");
     }
     let overlay = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("create", "an overlay")?;

@@ -55,7 +55,9 @@ impl<W: Write> Writer<W> {
         let map = segments.map(leading_map).unwrap_or_default();
         let stored = match (entry.kind, segments) {
             (EntryKind::Regular, None) => entry.size,
-            (EntryKind::Regular, Some(segments)) => segments.iter().map(|segment| segment.length).sum::<u64>(),
+            (EntryKind::Regular, Some(segments)) => {
+                segments.iter().map(|segment| segment.length).sum::<u64>()
+            }
             _ => 0,
         };
         let in_archive = map.len() as u64 + stored;
@@ -296,7 +298,10 @@ mod tests {
 
     #[test]
     fn every_kind_reads_back() {
-        let device = Device { major: 4095, minor: 7 };
+        let device = Device {
+            major: 4095,
+            minor: 7,
+        };
         let kinds = [
             EntryKind::HardLink,
             EntryKind::CharDevice(device),
@@ -340,10 +345,7 @@ mod tests {
 
     #[test]
     fn segments_beyond_the_size_are_refused() {
-        let beyond = Segment {
-            offset: 9,
-            length: 2,
-        };
+        let beyond = Segment { offset: 9, length: 2 };
         assert!(!file("a", 10).set_segments(vec![beyond]));
     }
 

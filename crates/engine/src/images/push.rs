@@ -172,7 +172,10 @@ impl Destination {
             sent.map_err(|error| failed(&error))?;
         }
         let sources = self.sources(&outgoing.image);
-        let had = self.has_or_mounts(config, &sources).await.map_err(|error| failed(&error))?;
+        let had = self
+            .has_or_mounts(config, &sources)
+            .await
+            .map_err(|error| failed(&error))?;
         if had.is_none() {
             let sent = remote::push_blob(&self.repository, &self.store, config, |_| {}).await;
             sent.map_err(|error| failed(&error))?;

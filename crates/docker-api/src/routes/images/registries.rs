@@ -145,7 +145,10 @@ struct Verbose {
 
 fn describe(manifest: &RegistryManifest) -> Result<Verbose, ApiError> {
     let content: Box<RawValue> = serde_json::from_slice(&manifest.bytes).map_err(|error| {
-        ApiError::bad_request(format!("the manifest {} is not understood: {error}", manifest.name))
+        ApiError::bad_request(format!(
+            "the manifest {} is not understood: {error}",
+            manifest.name
+        ))
     })?;
     let platform = match &manifest.platforms[..] {
         [platform] => Some(describe_platform(platform)),
