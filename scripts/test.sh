@@ -16,7 +16,12 @@ cargo build --release --locked --quiet -p system-tests --bin instance
 instance=target/x86_64-unknown-linux-gnu/release/instance
 $instance remove
 result=0
-HULL_TEST_TALLY=$tally cargo nextest run --release --workspace --locked || result=$?
+nextest() { HULL_TEST_TALLY=$tally cargo nextest run --release --workspace --locked "$@" || result=$?; }
+# One after the other: an emulated machine that has to share the host's CPUs with registries being killed is slow and frail.
+echo "[test] what needs no microVM"
+nextest -E 'not binary(microvm)'
+echo "[test] what runs in microVMs"
+nextest -E 'binary(microvm)'
 
 $instance remove
 

@@ -158,9 +158,9 @@ impl Traffic {
         }
         match self.count_micro_vms().await {
             Ok(0) => {}
-            Ok(1) => return Some("a container runs in it".to_owned()),
-            Ok(count) => return Some(format!("{count} containers run in it")),
-            Err(e) => return Some(format!("it does not say whether containers run in it: {e}")),
+            Ok(1) => return Some("a microVM runs in it".to_owned()),
+            Ok(count) => return Some(format!("{count} microVMs run in it")),
+            Err(e) => return Some(format!("it does not say whether microVMs run in it: {e}")),
         }
         // One may have come meanwhile.
         self.open_connections()
