@@ -48,8 +48,8 @@ const PEERS: [Peer; 4] = [
     },
 ];
 
-/// Prints the table of start times, and what each row does. Hull is measured in turn with one peer at a time: what one
-/// leaves behind in an emulated machine (memory whose code was translated, above all) is another's cost.
+/// Prints the table of start times, and what each row does. Hull is measured in turn with one peer at a time: after a QEMU
+/// guest it takes 100 ms longer here than after the others, and only its comparison with QEMU is to carry that.
 fn table(places: &Places) -> Result<()> {
     let hull = || run(Command::new(&places.hull).args(["run", "--rm", "busybox", "true"])).map(drop);
     println!(
