@@ -3,6 +3,7 @@
 #
 #   scripts/packages.sh (build | run | image | test)...
 set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
 
 # group | package | what for
 packages='
@@ -42,14 +43,16 @@ if ! command -v apt-get >/dev/null; then
 fi
 
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q ' installed$'; }
-known() { apt-cache show --no-all-versions "$1" >/dev/null 2>&1; }
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# Without package lists nothing is known.
-if ! known busybox-static; then
-    echo "[deps] fetching the package lists"
-    as_root apt-get -q update >/dev/null
-fi
+fresh_lists=
+refresh_lists() {
+    [ -z "$fresh_lists" ] || return 1
+    fresh_lists=yes
+    "$here/package-lists.sh"
+}
+in_lists() { apt-cache show --no-all-versions "$1" >/dev/null 2>&1; }
+known() { in_lists "$1" || { refresh_lists && in_lists "$1"; }; }
 
 missing=()
 while IFS='|' read -r group package why; do
@@ -94,7 +97,11 @@ if [ ! -e $policy ]; then
     as_root chmod 755 $policy
 fi
 echo "[deps] installing ${#missing[@]} packages with apt-get$([ "$(id -u)" -eq 0 ] || echo ' (sudo)')"
-if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >"$log" 2>&1; then
+install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >"$log" 2>&1
+}
+# Old lists name versions that are no longer there.
+if ! install && ! { refresh_lists && install; }; then
     tail -n 20 "$log" >&2
     echo "[deps] error: apt-get failed; its last words are above" >&2
     exit 1
