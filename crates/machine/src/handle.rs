@@ -18,7 +18,7 @@ use crate::dirs::MachineDirs;
 use crate::host::{Accelerator, HostReport, Placement};
 use crate::host_settings::HostSettings;
 use crate::protocol::{Event, MachineStatus, Message, ProtocolError, Request};
-use crate::supervisor::{LaunchSpec, image_id, log_tail};
+use crate::supervisor::{LaunchSpec, image_id, keep_previous, log_tail};
 
 /// Called with one line for each step that the user may want to see.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
@@ -368,6 +368,7 @@ impl Machine {
     async fn launch(&self, spec: &LaunchSpec, progress: Progress<'_>) -> Result<(), MachineError> {
         let program = self.dirs.supervisor();
         let log_path = self.dirs.supervisor_log();
+        keep_previous(&log_path).map_err(file("set aside", &log_path))?;
         let log = File::create(&log_path).map_err(file("write", &log_path))?;
         let mut supervisor = Command::new(&program)
             .arg("serve")

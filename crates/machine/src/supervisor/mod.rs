@@ -225,6 +225,14 @@ fn file_id(path: &Path) -> String {
     )
 }
 
+/// Make room for a new log. Why the last VM failed is often asked when the next one runs already.
+pub(crate) fn keep_previous(log: &Path) -> io::Result<()> {
+    match fs::rename(log, log.with_extension("previous.log")) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// The last lines of a log, headed by its path; says so when there are none.
 pub(crate) fn log_tail(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
@@ -261,6 +269,19 @@ mod tests {
         let tail = log_tail(&log);
         assert!(tail.ends_with("line 999"), "{tail}");
         assert_eq!(tail.lines().count(), TAIL_LINES + 1);
+    }
+
+    #[test]
+    fn the_log_of_the_vm_before_is_kept() {
+        let tmp = tempfile::tempdir().unwrap();
+        let log = tmp.path().join("qemu.log");
+        keep_previous(&log).unwrap();
+        for text in ["first", "second"] {
+            keep_previous(&log).unwrap();
+            fs::write(&log, text).unwrap();
+        }
+        let previous = tmp.path().join("qemu.previous.log");
+        assert_eq!(fs::read_to_string(previous).unwrap(), "first");
     }
 
     #[test]

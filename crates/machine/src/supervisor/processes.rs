@@ -11,7 +11,7 @@ use std::process::Stdio;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::{ConfineSpec, LaunchSpec, SupervisorError, file};
+use super::{ConfineSpec, LaunchSpec, SupervisorError, file, keep_previous};
 use crate::agent::{HOST_TAG, LINK_PORT};
 use crate::host::{Accelerator, Virtiofsd};
 use crate::network;
@@ -25,6 +25,8 @@ pub(super) struct Processes {
 impl Processes {
     /// Start both. Returns them and this side of the link into the VM.
     pub(super) fn spawn(spec: &LaunchSpec) -> Result<(Self, UnixStream), SupervisorError> {
+        let console = spec.dirs.console_log();
+        keep_previous(&console).map_err(file("set aside", &console))?;
         // The file server gets a socket that listens already, so QEMU need not wait for it.
         let path = spec.dirs.virtiofs_socket();
         let listener = UnixListener::bind(&path).map_err(file("listen on", &path))?;
@@ -56,6 +58,7 @@ fn spawn(
     socket: OwnedFd,
     log_path: &Path,
 ) -> Result<Child, SupervisorError> {
+    keep_previous(log_path).map_err(file("set aside", log_path))?;
     let log = File::create(log_path).map_err(file("write", log_path))?;
     let also_log = log.try_clone().map_err(file("write", log_path))?;
     let own = Path::new("/proc/self/exe");

@@ -12,7 +12,7 @@ use rustix::io::FdFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -26,11 +26,15 @@ use crate::protocol::{Event, MachineStatus, Message, ProtocolError, Request};
 
 /// How long an earlier VM's processes may take to be gone: they are dying already.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the VM may take from QEMU's start to hulld's first answer, on a loaded host, emulated.
-const START_PATIENCE: Duration = Duration::from_secs(180);
+/// How long the VM may take from QEMU's start to hulld's first answer, at the first try and at the second. Several times
+/// what an emulated one takes on an idle host: a VM that hangs in its boot is seen before its user gives up.
+const START_PATIENCE: [Duration; 2] = [Duration::from_secs(90), Duration::from_secs(180)];
 
 /// How long a process may take to end after its side of the link has.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The link into a VM, and what drives it.
+type Link = (Opener, JoinHandle<LinkError>);
 
 /// A helper VM that is up. Dropped, its processes are killed.
 pub(super) struct RunningVm {
@@ -53,25 +57,21 @@ pub(super) async fn start(
     let image = image_id(&spec.dirs);
     let image_file = spec.dirs.image();
     fs::write(&image_file, &image).map_err(file("write", &image_file))?;
-    let (mut processes, channel) = Processes::spawn(spec)?;
     let mut terminate =
         signal(SignalKind::terminate()).map_err(file("handle signals of", Path::new("hull-machine")))?;
-    let up = tokio::select! {
-        up = timeout(START_PATIENCE, connect(channel, spec, announce)) => up.unwrap_or_else(|_| {
-            Err(SupervisorError::TooSlow { seconds: START_PATIENCE.as_secs(), log: log_tail(&spec.dirs.console_log()) })
-        }),
-        error = processes.ended(&spec.dirs) => Err(error),
-        _ = terminate.recv() => Err(SupervisorError::Interrupted),
-    };
-    let (opener, link) = match up {
-        Ok(up) => up,
-        Err(e) => {
-            let e = processes.explain(e, &spec.dirs).await;
-            processes.kill().await;
-            remove_socket(&spec.dirs.virtiofs_socket())?;
-            return Err(e);
+    let [first, second] = START_PATIENCE;
+    let booted = match boot(spec, first, &mut terminate, announce).await {
+        Err(e @ SupervisorError::TooSlow { .. }) => {
+            eprintln!("{e}");
+            announce(&Event::Progress(format!(
+                "The helper VM was not ready within {} s: once more",
+                first.as_secs()
+            )));
+            boot(spec, second, &mut terminate, announce).await
         }
+        booted => booted,
     };
+    let (processes, (opener, link)) = booted?;
     Ok(RunningVm {
         processes,
         opener,
@@ -80,6 +80,32 @@ pub(super) async fn start(
         image,
         _lock: lock,
     })
+}
+
+/// Start the processes and wait until hulld answers. Nothing is left of them when it does not.
+async fn boot(
+    spec: &LaunchSpec,
+    patience: Duration,
+    terminate: &mut Signal,
+    announce: &mut impl FnMut(&Event),
+) -> Result<(Processes, Link), SupervisorError> {
+    let (mut processes, channel) = Processes::spawn(spec)?;
+    let up = tokio::select! {
+        up = timeout(patience, connect(channel, spec, announce)) => up.unwrap_or_else(|_| {
+            Err(SupervisorError::TooSlow { seconds: patience.as_secs(), log: log_tail(&spec.dirs.console_log()) })
+        }),
+        error = processes.ended(&spec.dirs) => Err(error),
+        _ = terminate.recv() => Err(SupervisorError::Interrupted),
+    };
+    match up {
+        Ok(link) => Ok((processes, link)),
+        Err(e) => {
+            let e = processes.explain(e, &spec.dirs).await;
+            processes.kill().await;
+            remove_socket(&spec.dirs.virtiofs_socket())?;
+            Err(e)
+        }
+    }
 }
 
 impl RunningVm {
@@ -200,7 +226,7 @@ async fn connect(
     mut channel: UnixStream,
     spec: &LaunchSpec,
     announce: &mut impl FnMut(&Event),
-) -> Result<(Opener, JoinHandle<LinkError>), SupervisorError> {
+) -> Result<Link, SupervisorError> {
     let mut preamble = [0; PREAMBLE.len()];
     channel
         .read_exact(&mut preamble)
