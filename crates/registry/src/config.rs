@@ -27,6 +27,9 @@ pub enum ConfigError {
     /// A digest that cannot be verified.
     #[error("the digest {0} is of a kind that cannot be verified; sha256, sha384 and sha512 can")]
     Digest(Digest),
+    /// Not the URL of something that can be downloaded; a password in it is not repeated.
+    #[error("{0:?} cannot be downloaded; it must be a URL with http:// or https:// and a host in front")]
+    Download(String),
     /// Not a mirror's URL.
     #[error(
         "{0:?} is no mirror; it must be http:// or https://, a host and perhaps a port, and nothing else"
@@ -103,7 +106,7 @@ impl FromStr for Mirror {
     }
 }
 
-fn without_user_info(url: &str) -> String {
+pub(crate) fn without_user_info(url: &str) -> String {
     match (url.find("//"), url.rfind('@')) {
         (Some(slashes), Some(at)) if at > slashes => format!("{}[hidden]{}", &url[..slashes + 2], &url[at..]),
         _ => url.to_string(),

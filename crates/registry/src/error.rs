@@ -113,7 +113,7 @@ pub enum RegistryError {
 
     /// The host has no address.
     #[error(
-        "cannot {what}: the name {host} cannot be resolved: {reason}; check the registry's name and this machine's DNS"
+        "cannot {what}: the name {host} cannot be resolved: {reason}; check the name and this machine's DNS"
     )]
     #[allow(missing_docs)]
     Resolve {
@@ -124,7 +124,7 @@ pub enum RegistryError {
 
     /// Nobody listens.
     #[error(
-        "cannot {what}: nobody listens at {host} (connection refused); check the registry's name and port, and that it runs"
+        "cannot {what}: nobody listens at {host} (connection refused); check the name and the port, and that a server runs there"
     )]
     #[allow(missing_docs)]
     Refused { what: String, host: String },

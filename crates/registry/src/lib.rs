@@ -1,4 +1,5 @@
-//! A client of registries that speak the OCI distribution protocol (version 1.1) or Docker's Registry API v2.
+//! A client of registries that speak the OCI distribution protocol (version 1.1) or Docker's Registry API v2, and of
+//! web servers from which a root file system is [downloaded](Registry::download) by its URL.
 //!
 //! It moves manifests and blobs, and knows nothing of where they are kept. [`Registry`] holds what all users
 //! share: connections and tokens. [`Repository`] is one repository as one user sees it.
@@ -31,7 +32,7 @@
 //! - Loopback and the registries that the configuration calls insecure: HTTPS without verification, then plain
 //!   HTTP, as Docker does. A folder in `certs.d` makes loopback secure. Names are never resolved to find out
 //!   whether a host is loopback, and plain HTTP is never spoken to any other host: a redirect or a token server
-//!   that wants it is refused.
+//!   that wants it is refused. A URL that is downloaded and names plain HTTP itself may be redirected to more of it.
 //! - `docker.io` is `registry-1.docker.io`, after the mirrors. Mirrors see no credentials. What a mirror cannot
 //!   give, or stops giving in the middle of a blob, comes from the next one and in the end from Docker Hub.
 //! - Proxies are those of the environment; none is used for loopback.
@@ -68,6 +69,7 @@ mod challenge;
 mod config;
 mod credentials;
 mod digest;
+mod download;
 mod error;
 mod host;
 mod manifest;
@@ -87,11 +89,14 @@ pub use blob::{BlobDescriptor, BlobStream, Retry};
 pub use config::{ConfigError, Mirror, Proxies, RegistryConfig, RetryPolicy, Timeouts};
 pub use credentials::Credentials;
 pub use digest::{DigestMismatch, sha256};
+pub use download::{Download, shown_url};
 pub use error::{Detail, RegistryError, Result};
 pub use host::InsecureHost;
 pub use manifest::{MAX_MANIFEST, ManifestReference, RawManifest};
 pub use oci_spec::image::{Descriptor, Digest, ImageIndex, Platform};
-pub use platform::{NoSuchPlatform, PlatformError, choose_platform, parse_platform};
+pub use platform::{
+    NoSuchPlatform, PlatformError, choose_platform, describe_platform, parse_platform, suits,
+};
 pub use registry::{LoginStatus, Registry, SearchResult};
 pub use repository::Repository;
 pub use tls::TlsError;

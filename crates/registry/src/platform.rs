@@ -93,6 +93,20 @@ pub fn choose_platform(index: &ImageIndex, wanted: &Platform) -> Result<Descript
     })
 }
 
+/// Whether an image for the platform `image` is one that is meant by `wanted`: the same, or the nearest that the same
+/// processor runs, as in [`choose_platform`]. An image that says no variant may be any.
+pub fn suits(image: &Platform, wanted: &Platform) -> bool {
+    let says_none = image.variant().as_deref().unwrap_or_default().is_empty();
+    let (image, wanted) = (Key::of(image), Key::of(wanted));
+    wanted.acceptable().contains(&image)
+        || (says_none && image.os == wanted.os && image.architecture == wanted.architecture)
+}
+
+/// `OS/ARCHITECTURE[/VARIANT]`, in the names that Docker uses.
+pub fn describe_platform(platform: &Platform) -> String {
+    Key::of(platform).to_string()
+}
+
 /// A platform in its normal form: `arm` has a variant, the default variants of `arm64` and `amd64` are not said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
@@ -279,6 +293,28 @@ mod tests {
         );
         assert_eq!(chosen(&["linux/386"], "linux/amd64"), Some(0));
         assert_eq!(chosen(&["linux/amd64/v3"], "linux/amd64"), None);
+    }
+
+    #[test]
+    fn an_image_suits_its_own_platform_and_what_runs_it() {
+        let platform = |text| parse_platform(text).unwrap();
+        for (image, wanted, expected) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/amd64", "linux/x86_64", true),
+            ("linux/386", "linux/amd64", true),
+            ("linux/arm/v7", "linux/arm/v6", false),
+            ("linux/arm/v6", "linux/arm/v7", true),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/amd64", "linux/amd64/v3", true),
+            ("linux/amd64", "linux/arm64", false),
+            ("linux/amd64/v3", "linux/amd64", false),
+            ("windows/amd64", "linux/amd64", false),
+            ("linux/arm64", "linux/arm/v7", false),
+        ] {
+            let suits = suits(&platform(image), &platform(wanted));
+            assert_eq!(suits, expected, "{image} for {wanted}");
+        }
+        assert_eq!(describe_platform(&platform("linux/aarch64")), "linux/arm64");
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Registry {
         )?)
     }
 
-    fn opening(&self, registry: &Host, credentials: Credentials) -> Opening {
+    pub(crate) fn opening(&self, registry: &Host, credentials: Credentials) -> Opening {
         Opening {
             transport: self.transport.clone(),
             tokens: self.tokens.clone(),
@@ -131,6 +131,7 @@ impl Registry {
             endpoint: registry.endpoint(),
             scheme: None,
             credentials,
+            plain_redirects: false,
         }
     }
 

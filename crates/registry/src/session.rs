@@ -38,6 +38,7 @@ pub(crate) struct Session {
     /// What the registry itself has asked for, once it has.
     challenge: OnceLock<Challenge>,
     credentials: Credentials,
+    plain_redirects: bool,
 }
 
 /// What a session is opened with.
@@ -50,6 +51,8 @@ pub(crate) struct Opening {
     /// The scheme, if it is known: a mirror's.
     pub(crate) scheme: Option<&'static str>,
     pub(crate) credentials: Credentials,
+    /// Whether plain HTTP may lead to plain HTTP of any other host.
+    pub(crate) plain_redirects: bool,
 }
 
 impl Session {
@@ -97,6 +100,7 @@ impl Session {
             peers: Mutex::new(HashMap::from([(opening.endpoint, peer)])),
             challenge: OnceLock::new(),
             credentials: opening.credentials,
+            plain_redirects: opening.plain_redirects,
         })
     }
 
@@ -407,7 +411,8 @@ impl Session {
                 peer
             }
         };
-        let may_be_plain = url.origin() == self.base.origin() || (peer.plain && self.base.scheme() == "http");
+        let may_be_plain = url.origin() == self.base.origin()
+            || ((peer.plain || self.plain_redirects) && self.base.scheme() == "http");
         if url.scheme() == "http" && !may_be_plain {
             let (what, registry) = (what.to_string(), self.registry.to_string());
             return Err(RegistryError::PlainHttp {
