@@ -117,15 +117,13 @@ pub(crate) fn read_layer(
         Keep::Compressed => (Box::new(io::sink()), ArchiveCopy::compressed(output.blob)),
     };
     let mut blob = VerifyingReader::new(source.take(limit.saturating_add(1)), copy, expected.clone());
-    let unpacked = unpack(
-        &mut blob,
-        &expected.name,
-        diff_id,
-        output.image,
-        &mut archive,
+    let unpacking = Unpacking {
+        layer: &expected.name,
+        expected: diff_id,
+        image: output.image,
         limits,
-    );
-    let (compression, diff_id, image) = match unpacked {
+    };
+    let (compression, diff_id, image) = match unpacking.unpack(&mut blob, &mut archive) {
         Ok(unpacked) => unpacked,
         // A damaged blob is the reason for whatever went wrong with its content.
         Err(error) => return Err(blob.damage(MAX_DRAINED).map_or(error, LayerFileError::Blob)),
@@ -150,85 +148,95 @@ pub(crate) fn read_layer(
     })
 }
 
-/// Decompresses a layer on this thread; on another its archive's digest is computed and its files are written to
-/// `image`, if one is given.
-fn unpack(
-    blob: impl Read,
-    name: &str,
+/// A layer whose archive is read, hashed and converted.
+#[derive(Clone, Copy)]
+struct Unpacking<'a> {
+    layer: &'a str,
+    /// What the archive has to be.
     expected: Option<Digest>,
-    image: Option<&File>,
-    copy: &mut ArchiveCopy<'_>,
-    limits: &Limits,
-) -> Result<(Compression, Digest, Option<Summary>), LayerFileError> {
-    let layer = || name.to_owned();
-    let decompressed = decompress(blob, limits);
-    let (compression, archive) = decompressed.map_err(|source| LayerFileError::Decompress {
-        layer: layer(),
-        source,
-    })?;
-    let converted = read_ahead(archive, |archive| {
-        convert_archive(archive, name, expected, image, copy, limits)
-    });
-    let converted = converted.map_err(|source| LayerFileError::Thread {
-        layer: layer(),
-        source,
-    })?;
-    converted.map(|(diff_id, summary)| (compression, diff_id, summary))
+    /// Where its files go, unless they are there.
+    image: Option<&'a File>,
+    limits: &'a Limits,
 }
 
-/// Computes an archive's digest and writes its files to `image`, if one is given.
-fn convert_archive(
-    input: impl Read,
-    name: &str,
-    expected: Option<Digest>,
-    image: Option<&File>,
-    copy: &mut ArchiveCopy<'_>,
-    limits: &Limits,
-) -> Result<(Digest, Option<Summary>), LayerFileError> {
-    let (layer, limit) = (|| name.to_owned(), limits.archive_bytes);
-    let mut plain = PlainReader {
-        input,
-        copy,
-        hasher: Hasher::default(),
-        read: 0,
-        limit,
-    };
-    let converted = image
-        .map(|image| write_files(&mut plain, image, limits))
-        .transpose();
-    let drained = match &converted {
-        Ok(_) => io::copy(&mut plain, &mut io::sink()).map(drop),
-        Err(_) => Ok(()),
-    };
-    if plain.read > limit {
-        return Err(LayerFileError::TooLarge {
-            layer: layer(),
+impl Unpacking<'_> {
+    /// Decompresses the layer on this thread, and converts it on another.
+    fn unpack(
+        self,
+        blob: impl Read,
+        copy: &mut ArchiveCopy<'_>,
+    ) -> Result<(Compression, Digest, Option<Summary>), LayerFileError> {
+        let decompressed = decompress(blob, self.limits);
+        let (compression, archive) = decompressed.map_err(|source| self.not_decompressed(source))?;
+        let converted = read_ahead(archive, |archive| self.convert(archive, copy));
+        let converted = converted.map_err(|source| LayerFileError::Thread {
+            layer: self.layer.to_owned(),
+            source,
+        })?;
+        converted.map(|(diff_id, summary)| (compression, diff_id, summary))
+    }
+
+    /// Computes the archive's digest and writes its files.
+    fn convert(
+        self,
+        input: impl Read,
+        copy: &mut ArchiveCopy<'_>,
+    ) -> Result<(Digest, Option<Summary>), LayerFileError> {
+        let limit = self.limits.archive_bytes;
+        let mut plain = PlainReader {
+            input,
+            copy,
+            hasher: Hasher::default(),
+            read: 0,
             limit,
+        };
+        let files = self
+            .image
+            .map(|image| write_files(&mut plain, image, self.limits));
+        let converted = files.transpose();
+        let drained = match &converted {
+            Ok(_) => io::copy(&mut plain, &mut io::sink()).map(drop),
+            Err(_) => Ok(()),
+        };
+        if plain.read > limit {
+            return Err(LayerFileError::TooLarge {
+                layer: self.layer.to_owned(),
+                limit,
+            });
+        }
+        let writer = converted.map_err(|source| self.malformed(source))?;
+        drained.map_err(|source| self.not_decompressed(source))?;
+        let diff_id = plain.hasher.finish();
+        if let Some(expected) = self.expected.filter(|expected| *expected != diff_id) {
+            return Err(LayerFileError::DiffId {
+                layer: self.layer.to_owned(),
+                expected,
+                actual: diff_id,
+            });
+        }
+        let finished = writer.map(|mut writer| {
+            writer.set_uuid(uuid(diff_id));
+            writer.finish()
         });
+        let summary = finished
+            .transpose()
+            .map_err(|error| self.malformed(error.into()))?;
+        Ok((diff_id, summary.map(|(_, summary)| summary)))
     }
-    let failed = |source| LayerFileError::Layer {
-        layer: layer(),
-        source,
-    };
-    let writer = converted.map_err(failed)?;
-    drained.map_err(|source| LayerFileError::Decompress {
-        layer: layer(),
-        source,
-    })?;
-    let diff_id = plain.hasher.finish();
-    if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
-        return Err(LayerFileError::DiffId {
-            layer: layer(),
-            expected,
-            actual: diff_id,
-        });
+
+    fn not_decompressed(self, source: io::Error) -> LayerFileError {
+        LayerFileError::Decompress {
+            layer: self.layer.to_owned(),
+            source,
+        }
     }
-    let finished = writer.map(|mut writer| {
-        writer.set_uuid(uuid(diff_id));
-        writer.finish()
-    });
-    let summary = finished.transpose().map_err(|error| failed(error.into()))?;
-    Ok((diff_id, summary.map(|(_, summary)| summary)))
+
+    fn malformed(self, source: LayerError) -> LayerFileError {
+        LayerFileError::Layer {
+            layer: self.layer.to_owned(),
+            source,
+        }
+    }
 }
 
 /// All files of the archive, in an image that is not finished.

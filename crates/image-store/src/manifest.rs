@@ -3,7 +3,7 @@
 
 use crate::blob::BlobId;
 use crate::digest::{Digest, DigestError};
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
@@ -159,6 +159,15 @@ impl ConfigContents {
             platform: (config.os().to_string(), config.architecture().to_string()),
         })
     }
+}
+
+/// The platform that an image is for.
+pub fn platform_of(config: &ImageConfiguration) -> Platform {
+    let mut platform = Platform::default();
+    platform.set_os(config.os().clone());
+    platform.set_architecture(config.architecture().clone());
+    platform.set_variant(config.variant().clone());
+    platform
 }
 
 /// Whether a layer of this media type is a file system's.

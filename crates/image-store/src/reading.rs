@@ -7,6 +7,7 @@ use crate::reference::Reference;
 use crate::state::StateError;
 use crate::store::{ImageStore, Result, Shared, StoreError, split_names};
 use std::fs::File;
+use std::time::SystemTime;
 
 /// A manifest as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,12 @@ impl ImageStore {
                 name: source.to_owned(),
             }),
         }
+    }
+
+    /// When a name with a tag was last given to an image here, if that was kept.
+    pub fn last_tagged(&self, image: &Image) -> Result<Option<SystemTime>> {
+        let (id, _) = digests_of(image)?;
+        Ok(self.shared.catalog.last_tagged(&id)?)
     }
 
     /// The manifest of an image.

@@ -2,8 +2,8 @@
 
 mod fixture;
 
-use fixture::{Layout, Store, TAR, Tar, content, gzip, open_layer, with_name};
-use image_store::{Digest, Image, ImageConfiguration, Loaded, Reference};
+use fixture::{Layout, Store, TAR, Tar, content, gzip, open_layer, with_name, with_platform};
+use image_store::{Digest, Image, ImageConfiguration, LayerProgress, Loaded, Reference, WantedPlatform};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::Path;
@@ -93,6 +93,77 @@ fn what_is_saved_is_loaded_as_it_was() {
         assert_eq!(load(&to, &archive), loaded);
         assert!(to.store.check().unwrap().problems.is_empty());
     }
+}
+
+#[test]
+fn how_far_each_layer_of_an_archive_is_is_told_unless_it_is_there() {
+    for compress in [false, true] {
+        let from = Store::new();
+        import(&from, "a", compress);
+        let archive = save(&from, &["a"]);
+        let to = Store::new();
+        let mut layers: Vec<(String, Vec<(u64, u64, bool)>)> = Vec::new();
+        let mut tell = |told: LayerProgress<'_>| {
+            if layers.last().is_none_or(|(layer, _)| layer != told.layer) {
+                layers.push((told.layer.to_owned(), Vec::new()));
+            }
+            let (_, of_it) = layers.last_mut().unwrap();
+            of_it.push((told.read, told.size, told.stored));
+        };
+        to.store.load_with(Trickle(&archive), None, &mut tell).unwrap();
+        assert_eq!(layers.len(), 2, "{layers:?}");
+        for (layer, told) in &layers {
+            assert!(format!("sha256:{layer}").parse::<Digest>().is_ok(), "{layer}");
+            assert!(told.is_sorted(), "{told:?}");
+            let (read, size, stored) = told[told.len() - 1];
+            assert!(stored && read == size && size > 0, "{told:?}");
+            assert_eq!(told.iter().filter(|(_, _, stored)| *stored).count(), 1);
+        }
+        let mut again = Vec::new();
+        let mut tell = |told: LayerProgress<'_>| again.push(told.layer.to_owned());
+        to.store.load_with(Trickle(&archive), None, &mut tell).unwrap();
+        assert_eq!(again, [""; 0], "they are there");
+    }
+}
+
+#[test]
+fn of_an_archive_for_several_platforms_the_wanted_ones_are_loaded() {
+    let layout = Layout::new();
+    let image = |text: &str, architecture: &str| {
+        let archive = layer(text);
+        let image = layout.image_of(
+            &[layout.blob(TAR, &archive)],
+            &[Digest::of(&archive)],
+            architecture,
+        );
+        with_platform(image, "linux", architecture)
+    };
+    let (amd, arm) = (image("amd", "amd64"), image("arm", "arm64"));
+    let index = layout.document(
+        "application/vnd.oci.image.index.v1+json",
+        &json!({ "schemaVersion": 2, "manifests": [amd, arm] }),
+    );
+    layout.index(&[with_name(index, "h:1/several:1")]);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_dir_all(".", layout.path()).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let loaded = |wanted: Option<&WantedPlatform<'_>>| {
+        let loaded = Store::new()
+            .store
+            .load_with(archive.as_slice(), wanted, &mut |_| {});
+        let images = loaded.unwrap().into_iter();
+        images
+            .map(|loaded| (loaded.image.config.architecture().to_string(), loaded.references))
+            .collect::<Vec<_>>()
+    };
+    let named = |architecture: &str| vec![(architecture.to_owned(), vec!["h:1/several:1".to_owned()])];
+    let of = |wanted: &'static str| {
+        move |platform: &image_store::Platform| platform.architecture().to_string() == wanted
+    };
+    assert_eq!(loaded(None), named("amd64"), "this machine's");
+    assert_eq!(loaded(Some(&of("amd64"))), named("amd64"));
+    assert_eq!(loaded(Some(&of("arm64"))), named("arm64"));
+    assert_eq!(loaded(Some(&of("s390x"))), []);
 }
 
 #[test]

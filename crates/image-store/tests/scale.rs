@@ -130,7 +130,7 @@ fn ten_thousand_images_are_listed_nearly_as_fast_as_ten() {
              WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
              INSERT OR IGNORE INTO image SELECT 'sha256:' || printf('%064x', n), media_type,
                  'sha256:' || printf('%064x', n + 1000000), config_media_type, created, size,
-                 '{{\"maintainer\":\"somebody\",\"version\":\"1.2.3\"}}' FROM image, n WHERE config NOT LIKE '%00000000%';
+                 '{{\"maintainer\":\"somebody\",\"version\":\"1.2.3\"}}', tagged FROM image, n WHERE config NOT LIKE '%00000000%';
              INSERT OR IGNORE INTO name SELECT 'registry.example/team/image:' || substr(manifest, 60), manifest FROM image;
              INSERT OR IGNORE INTO name SELECT 'registry.example/team/image@' || manifest, manifest FROM image;
              COMMIT;"

@@ -3,9 +3,10 @@
 mod fixture;
 
 use fixture::{Layout, Store, Tar, content, open_layer};
-use image_store::{ImageStore, StoreError};
+use image_store::{ImageStore, NoUsers, Reference, StoreError};
 use std::fs;
 use std::thread;
+use std::time::SystemTime;
 
 fn layout(text: &str) -> Layout {
     Layout::with_layers(&[Tar::new().file("file", text.as_bytes()).finish()])
@@ -220,6 +221,56 @@ fn a_damaged_catalog_stops_everything_and_loses_nothing() {
     };
     assert_eq!(store.files(), before);
     assert!(store.store.check().unwrap().problems.is_empty());
+}
+
+/// When the image was tagged that a name leads to.
+fn last_tagged(store: &ImageStore, name: &str) -> Option<SystemTime> {
+    store.last_tagged(&store.resolve(name).unwrap()).unwrap()
+}
+
+#[test]
+fn when_an_image_was_tagged_is_kept() {
+    let Store { store, dir } = Store::new();
+    let before = SystemTime::now();
+    let imported = store.import_oci_layout(layout("a").path(), "a").unwrap();
+    let first = last_tagged(&store, "a").unwrap();
+    assert!(first >= before && first <= SystemTime::now(), "{first:?}");
+    store.import_oci_layout(layout("b").path(), "b").unwrap();
+    let other = last_tagged(&store, "b");
+    // A name with a digest is no tag.
+    let digest = imported.manifest_digest.parse().unwrap();
+    let pinned = "h:1/a".parse::<Reference>().unwrap().with_digest(digest);
+    store.tag("a", &pinned).unwrap();
+    assert_eq!(last_tagged(&store, "a"), Some(first));
+    store.tag("a", &"h:1/a:1".parse().unwrap()).unwrap();
+    let second = last_tagged(&store, "a");
+    assert!(second > Some(first), "{second:?}");
+    // It stays when the name goes, and is the image's own.
+    store.remove("h:1/a:1", false, &NoUsers).unwrap();
+    drop(store);
+    let store = ImageStore::open(dir.path()).unwrap();
+    assert_eq!(last_tagged(&store, "a"), second);
+    assert_eq!(last_tagged(&store, "b"), other);
+}
+
+#[test]
+fn a_catalog_of_the_first_version_is_gone_on_with() {
+    let Store { store, dir } = Store::new();
+    let imported = store.import_oci_layout(layout("a").path(), "a").unwrap();
+    drop(store);
+    let old = rusqlite::Connection::open(dir.path().join("catalog.db")).unwrap();
+    old.execute_batch("ALTER TABLE image DROP COLUMN tagged; PRAGMA user_version = 1")
+        .unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let store = ImageStore::open(dir.path()).unwrap();
+        assert_eq!(store.resolve("a").unwrap(), imported);
+        assert_eq!(last_tagged(&store, "a"), None);
+        assert!(store.check().unwrap().problems.is_empty());
+    }
+    let store = ImageStore::open(dir.path()).unwrap();
+    store.tag("a", &"b".parse().unwrap()).unwrap();
+    assert!(last_tagged(&store, "a").is_some());
 }
 
 #[test]

@@ -21,14 +21,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The form of the database that is written (`PRAGMA user_version`).
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Room that is kept free for the catalog, in bytes: on a full disk images can still be removed.
 const RESERVE: usize = 256 * 1024;
 /// How long another process may keep the database from us.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `image` rows are complete images by their manifest; an image without a row in `name` is dangling. `blob` and
-/// `layer` rows are files that were verified when they were written.
+/// `layer` rows are files that were verified when they were written. `image.tagged` is when a name with a tag was last
+/// given to the image, in nanoseconds since 1970.
 const SCHEMA: &str = "
     CREATE TABLE blob (
         digest TEXT PRIMARY KEY,
@@ -49,7 +50,8 @@ const SCHEMA: &str = "
         config_media_type TEXT NOT NULL,
         created TEXT,
         size INTEGER NOT NULL,
-        labels TEXT NOT NULL
+        labels TEXT NOT NULL,
+        tagged INTEGER
     ) WITHOUT ROWID;
     CREATE INDEX image_by_config ON image (config);
     CREATE TABLE image_layer (
@@ -70,6 +72,9 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
     CREATE INDEX name_by_manifest ON name (manifest);
 ";
+
+/// From version 1, which did not keep when an image was tagged.
+const FROM_VERSION_1: &str = "ALTER TABLE image ADD COLUMN tagged INTEGER;";
 
 /// Why the catalog cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +101,11 @@ pub enum CatalogError {
         source: rusqlite::Error,
     },
     /// A newer program wrote it.
-    #[error("the catalog {} has version {version}, this program knows {VERSION}", .path.display())]
+    #[error(
+        "the catalog {} has version {version}, this program knows {VERSION}: use a hull that is as new as the one that \
+         wrote it, or another state root",
+        .path.display()
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -128,12 +137,14 @@ impl Catalog {
         };
         let version = catalog.write("open", |transaction| {
             let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if version == 0 {
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-                return Ok(VERSION);
-            }
-            Ok(version)
+            let change = match version {
+                0 => SCHEMA,
+                1 => FROM_VERSION_1,
+                version => return Ok(version),
+            };
+            transaction.execute_batch(change)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            Ok(VERSION)
         })?;
         catalog.keep_reserve();
         match version {

@@ -5,6 +5,7 @@ use super::{Catalog, CatalogError, ImageLayerRow};
 use crate::digest::Digest;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 /// What a removal changed in the catalog.
 #[derive(Debug, Default)]
@@ -71,6 +72,17 @@ impl Catalog {
     /// The names that lead to the image with this configuration.
     pub(crate) fn names_of(&self, config: &Digest) -> Result<BTreeSet<String>, CatalogError> {
         self.read("list the names of", |transaction| names_of(transaction, config))
+    }
+
+    /// When a name with a tag was last given to the image with this configuration, if that was kept.
+    pub(crate) fn last_tagged(&self, config: &Digest) -> Result<Option<SystemTime>, CatalogError> {
+        self.read("look up an image in", |transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT max(tagged) FROM image WHERE config = ?1")?;
+            let nanoseconds: Option<i64> = statement.query_row(params![config], |row| row.get(0))?;
+            let since = nanoseconds.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+            Ok(since.map(|since| SystemTime::UNIX_EPOCH + Duration::from_nanos(since)))
+        })
     }
 
     /// The full names of `repository` and their manifests.
@@ -146,7 +158,17 @@ pub(super) fn point(
     for name in names {
         statement.execute(params![name, manifest])?;
     }
+    if names.iter().any(|name| !name.contains('@')) {
+        let mut statement = transaction.prepare_cached("UPDATE image SET tagged = ?1 WHERE manifest = ?2")?;
+        statement.execute(params![nanoseconds(SystemTime::now()), manifest])?;
+    }
     Ok(())
+}
+
+/// Since 1970, as far as SQLite's integers reach: until 2262. `None` for a clock that is set to before 1970.
+fn nanoseconds(time: SystemTime) -> Option<i64> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_nanos()).ok()
 }
 
 fn names_of(transaction: &Transaction<'_>, config: &Digest) -> rusqlite::Result<BTreeSet<String>> {

@@ -1,7 +1,7 @@
 //! What the documents of an archive say: which images it holds.
 
-use super::LoadError;
 use super::files::ArchiveFiles;
+use super::{LoadError, WantedPlatform};
 use crate::digest::Digest;
 use crate::layout::{ANNOTATION_CONTAINERD_NAME, runs_here};
 use crate::manifest::{DocumentKind, ManifestContents, ManifestError, blob_id, parse};
@@ -43,7 +43,7 @@ pub(super) struct ImageManifests {
 }
 
 impl ImageManifests {
-    pub(super) fn of(files: &ArchiveFiles) -> Result<Self, LoadError> {
+    pub(super) fn of(files: &ArchiveFiles, wanted: Option<&WantedPlatform<'_>>) -> Result<Self, LoadError> {
         let docker = files.find_document("manifest.json");
         let index = files.find_document("index.json");
         if docker.is_none() && index.is_none() {
@@ -53,7 +53,7 @@ impl ImageManifests {
             });
         }
         let mut oci = match index {
-            Some(index) => read_index(files, &parse(index, "index.json")?)?,
+            Some(index) => read_index(files, &parse(index, "index.json")?, wanted)?,
             None => Vec::new(),
         };
         let mut images: Vec<DockerImage> = match docker {
@@ -83,10 +83,14 @@ impl ImageManifests {
 }
 
 /// The images that `index.json` leads to, each manifest once.
-fn read_index(files: &ArchiveFiles, index: &ImageIndex) -> Result<Vec<OciImage>, LoadError> {
+fn read_index(
+    files: &ArchiveFiles,
+    index: &ImageIndex,
+    wanted: Option<&WantedPlatform<'_>>,
+) -> Result<Vec<OciImage>, LoadError> {
     let mut images: Vec<OciImage> = Vec::new();
     for descriptor in index.manifests() {
-        let Some((manifest, media_type)) = descend(files, descriptor, 0)? else {
+        let Some((manifest, media_type)) = descend(files, descriptor, wanted, 0)? else {
             continue;
         };
         let name = name_of(descriptor);
@@ -105,11 +109,12 @@ fn read_index(files: &ArchiveFiles, index: &ImageIndex) -> Result<Vec<OciImage>,
     Ok(images)
 }
 
-/// The manifest that a descriptor leads to: of an index the one that runs here, or the first that the archive
-/// has. `None` for what is no image, such as an attestation.
+/// The manifest that a descriptor leads to: of an index the one that is wanted, or runs here if none is, or else the
+/// first that the archive has. `None` for what is no image, such as an attestation.
 fn descend(
     files: &ArchiveFiles,
     descriptor: &Descriptor,
+    wanted: Option<&WantedPlatform<'_>>,
     depth: usize,
 ) -> Result<Option<(Digest, String)>, LoadError> {
     let id = blob_id(descriptor).map_err(ManifestError::from)?;
@@ -134,9 +139,13 @@ fn descend(
                 .filter(is_image)
                 .filter(is_here)
                 .collect();
-            let chosen = images.iter().find(|it| runs_here(it)).or(images.first());
+            let is_best = |it: &&&Descriptor| match wanted {
+                Some(wanted) => it.platform().as_ref().is_some_and(wanted),
+                None => runs_here(it),
+            };
+            let chosen = images.iter().find(is_best).or(images.first());
             match chosen {
-                Some(chosen) => descend(files, chosen, depth + 1),
+                Some(chosen) => descend(files, chosen, wanted, depth + 1),
                 None => Err(LoadError::Missing {
                     file: "every manifest".to_owned(),
                     needed_by: what,

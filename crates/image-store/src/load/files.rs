@@ -1,7 +1,7 @@
 //! The files of an archive as they pass: layers into the store, documents into memory.
 
-use super::LoadError;
 use super::documents::{blob_path, digest_in_path};
+use super::{LayerProgress, LoadError};
 use crate::blob::{BlobId, ExpectedBlob};
 use crate::compression::Compression;
 use crate::digest::Digest;
@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::manifest::MAX_JSON;
 use crate::store::Result;
 use std::collections::HashMap;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use tar_stream::{EntryKind, Reader};
 
 /// All documents of an archive together, in bytes.
@@ -32,7 +32,12 @@ pub(super) struct ArchiveFiles {
 }
 
 /// Reads an archive to its end.
-pub(super) fn read_files(ingest: &Ingest, input: impl Read, limits: &Limits) -> Result<ArchiveFiles> {
+pub(super) fn read_files(
+    ingest: &Ingest,
+    input: impl Read,
+    limits: &Limits,
+    tell: &mut dyn FnMut(LayerProgress<'_>),
+) -> Result<ArchiveFiles> {
     let mut files = ArchiveFiles::default();
     let mut archive = Reader::new(BufReader::with_capacity(128 * 1024, input));
     let mut documents = 0;
@@ -42,7 +47,7 @@ pub(super) fn read_files(ingest: &Ingest, input: impl Read, limits: &Limits) -> 
         match entry.kind {
             EntryKind::Regular => {
                 let mut content = archive.content(&entry);
-                documents += files.take(ingest, path, entry.size, &mut content, limits)?;
+                documents += files.take(ingest, path, entry.size, &mut content, limits, tell)?;
             }
             EntryKind::Symlink => {
                 let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -70,6 +75,7 @@ impl ArchiveFiles {
         size: u64,
         content: &mut dyn Read,
         limits: &Limits,
+        tell: &mut dyn FnMut(LayerProgress<'_>),
     ) -> Result<u64> {
         let mut start = Vec::new();
         content
@@ -77,21 +83,21 @@ impl ArchiveFiles {
             .read_to_end(&mut start)
             .map_err(LoadError::Read)?;
         if is_layer(&path, &start) {
-            let digest = digest_in_path(&path);
-            let content = Cursor::new(start).chain(content);
-            let layer = match digest {
+            let mut content = ToldReader::new(Cursor::new(start).chain(content), &path, size, tell);
+            let layer = match digest_in_path(&path) {
                 Some(digest) if size <= limits.blob_bytes => {
-                    ingest.bring_layer(content, BlobId { digest, size }, None)?.0
+                    ingest.bring_layer(&mut content, BlobId { digest, size }, None)?.0
                 }
-                _ => {
+                digest => {
                     let expected = ExpectedBlob {
                         name: path.clone(),
                         size: Some(size),
                         digest,
                     };
-                    ingest.store_layer(content, &expected, None, Keep::Compressed)?
+                    ingest.store_layer(&mut content, &expected, None, Keep::Compressed)?
                 }
             };
+            content.stored();
             self.layers.insert(path, layer);
             return Ok(0);
         }
@@ -149,6 +155,54 @@ impl ArchiveFiles {
         Err(LoadError::Link {
             file: path.to_owned(),
         })
+    }
+}
+
+/// Tells how far a layer is while it is read.
+struct ToldReader<'a, R> {
+    input: R,
+    layer: &'a str,
+    size: u64,
+    read: u64,
+    tell: &'a mut dyn FnMut(LayerProgress<'_>),
+}
+
+impl<'a, R> ToldReader<'a, R> {
+    fn new(input: R, path: &'a str, size: u64, tell: &'a mut dyn FnMut(LayerProgress<'_>)) -> Self {
+        Self {
+            input,
+            layer: path.strip_prefix("blobs/sha256/").unwrap_or(path),
+            size,
+            read: 0,
+            tell,
+        }
+    }
+
+    /// It is in the store now. One of which nothing was read was there before.
+    fn stored(mut self) {
+        if self.read > 0 {
+            self.tell(true);
+        }
+    }
+
+    fn tell(&mut self, stored: bool) {
+        (self.tell)(LayerProgress {
+            layer: self.layer,
+            read: self.read,
+            size: self.size,
+            stored,
+        });
+    }
+}
+
+impl<R: Read> Read for ToldReader<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        if count > 0 {
+            self.read += count as u64;
+            self.tell(false);
+        }
+        Ok(count)
     }
 }
 

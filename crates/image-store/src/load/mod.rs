@@ -12,11 +12,12 @@ use crate::compression::decompress;
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::ingest::{Ingest, StoredLayer};
-use crate::manifest::ManifestError;
+use crate::manifest::{ManifestError, parse, platform_of};
 use crate::reference::Reference;
 use crate::store::{ImageStore, Result, StoreError};
 use documents::{DockerImage, ImageManifests, OciImage};
 use files::{ArchiveFiles, read_files};
+use oci_spec::image::Platform;
 use std::io::{self, Read};
 
 pub(crate) use files::MAX_DOCUMENTS;
@@ -71,6 +72,22 @@ pub enum LoadError {
     Nesting,
 }
 
+/// Says which platforms are wanted.
+pub type WantedPlatform<'a> = dyn Fn(&Platform) -> bool + 'a;
+
+/// How far a layer of an archive is; one that is in the store already is not told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerProgress<'a> {
+    /// The digits of the digest in its path, or the path itself, in which an archive may have put anything.
+    pub layer: &'a str,
+    /// What was read of it, in bytes.
+    pub read: u64,
+    /// Its length in the archive, in bytes.
+    pub size: u64,
+    /// Whether it is in the store now.
+    pub stored: bool,
+}
+
 /// An image that came out of an archive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
@@ -83,21 +100,43 @@ pub struct Loaded {
 impl ImageStore {
     /// Reads an archive of either kind, compressed or not, from a stream, and adds all its images.
     pub fn load(&self, input: impl Read) -> Result<Vec<Loaded>> {
+        self.load_with(input, None, &mut |_| {})
+    }
+
+    /// Like [`ImageStore::load`], but only the images for platforms that are `wanted`, which may be none, and telling
+    /// how far each layer is.
+    pub fn load_with(
+        &self,
+        input: impl Read,
+        wanted: Option<&WantedPlatform<'_>>,
+        tell: &mut dyn FnMut(LayerProgress<'_>),
+    ) -> Result<Vec<Loaded>> {
         let ingest = self.ingest()?;
         let (_, mut input) = decompress(input, &self.shared.limits).map_err(LoadError::Read)?;
-        let files = read_files(&ingest, &mut input, &self.shared.limits)?;
+        let files = read_files(&ingest, &mut input, &self.shared.limits, tell)?;
         // Whoever writes to us is not to be cut off behind the end mark.
         io::copy(&mut input, &mut io::sink()).map_err(LoadError::Read)?;
-        let manifests = ImageManifests::of(&files)?;
+        let manifests = ImageManifests::of(&files, wanted)?;
         let mut loaded = Vec::new();
         for image in &manifests.docker {
-            loaded.push(load_docker(&ingest, &files, image)?);
+            if is_wanted(files.document(&image.config, "manifest.json")?, wanted)? {
+                loaded.push(load_docker(&ingest, &files, image)?);
+            }
         }
         for image in &manifests.oci {
-            loaded.push(load_oci(&ingest, &files, image)?);
+            let needed_by = format!("manifest {}", image.manifest);
+            if is_wanted(files.blob(&image.contents.config.digest, &needed_by)?, wanted)? {
+                loaded.push(load_oci(&ingest, &files, image)?);
+            }
         }
         Ok(loaded)
     }
+}
+
+/// Whether the image with this configuration is for a platform that is wanted.
+fn is_wanted(config: &[u8], wanted: Option<&WantedPlatform<'_>>) -> Result<bool, LoadError> {
+    let Some(wanted) = wanted else { return Ok(true) };
+    Ok(wanted(&platform_of(&parse(config, "an image's configuration")?)))
 }
 
 /// An image that `manifest.json` alone describes: its manifest is made here.
