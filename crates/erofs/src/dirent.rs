@@ -21,7 +21,7 @@ pub(crate) struct DirectorySize {
 
 impl DirectorySize {
     /// Takes the next name; true when it opens a new block.
-    fn push(&mut self, name: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, name: &[u8]) -> bool {
         let size = DIRENT + name.len();
         let opens = self.used + size > BLOCK;
         if opens {
@@ -33,32 +33,15 @@ impl DirectorySize {
     }
 
     /// The directory's size in bytes: all blocks but the last count as full.
-    pub(crate) fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> usize {
-        let mut size = Self::default();
-        names.for_each(|name| {
-            size.push(name);
-        });
-        size.full_blocks * BLOCK + size.used
+    pub(crate) fn bytes(&self) -> usize {
+        self.full_blocks * BLOCK + self.used
     }
 }
 
-/// The content of a directory with `entries`, in ascending order of their names, `.` and `..` among them.
-pub(crate) fn encode(entries: &[Dirent<'_>]) -> Vec<u8> {
-    let mut content = Vec::new();
-    let mut size = DirectorySize::default();
-    let mut first = 0;
-    for (next, entry) in entries.iter().enumerate() {
-        if size.push(entry.name) {
-            encode_block(&entries[first..next], &mut content);
-            content.resize(content.len().next_multiple_of(BLOCK), 0);
-            first = next;
-        }
-    }
-    encode_block(&entries[first..], &mut content);
-    content
-}
-
-fn encode_block(entries: &[Dirent<'_>], content: &mut Vec<u8>) {
+/// The content of one block with `entries`, in ascending order of their names, `.` and `..` among those of a directory.
+/// It is not filled up.
+pub(crate) fn encode_block(entries: &[Dirent<'_>]) -> Vec<u8> {
+    let mut content = Vec::with_capacity(BLOCK);
     let mut name_offset = entries.len() * DIRENT;
     for entry in entries {
         let mut record = [0; DIRENT];
@@ -71,6 +54,7 @@ fn encode_block(entries: &[Dirent<'_>], content: &mut Vec<u8>) {
     for entry in entries {
         content.extend_from_slice(entry.name);
     }
+    content
 }
 
 /// The entries of one directory block, which is shorter than a block only at the directory's end; `None`
@@ -112,6 +96,22 @@ mod tests {
             .collect()
     }
 
+    /// All blocks, as a directory has them.
+    fn encode(entries: &[Dirent<'_>]) -> Vec<u8> {
+        let (mut size, mut content) = (DirectorySize::default(), Vec::new());
+        let mut first = 0;
+        for (next, entry) in entries.iter().enumerate() {
+            if size.push(entry.name) {
+                content.extend(encode_block(&entries[first..next]));
+                content.resize(content.len().next_multiple_of(BLOCK), 0);
+                first = next;
+            }
+        }
+        content.extend(encode_block(&entries[first..]));
+        assert_eq!(content.len(), size.bytes());
+        content
+    }
+
     #[test]
     fn entries_survive_in_one_and_in_many_blocks() {
         for count in [2usize, 100, 2000] {
@@ -127,12 +127,7 @@ mod tests {
                     file_type: FileType::Regular,
                 })
                 .collect();
-            let content = encode(&entries);
-            assert_eq!(
-                content.len(),
-                DirectorySize::of(entries.iter().map(|entry| entry.name))
-            );
-            assert_eq!(decode(&content), entries);
+            assert_eq!(decode(&encode(&entries)), entries);
         }
     }
 

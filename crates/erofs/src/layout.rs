@@ -3,193 +3,241 @@
 use crate::dirent::{self, DirectorySize, Dirent};
 use crate::format::{BLOCK, BLOCK_U64, DataLayout, EXTENDED_INODE, SLOT};
 use crate::metadata::FileType;
-use crate::tree::{Body, Content, Directory, NodeId, ROOT, Tree};
-use crate::xattr;
-use std::borrow::Cow;
-use std::collections::VecDeque;
+use crate::node::{Body, Content, Directory, Link, Node, Placement, ROOT};
+use crate::scratch::{RecordId, Scratch};
+use crate::sort::sort_links;
+use crate::tree::Tree;
+use std::io;
 
 /// The first inode does not begin at 0: that would make inode number 0, which `readdir` callers skip.
 const FIRST_INODE: u64 = 2 * SLOT as u64;
 
-/// Where one inode goes and how its data is found.
-#[derive(Debug, Clone)]
-pub(crate) struct Placement {
-    /// Bytes from the start of the metadata area, a multiple of [`SLOT`].
-    pub(crate) offset: u64,
-    pub(crate) layout: DataLayout,
-    /// The size of the file in bytes.
-    pub(crate) size: u64,
-    /// The first block of its data.
-    pub(crate) block: u64,
-    /// Blocks of content that is still in memory and goes before the metadata area.
-    pub(crate) memory_blocks: u64,
-}
-
-impl Placement {
-    pub(crate) fn nid(&self) -> u64 {
-        self.offset / SLOT as u64
-    }
-}
-
-/// The plan for a whole image.
+/// The plan for a whole image. What it says of a single file is in that file's node.
 pub(crate) struct Layout {
-    /// Nodes in the order of their inodes: a directory's files beside each other, the root first.
-    pub(crate) order: Vec<NodeId>,
-    placements: Vec<Option<Placement>>,
+    /// All directories, each before those in it, the root first.
+    directories: Vec<RecordId>,
     /// The first block of the metadata area.
     pub(crate) metadata_block: u64,
     /// Bytes in the metadata area.
     pub(crate) metadata_size: u64,
+    /// Files of all kinds.
+    pub(crate) inodes: u64,
+    /// The sizes of regular files and the lengths of symbolic links' targets, in bytes.
+    pub(crate) content: u64,
 }
 
 impl Layout {
     /// Places every node that can be reached; `next_block` is the first that file data has not taken.
-    pub(crate) fn plan(tree: &Tree, mut next_block: u64) -> Self {
-        let order = breadth_first(tree);
-        let mut placements = vec![None; tree.capacity()];
-        let mut offset = FIRST_INODE;
-        for id in &order {
-            let node = tree.node(*id);
-            let xattr_size = xattr::encoded_size(&node.metadata.xattrs);
-            let (mut placement, tail) = place_data(&node.body, xattr_size, next_block);
-            next_block += placement.memory_blocks;
-            let head = EXTENDED_INODE + if tail > 0 { xattr_size + tail } else { 0 };
-            if offset % BLOCK_U64 + head as u64 > BLOCK_U64 {
-                offset = offset.next_multiple_of(BLOCK_U64);
-            }
-            placement.offset = offset;
-            let end = offset + (EXTENDED_INODE + xattr_size + tail) as u64;
-            offset = end.next_multiple_of(SLOT as u64);
-            placements[*id] = Some(placement);
-        }
-        Self {
-            order,
-            placements,
+    pub(crate) fn plan(tree: &mut Tree, next_block: u64) -> io::Result<Self> {
+        tree.close();
+        let mut layout = Self {
+            directories: vec![ROOT],
             metadata_block: next_block,
-            metadata_size: offset,
-        }
-    }
-
-    /// The place of a node of `order`.
-    pub(crate) fn placement(&self, id: NodeId) -> &Placement {
-        self.placements[id]
-            .as_ref()
-            .expect("every node of the order is placed")
-    }
-
-    /// The content of `id` that is still in memory: empty for a file whose data is in the output already.
-    pub(crate) fn content<'t>(&self, tree: &'t Tree, id: NodeId) -> Cow<'t, [u8]> {
-        match &tree.node(id).body {
-            Body::Directory(directory) => Cow::Owned(self.directory_content(tree, id, directory)),
-            Body::Regular {
-                content: Content::Memory(bytes),
-                ..
-            } => Cow::Borrowed(bytes),
-            Body::Symlink(target) => Cow::Borrowed(target),
-            Body::Regular {
-                content: Content::Blocks(_),
-                ..
-            }
-            | Body::Special(_) => Cow::Borrowed(&[]),
-        }
-    }
-
-    fn directory_content(&self, tree: &Tree, id: NodeId, directory: &Directory) -> Vec<u8> {
-        let entry = |name, id| Dirent {
-            name,
-            nid: self.placement(id).nid(),
-            file_type: tree.node(id).file_type(),
+            metadata_size: FIRST_INODE,
+            inodes: 0,
+            content: 0,
         };
-        let mut entries = vec![entry(b".".as_slice(), id), entry(b"..", directory.parent)];
-        entries.extend(directory.children.iter().map(|(name, child)| entry(name, *child)));
-        entries.sort_by(|a, b| a.name.cmp(b.name));
-        dirent::encode(&entries)
+        let mut known = 0;
+        while let Some(directory) = layout.directories.get(known).copied() {
+            put_in_order(&mut tree.scratch, directory, &mut layout.directories)?;
+            known += 1;
+        }
+        let mut inodes = Inodes::default();
+        while let Some(id) = inodes.next(&layout, tree)? {
+            layout.place(tree, id)?;
+        }
+        Ok(layout)
+    }
+
+    fn place(&mut self, tree: &mut Tree, id: RecordId) -> io::Result<()> {
+        let mut node = tree.node(id)?;
+        let xattr_size = match node.attributes.xattrs {
+            Some(xattrs) => tree.scratch.bytes_length(xattrs)?,
+            None => 0,
+        };
+        let (mut placement, tail) = place_data(&node.body, xattr_size, self.metadata_block);
+        self.metadata_block += u64::from(placement.scratch_blocks);
+        let mut offset = self.metadata_size;
+        let head = EXTENDED_INODE + if tail > 0 { xattr_size + tail } else { 0 };
+        if offset % BLOCK_U64 + head as u64 > BLOCK_U64 {
+            offset = offset.next_multiple_of(BLOCK_U64);
+        }
+        placement.offset = offset;
+        let end = offset + (EXTENDED_INODE + xattr_size + tail) as u64;
+        self.metadata_size = end.next_multiple_of(SLOT as u64);
+        self.inodes += 1;
+        self.content += match node.body {
+            Body::Regular { size, .. } => size,
+            Body::Symlink { length, .. } => u64::from(length),
+            Body::Directory(_) | Body::Special(_) => 0,
+        };
+        node.placement = placement;
+        node.write(&mut tree.scratch, id)
     }
 }
 
-/// The links of a node: names of a file; of a directory its name, its `.` and the `..` of each child.
-pub(crate) fn link_count(tree: &Tree, id: NodeId) -> u32 {
-    let node = tree.node(id);
-    let Body::Directory(directory) = &node.body else {
-        return node.links;
+/// Nodes in the order of their inodes: the root, then each directory's files beside each other.
+#[derive(Default)]
+pub(crate) struct Inodes {
+    /// Directories that were entered.
+    entered: usize,
+    started: bool,
+    next: Option<RecordId>,
+}
+
+impl Inodes {
+    pub(crate) fn next(&mut self, layout: &Layout, tree: &mut Tree) -> io::Result<Option<RecordId>> {
+        if !std::mem::replace(&mut self.started, true) {
+            return Ok(Some(ROOT));
+        }
+        loop {
+            let Some(id) = self.next else {
+                let Some(directory) = layout.directories.get(self.entered) else {
+                    return Ok(None);
+                };
+                self.entered += 1;
+                self.next = first_link(&tree.node(*directory)?);
+                continue;
+            };
+            let link = Link::read(&mut tree.scratch, id)?;
+            self.next = link.next;
+            if link.first {
+                return Ok(Some(link.node));
+            }
+        }
+    }
+}
+
+fn first_link(node: &Node) -> Option<RecordId> {
+    match node.body {
+        Body::Directory(directory) => directory.first,
+        _ => None,
+    }
+}
+
+/// Sorts the names of a directory, computes its size, and chooses the inodes that stand with it. Those that are
+/// directories are added to `directories`.
+fn put_in_order(scratch: &mut Scratch, id: RecordId, directories: &mut Vec<RecordId>) -> io::Result<()> {
+    let mut node = Node::read(scratch, id)?;
+    let Body::Directory(mut directory) = node.body else {
+        return Ok(());
     };
-    let is_directory = |child: &&NodeId| tree.node(**child).file_type() == FileType::Directory;
-    2 + directory.children.values().filter(is_directory).count() as u32
+    for (name, target) in [(b".".as_slice(), id), (b"..", directory.parent)] {
+        let link = Link {
+            next: directory.first,
+            directory: id,
+            node: target,
+            first: false,
+            name: name.to_vec(),
+        };
+        directory.first = Some(link.append(scratch)?);
+    }
+    directory.first = sort_links(scratch, directory.first)?;
+
+    let mut size = DirectorySize::default();
+    // Its name and its `.`; each directory in it has a `..`.
+    node.links = 2;
+    directory.tail = directory.first;
+    let mut next = directory.first;
+    while let Some(link_id) = next {
+        let mut link = Link::read(scratch, link_id)?;
+        next = link.next;
+        if size.push(&link.name) {
+            directory.tail = Some(link_id);
+        }
+        if matches!(&*link.name, b"." | b"..") {
+            continue;
+        }
+        let mut child = Node::read(scratch, link.node)?;
+        if child.seen {
+            continue;
+        }
+        if child.body.file_type() == FileType::Directory {
+            node.links += 1;
+            directories.push(link.node);
+        } else if child.links > 1 {
+            child.seen = true;
+            child.write(scratch, link.node)?;
+        }
+        link.first = true;
+        link.write(scratch, link_id)?;
+    }
+    directory.size = u32::try_from(size.bytes()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    node.body = Body::Directory(directory);
+    node.write(scratch, id)
 }
 
-/// All nodes that names lead to, each once.
-fn breadth_first(tree: &Tree) -> Vec<NodeId> {
-    let mut order = vec![ROOT];
-    let mut seen = vec![false; tree.capacity()];
-    let mut directories = VecDeque::from([ROOT]);
-    while let Some(id) = directories.pop_front() {
-        let Body::Directory(directory) = &tree.node(id).body else {
-            continue;
-        };
-        for child in directory.children.values() {
-            if !std::mem::replace(&mut seen[*child], true) {
-                order.push(*child);
-                if tree.node(*child).file_type() == FileType::Directory {
-                    directories.push_back(*child);
-                }
-            }
+/// Builds the blocks of a directory's content from `link` on and hands them to `emit`, the last one unpadded.
+pub(crate) fn directory_blocks(
+    tree: &mut Tree,
+    link: Option<RecordId>,
+    mut emit: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut size = DirectorySize::default();
+    let mut block: Vec<(Vec<u8>, u64, FileType)> = Vec::new();
+    let mut next = link;
+    while let Some(id) = next {
+        let link = Link::read(&mut tree.scratch, id)?;
+        next = link.next;
+        if size.push(&link.name) {
+            let mut content = encode(&block);
+            content.resize(BLOCK, 0);
+            emit(&content)?;
+            block.clear();
         }
+        let node = tree.node(link.node)?;
+        block.push((link.name, node.placement.nid(), node.body.file_type()));
     }
-    order
+    emit(&encode(&block))
+}
+
+fn encode(block: &[(Vec<u8>, u64, FileType)]) -> Vec<u8> {
+    let entries: Vec<_> = block
+        .iter()
+        .map(|(name, nid, file_type)| Dirent {
+            name,
+            nid: *nid,
+            file_type: *file_type,
+        })
+        .collect();
+    dirent::encode_block(&entries)
+}
+
+/// The size of a file in bytes, as its inode says it.
+pub(crate) fn size_of(body: &Body) -> u64 {
+    match body {
+        Body::Regular { size, .. } => *size,
+        Body::Symlink { length, .. } => u64::from(*length),
+        Body::Directory(Directory { size, .. }) => u64::from(*size),
+        Body::Special(_) => 0,
+    }
 }
 
 /// How the data of `body` is laid out, and how many of its bytes follow the inode. Inline data must not
 /// cross a block (`erofs_map_blocks_flatmode`), and older kernels want a symbolic link's target in the block
 /// of its inode: so inode, attributes and inline data share one block or nothing is inline.
 fn place_data(body: &Body, xattr_size: usize, next_block: u64) -> (Placement, usize) {
-    let size = match body {
-        Body::Regular {
-            size,
-            content: Content::Blocks(block),
-        } => {
-            let block = u64::from(*block);
-            let layout = DataLayout::FlatPlain;
-            return (
-                Placement {
-                    offset: 0,
-                    layout,
-                    size: *size,
-                    block,
-                    memory_blocks: 0,
-                },
-                0,
-            );
-        }
-        Body::Regular {
-            content: Content::Memory(bytes),
-            ..
-        } => bytes.len(),
-        Body::Symlink(target) => target.len(),
-        Body::Directory(directory) => directory_size(directory),
-        Body::Special(_) => 0,
+    let placement = |layout, block, scratch_blocks| Placement {
+        offset: 0,
+        layout,
+        block,
+        scratch_blocks,
     };
-    let tail = size % BLOCK;
+    if let Body::Regular {
+        content: Content::Blocks(block),
+        ..
+    } = body
+    {
+        return (placement(DataLayout::FlatPlain, *block, 0), 0);
+    }
+    let size = size_of(body);
+    let tail = (size % BLOCK_U64) as usize;
     let inline = tail > 0 && EXTENDED_INODE + xattr_size + tail <= BLOCK;
     let (layout, blocks, tail) = match inline {
-        true => (DataLayout::FlatInline, size / BLOCK, tail),
-        false => (DataLayout::FlatPlain, size.div_ceil(BLOCK), 0),
+        true => (DataLayout::FlatInline, size / BLOCK_U64, tail),
+        false => (DataLayout::FlatPlain, size.div_ceil(BLOCK_U64), 0),
     };
-    let block = if blocks == 0 { 0 } else { next_block };
-    (
-        Placement {
-            offset: 0,
-            layout,
-            size: size as u64,
-            block,
-            memory_blocks: blocks as u64,
-        },
-        tail,
-    )
-}
-
-fn directory_size(directory: &Directory) -> usize {
-    let mut names: Vec<&[u8]> = vec![b".", b".."];
-    names.extend(directory.children.keys().map(|name| &**name));
-    names.sort_unstable();
-    DirectorySize::of(names.into_iter())
+    // Both fit: what is in the scratch is below 4 GiB, and an image of 2^32 blocks or more is refused when it is planned.
+    let block = if blocks == 0 { 0 } else { next_block as u32 };
+    (placement(layout, block, blocks as u32), tail)
 }

@@ -14,8 +14,9 @@
 //! meta_blkaddr inodes, each followed by its extended attributes and its inline data; the root first
 //! ```
 //!
-//! File data goes to the output as it arrives; only the tree itself (names, owners, attributes, small
-//! files) is held in memory until [`Writer::finish`], within [`Limits`].
+//! File data goes to the output as it arrives; the tree itself (names, owners, attributes, small files) goes to a
+//! temporary file until [`Writer::finish`], within [`Limits`]: in memory are the part of it that was used last and
+//! some twenty bytes for each name.
 //!
 //! Nothing here knows of tar or of container layers, and nothing is ever looked up in, or created on, the
 //! file system of the machine that runs it: paths, symbolic links and devices are only data.
@@ -24,10 +25,14 @@ mod block_writer;
 mod checksum;
 mod dirent;
 mod format;
+mod index;
 mod layout;
 mod metadata;
+mod node;
 mod path;
 mod reader;
+mod scratch;
+mod sort;
 mod tree;
 mod writer;
 mod xattr;

@@ -1,14 +1,14 @@
-//! The tree of entries, in memory until the image is finished.
+//! The tree of entries while they come in.
 
-use crate::metadata::{FileType, Metadata, Special};
+use crate::index::Index;
+use crate::metadata::Metadata;
+use crate::node::{Attributes, Body, Directory, Link, Node, ROOT};
 use crate::path::{EntryPath, PathError, check_name, printable};
+use crate::scratch::{RecordId, Scratch};
+use crate::xattr;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-/// Index of a node; the root is 0. Indices are not reused.
-pub(crate) type NodeId = usize;
-/// The root directory, which always exists.
-pub(crate) const ROOT: NodeId = 0;
+use std::fs::File;
+use std::io;
 
 /// Directories beneath each other.
 const MAX_DEPTH: u16 = 1024;
@@ -77,7 +77,7 @@ pub enum TreeError {
         /// How many are allowed.
         limit: u32,
     },
-    /// Names, attributes and small contents take more memory than allowed.
+    /// Names, attributes and small contents take more room than allowed.
     #[error("at entry `{path}` names and attributes exceed the {limit} bytes that one image may take")]
     MetadataTooLarge {
         /// The entry.
@@ -85,6 +85,9 @@ pub enum TreeError {
         /// How many bytes are allowed.
         limit: u64,
     },
+    /// The temporary file failed.
+    #[error("cannot use the temporary file for names and attributes: {0}")]
+    Scratch(#[from] io::Error),
 }
 
 /// What the tree may grow to.
@@ -94,74 +97,10 @@ pub(crate) struct TreeLimits {
     pub(crate) metadata_bytes: u64,
 }
 
-/// Where a regular file's bytes are.
-#[derive(Debug)]
-pub(crate) enum Content {
-    /// In the output already, from this block on.
-    Blocks(u32),
-    /// Here, to be written with the inode.
-    Memory(Box<[u8]>),
-}
-
-/// A directory's place and its names.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    pub(crate) parent: NodeId,
-    depth: u16,
-    pub(crate) children: BTreeMap<Box<[u8]>, NodeId>,
-}
-
-/// What kind of file a node is, with what only that kind has.
-#[derive(Debug)]
-pub(crate) enum Body {
-    Directory(Directory),
-    Regular { size: u64, content: Content },
-    Symlink(Box<[u8]>),
-    Special(Special),
-}
-
-/// One inode.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) metadata: Metadata,
-    /// Names that lead here. Not used for directories.
-    pub(crate) links: u32,
-    pub(crate) body: Body,
-}
-
-impl Node {
-    pub(crate) fn file_type(&self) -> FileType {
-        match &self.body {
-            Body::Directory(_) => FileType::Directory,
-            Body::Regular { .. } => FileType::Regular,
-            Body::Symlink(_) => FileType::Symlink,
-            Body::Special(special) => special.file_type(),
-        }
-    }
-
-    /// Bytes of memory that a hostile stream makes us keep for this node.
-    fn cost(metadata: &Metadata, body: &Body) -> u64 {
-        let xattrs: usize = metadata
-            .xattrs
-            .iter()
-            .map(|x| x.name.len() + x.value.len() + 32)
-            .sum();
-        let content = match body {
-            Body::Regular {
-                content: Content::Memory(bytes),
-                ..
-            } => bytes.len(),
-            Body::Symlink(target) => target.len(),
-            _ => 0,
-        };
-        NODE_COST + (xattrs + content) as u64
-    }
-}
-
 /// A name in a directory, which may or may not be taken.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
-    directory: NodeId,
+    directory: RecordId,
     name: &'a [u8],
 }
 
@@ -169,48 +108,46 @@ pub(crate) struct Place<'a> {
 /// running container would take it, `..` in its target stops at the root.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    nodes: Vec<Node>,
+    pub(crate) scratch: Scratch,
+    index: Index,
     /// Attributes of directories that no entry described.
-    implied: Metadata,
+    implied: Attributes,
     limits: TreeLimits,
+    nodes: u32,
     metadata_bytes: u64,
 }
 
 impl Tree {
-    pub(crate) fn new(implied: Metadata, limits: TreeLimits) -> Self {
-        let body = Body::Directory(Directory {
-            parent: ROOT,
-            depth: 0,
-            children: BTreeMap::new(),
-        });
+    /// A root directory. Without a file everything is held in memory.
+    pub(crate) fn new(implied: Attributes, limits: TreeLimits, file: Option<File>) -> Self {
+        let mut scratch = Scratch::new(file);
         let root = Node {
-            metadata: implied.clone(),
             links: 1,
-            body,
+            ..Node::new(implied, directory_in(ROOT, 0))
         };
+        let id = root.append(&mut scratch);
+        debug_assert_eq!(id.ok(), Some(ROOT), "the first page is in memory");
         Self {
-            nodes: vec![root],
+            scratch,
+            index: Index::default(),
             implied,
             limits,
+            nodes: 1,
             metadata_bytes: 0,
         }
     }
 
-    pub(crate) fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id]
+    pub(crate) fn node(&mut self, id: RecordId) -> io::Result<Node> {
+        Node::read(&mut self.scratch, id)
     }
 
-    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.nodes[id]
-    }
-
-    /// Number of node indices ever given out.
-    pub(crate) fn capacity(&self) -> usize {
-        self.nodes.len()
+    /// The index of names goes: no path can be followed any more.
+    pub(crate) fn close(&mut self) {
+        self.index = Index::default();
     }
 
     /// The node at `path`; a symbolic link at its end is not followed.
-    pub(crate) fn lookup(&self, path: &EntryPath<'_>) -> Result<Option<NodeId>, TreeError> {
+    pub(crate) fn lookup(&mut self, path: &EntryPath<'_>) -> Result<Option<RecordId>, TreeError> {
         let Ok((name, parents)) = path.split_last() else {
             return Ok(Some(ROOT));
         };
@@ -220,7 +157,7 @@ impl Tree {
                 return Ok(None);
             }
         }
-        Ok(self.child(walk.current, name))
+        Ok(self.child(walk.current, name)?)
     }
 
     /// The place for a new entry; directories on the way are created.
@@ -249,27 +186,34 @@ impl Tree {
         &mut self,
         path: &EntryPath<'_>,
         place: &Place<'_>,
-        metadata: Option<Metadata>,
-    ) -> Result<NodeId, TreeError> {
-        let metadata = metadata.unwrap_or_else(|| self.implied.clone());
-        if let Some(existing) = self.child(place.directory, place.name)
-            && matches!(self.nodes[existing].body, Body::Directory(_))
+        metadata: Option<&Metadata>,
+    ) -> Result<RecordId, TreeError> {
+        if let Some(existing) = self.child(place.directory, place.name)?
+            && let Body::Directory(_) = self.node(existing)?.body
         {
-            self.set_metadata(path, existing, metadata)?;
+            if let Some(metadata) = metadata {
+                self.set_metadata(path, existing, metadata)?;
+            }
             return Ok(existing);
         }
-        let depth = self.directory(place.directory).map_or(0, |parent| parent.depth) + 1;
+        let depth = match self.node(place.directory)?.body {
+            Body::Directory(parent) => parent.depth + 1,
+            _ => 1,
+        };
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep {
                 path: path.to_string(),
             });
         }
-        let body = Body::Directory(Directory {
-            parent: place.directory,
-            depth,
-            children: BTreeMap::new(),
-        });
-        self.insert(path, place, metadata, body)
+        let attributes = match metadata {
+            Some(metadata) => self.keep(path, metadata)?,
+            None => self.implied,
+        };
+        self.insert_node(
+            path,
+            place,
+            Node::new(attributes, directory_in(place.directory, depth)),
+        )
     }
 
     /// Puts a new file at `place`, in the stead of whatever is there.
@@ -277,22 +221,28 @@ impl Tree {
         &mut self,
         path: &EntryPath<'_>,
         place: &Place<'_>,
-        metadata: Metadata,
+        metadata: &Metadata,
         body: Body,
-    ) -> Result<NodeId, TreeError> {
-        if self.nodes.len() >= self.limits.inodes as usize {
+    ) -> Result<RecordId, TreeError> {
+        let attributes = self.keep(path, metadata)?;
+        self.insert_node(path, place, Node::new(attributes, body))
+    }
+
+    fn insert_node(
+        &mut self,
+        path: &EntryPath<'_>,
+        place: &Place<'_>,
+        node: Node,
+    ) -> Result<RecordId, TreeError> {
+        if self.nodes >= self.limits.inodes {
             return Err(TreeError::TooManyInodes {
                 path: path.to_string(),
                 limit: self.limits.inodes,
             });
         }
-        self.charge(path, Node::cost(&metadata, &body))?;
-        let id = self.nodes.len();
-        self.nodes.push(Node {
-            metadata,
-            links: 0,
-            body,
-        });
+        self.charge(path, NODE_COST)?;
+        self.nodes += 1;
+        let id = node.append(&mut self.scratch)?;
         self.link(path, place, id)?;
         Ok(id)
     }
@@ -310,13 +260,13 @@ impl Tree {
                 target: target.to_string(),
             });
         };
-        if matches!(self.nodes[id].body, Body::Directory(_)) {
+        if let Body::Directory(_) = self.node(id)?.body {
             return Err(TreeError::LinkToDirectory {
                 path: path.to_string(),
                 target: target.to_string(),
             });
         }
-        if self.child(place.directory, place.name) == Some(id) {
+        if self.child(place.directory, place.name)? == Some(id) {
             return Ok(());
         }
         self.charge(path, NODE_COST)?;
@@ -327,35 +277,79 @@ impl Tree {
     pub(crate) fn set_metadata(
         &mut self,
         path: &EntryPath<'_>,
-        id: NodeId,
-        metadata: Metadata,
+        id: RecordId,
+        metadata: &Metadata,
     ) -> Result<(), TreeError> {
-        self.charge(path, Node::cost(&metadata, &self.nodes[id].body))?;
-        self.nodes[id].metadata = metadata;
-        Ok(())
+        self.charge(path, NODE_COST)?;
+        let attributes = self.keep(path, metadata)?;
+        let mut node = self.node(id)?;
+        node.attributes = attributes;
+        Ok(node.write(&mut self.scratch, id)?)
     }
 
-    fn link(&mut self, path: &EntryPath<'_>, place: &Place<'_>, id: NodeId) -> Result<(), TreeError> {
-        self.charge(path, place.name.len() as u64)?;
-        self.nodes[id].links += 1;
-        if let Body::Directory(directory) = &mut self.nodes[place.directory].body
-            && let Some(replaced) = directory.children.insert(place.name.into(), id)
-        {
-            self.unlink(replaced);
+    /// Takes bytes that belong to an entry.
+    pub(crate) fn keep_bytes(&mut self, path: &EntryPath<'_>, bytes: &[u8]) -> Result<RecordId, TreeError> {
+        self.charge(path, bytes.len() as u64)?;
+        Ok(self.scratch.append_bytes(bytes)?)
+    }
+
+    /// The attributes of an entry, its extended ones in the scratch.
+    fn keep(&mut self, path: &EntryPath<'_>, metadata: &Metadata) -> Result<Attributes, TreeError> {
+        let mut attributes = Attributes::plain(metadata);
+        if !metadata.xattrs.is_empty() {
+            attributes.xattrs = Some(self.keep_bytes(path, &xattr::encode(&metadata.xattrs))?);
         }
+        Ok(attributes)
+    }
+
+    fn link(&mut self, path: &EntryPath<'_>, place: &Place<'_>, id: RecordId) -> Result<(), TreeError> {
+        self.charge(path, place.name.len() as u64)?;
+        let mut node = self.node(id)?;
+        node.links += 1;
+        node.write(&mut self.scratch, id)?;
+        let found = self.index.find(&mut self.scratch, place.directory, place.name)?;
+        if let Some((taken, mut link)) = found {
+            let replaced = std::mem::replace(&mut link.node, id);
+            link.write(&mut self.scratch, taken)?;
+            return Ok(self.unlink(replaced)?);
+        }
+        let mut parent = self.node(place.directory)?;
+        let Body::Directory(directory) = &mut parent.body else {
+            return Ok(());
+        };
+        let link = Link {
+            next: directory.first,
+            directory: place.directory,
+            node: id,
+            first: false,
+            name: place.name.to_vec(),
+        };
+        let added = link.append(&mut self.scratch)?;
+        directory.first = Some(added);
+        parent.write(&mut self.scratch, place.directory)?;
+        self.index.insert(place.directory, place.name, added);
         Ok(())
     }
 
-    /// Takes one name from `id`, and from all that is beneath it.
-    fn unlink(&mut self, id: NodeId) {
+    /// Takes one name from `id`, and from all that is beneath it. A directory that nothing leads to any more keeps its
+    /// links: nothing comes by them.
+    fn unlink(&mut self, id: RecordId) -> io::Result<()> {
         let mut doomed = vec![id];
         while let Some(id) = doomed.pop() {
-            let node = &mut self.nodes[id];
+            let mut node = self.node(id)?;
             node.links -= 1;
-            if let Body::Directory(directory) = &mut node.body {
-                doomed.extend(std::mem::take(&mut directory.children).into_values());
+            node.write(&mut self.scratch, id)?;
+            let mut next = match node.body {
+                Body::Directory(directory) => directory.first,
+                _ => None,
+            };
+            while let Some(id) = next {
+                let link = Link::read(&mut self.scratch, id)?;
+                doomed.push(link.node);
+                next = link.next;
             }
         }
+        Ok(())
     }
 
     fn charge(&mut self, path: &EntryPath<'_>, bytes: u64) -> Result<(), TreeError> {
@@ -370,16 +364,21 @@ impl Tree {
         Ok(())
     }
 
-    fn directory(&self, id: NodeId) -> Option<&Directory> {
-        match &self.nodes[id].body {
-            Body::Directory(directory) => Some(directory),
-            _ => None,
-        }
+    fn child(&mut self, directory: RecordId, name: &[u8]) -> io::Result<Option<RecordId>> {
+        let found = self.index.find(&mut self.scratch, directory, name)?;
+        Ok(found.map(|(_, link)| link.node))
     }
+}
 
-    fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
-        self.directory(directory)?.children.get(name).copied()
-    }
+/// A directory without names.
+fn directory_in(parent: RecordId, depth: u16) -> Body {
+    Body::Directory(Directory {
+        parent,
+        depth,
+        first: None,
+        size: 0,
+        tail: None,
+    })
 }
 
 /// What stopped a walk.
@@ -393,7 +392,7 @@ enum Step<'a> {
 /// A walk along components from the root, one step at a time.
 struct Walk<'p, 'a> {
     path: &'p EntryPath<'a>,
-    current: NodeId,
+    current: RecordId,
     /// What is still to go, the next component last.
     pending: Vec<Cow<'a, [u8]>>,
     symlinks: usize,
@@ -417,7 +416,7 @@ impl<'p, 'a> Walk<'p, 'a> {
     }
 
     /// Takes one step; `None` at the end of the way.
-    fn next(&mut self, tree: &Tree) -> Result<Option<Step<'a>>, TreeError> {
+    fn next(&mut self, tree: &mut Tree) -> Result<Option<Step<'a>>, TreeError> {
         let Some(name) = self.pending.pop() else {
             return Ok(None);
         };
@@ -427,20 +426,22 @@ impl<'p, 'a> Walk<'p, 'a> {
                 path: self.path.to_string(),
             });
         }
-        match (&*name, tree.directory(self.current)) {
-            (b"" | b".", _) => return Ok(Some(Step::Down)),
-            (b"..", Some(directory)) => {
-                self.current = directory.parent;
+        match &*name {
+            b"" | b"." => return Ok(Some(Step::Down)),
+            b".." => {
+                if let Body::Directory(directory) = tree.node(self.current)?.body {
+                    self.current = directory.parent;
+                }
                 return Ok(Some(Step::Down));
             }
             _ => {}
         }
-        let Some(child) = tree.child(self.current, &name) else {
+        let Some(child) = tree.child(self.current, &name)? else {
             return Ok(Some(Step::Missing(name)));
         };
-        match &tree.node(child).body {
+        match tree.node(child)?.body {
             Body::Directory(_) => self.current = child,
-            Body::Symlink(target) => self.follow(target)?,
+            Body::Symlink { target, .. } => self.follow(&tree.scratch.bytes(target)?)?,
             _ => {
                 let (path, component) = (self.path.to_string(), printable(&name));
                 return Err(TreeError::NotADirectory { path, component });

@@ -2,17 +2,20 @@
 
 use crate::block_writer::{BlockWriter, CopyError};
 use crate::format::{BLOCK, BLOCK_U64, DataLayout, InodeRecord, SuperblockRecord};
-use crate::layout::{Layout, link_count};
+use crate::layout::{Inodes, Layout, directory_blocks, size_of};
 use crate::metadata::{FileType, Metadata, Special, Timestamp};
+use crate::node::{Attributes, Body, Content, Node, ROOT};
 use crate::path::EntryPath;
-use crate::tree::{Body, Content, Node, NodeId, ROOT, Tree, TreeError, TreeLimits};
+use crate::scratch::RecordId;
+use crate::tree::{Tree, TreeError, TreeLimits};
 use crate::xattr::{self, Xattr, XattrError};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 
-/// Regular files up to this many bytes are kept in memory and written beside their inode: one block less
-/// to read for each.
+/// Regular files up to this many bytes are kept back and written beside their inode: one block less to read
+/// for each.
 const MAX_INLINE_FILE: u64 = 1024;
-/// All such files together take at most this many bytes of memory; later ones go to blocks of their own.
+/// All such files together take at most this many bytes; later ones go to blocks of their own.
 const INLINE_BUDGET: u64 = 4 << 20;
 /// The longest target of a symbolic link that Linux can read (one less than `PATH_MAX`).
 const MAX_SYMLINK: usize = 4095;
@@ -22,7 +25,7 @@ const MAX_SYMLINK: usize = 4095;
 pub struct Limits {
     /// Files of all kinds, replaced ones included.
     pub inodes: u32,
-    /// Memory for names, attributes and small files, in bytes.
+    /// Room for names, attributes and small files before they are written, in bytes.
     pub metadata_bytes: u64,
     /// The image file, in bytes, holes included. The format ends at 16 TiB.
     pub image_bytes: u64,
@@ -140,12 +143,23 @@ pub struct Writer<W> {
 
 impl<W: Write + Seek> Writer<W> {
     /// An image with nothing but a root directory.
+    /// The tree of its entries is held in memory.
     pub fn new(output: W, options: Options) -> Self {
-        let implied = Metadata {
+        Self::start(output, options, None)
+    }
+
+    /// The same; what the tree needs beyond a few megabytes goes to `scratch`, an empty file that is of no use
+    /// afterwards.
+    pub fn with_scratch(output: W, options: Options, scratch: File) -> Self {
+        Self::start(output, options, Some(scratch))
+    }
+
+    fn start(output: W, options: Options, scratch: Option<File>) -> Self {
+        let implied = Attributes::plain(&Metadata {
             mode: 0o755,
             mtime: options.build_time,
             ..Metadata::default()
-        };
+        });
         let limits = &options.limits;
         let limits = TreeLimits {
             inodes: limits.inodes,
@@ -153,7 +167,7 @@ impl<W: Write + Seek> Writer<W> {
         };
         Self {
             blocks: BlockWriter::new(output, 1),
-            tree: Tree::new(implied, limits),
+            tree: Tree::new(implied, limits, scratch),
             options,
             inline_left: INLINE_BUDGET,
         }
@@ -164,10 +178,10 @@ impl<W: Write + Seek> Writer<W> {
         let path = parse(path)?;
         let metadata = check_metadata(&path, metadata)?;
         if path.components().is_empty() {
-            return Ok(self.tree.set_metadata(&path, ROOT, metadata)?);
+            return Ok(self.tree.set_metadata(&path, ROOT, &metadata)?);
         }
         let place = self.tree.place(&path)?;
-        self.tree.insert_directory(&path, &place, Some(metadata))?;
+        self.tree.insert_directory(&path, &place, Some(&metadata))?;
         Ok(())
     }
 
@@ -183,11 +197,11 @@ impl<W: Write + Seek> Writer<W> {
         let metadata = check_metadata(&path, metadata)?;
         let place = self.tree.place(&path)?;
         let content = match size <= MAX_INLINE_FILE.min(self.inline_left) {
-            true => Content::Memory(self.read_small(&path, size, data)?),
+            true => Content::Scratch(self.read_small(&path, size, data)?),
             false => Content::Blocks(self.copy_large(&path, size, data)?),
         };
         self.tree
-            .insert(&path, &place, metadata, Body::Regular { size, content })?;
+            .insert(&path, &place, &metadata, Body::Regular { size, content })?;
         Ok(())
     }
 
@@ -200,7 +214,11 @@ impl<W: Write + Seek> Writer<W> {
                 length: target.len(),
             });
         }
-        self.add_node(&path, metadata, Body::Symlink(target.into()))
+        let body = Body::Symlink {
+            length: target.len() as u32,
+            target: self.tree.keep_bytes(&path, target)?,
+        };
+        self.add_node(&path, metadata, body)
     }
 
     /// Adds a device, pipe or socket.
@@ -227,9 +245,10 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// The kind of file at `path` so far. A symbolic link at the end of the path is not followed.
-    pub fn file_type(&self, path: &[u8]) -> Result<Option<FileType>, WriteError> {
+    pub fn file_type(&mut self, path: &[u8]) -> Result<Option<FileType>, WriteError> {
         let id = self.tree.lookup(&parse(path)?)?;
-        Ok(id.map(|id| self.tree.node(id).file_type()))
+        let node = id.map(|id| self.tree.node(id)).transpose();
+        Ok(node.map_err(TreeError::from)?.map(|node| node.body.file_type()))
     }
 
     /// Sets one extended attribute of a file that was added before.
@@ -241,10 +260,10 @@ impl<W: Write + Seek> Writer<W> {
             }
             .into());
         };
-        let mut metadata = self.tree.node_mut(id).metadata.clone();
+        let mut metadata = self.metadata(id).map_err(TreeError::from)?;
         metadata.xattrs.push(xattr);
         let metadata = check_metadata(&path, metadata)?;
-        Ok(self.tree.set_metadata(&path, id, metadata)?)
+        Ok(self.tree.set_metadata(&path, id, &metadata)?)
     }
 
     /// Gives the volume another UUID than its [`Options`] have.
@@ -252,10 +271,31 @@ impl<W: Write + Seek> Writer<W> {
         self.options.uuid = uuid;
     }
 
+    /// What the tree keeps of an entry.
+    fn metadata(&mut self, id: RecordId) -> io::Result<Metadata> {
+        let attributes = self.tree.node(id)?.attributes;
+        let xattrs = xattr::decode(&self.xattrs(&attributes)?);
+        Ok(Metadata {
+            mode: attributes.mode,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            mtime: attributes.mtime,
+            xattrs: xattrs.unwrap_or_default(),
+        })
+    }
+
+    /// Extended attributes as they follow the inode.
+    fn xattrs(&mut self, attributes: &Attributes) -> io::Result<Vec<u8>> {
+        match attributes.xattrs {
+            Some(xattrs) => self.tree.scratch.bytes(xattrs),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Writes directories, inodes and the superblock, and hands the output back. Nothing is synced.
     pub fn finish(mut self) -> Result<(W, Summary), WriteError> {
         let next_block = self.blocks.align().map_err(WriteError::Output)?;
-        let layout = Layout::plan(&self.tree, next_block);
+        let layout = Layout::plan(&mut self.tree, next_block).map_err(TreeError::from)?;
         let size = (layout.metadata_block * BLOCK_U64 + layout.metadata_size).next_multiple_of(BLOCK_U64);
         let limit = self.options.limits.image_bytes;
         let too_large = || WriteError::ImageTooLarge {
@@ -266,34 +306,25 @@ impl<W: Write + Seek> Writer<W> {
         if size > limit {
             return Err(too_large());
         }
-        self.write_memory_blocks(&layout).map_err(WriteError::Output)?;
-        self.write_inodes(&layout).map_err(WriteError::Output)?;
-        let superblock = self.superblock(&layout, blocks).encode();
-        let content = self.content_size(&layout);
+        self.write_scratch_blocks(&layout)?;
+        self.write_inodes(&layout)?;
+        let root = self.tree.node(ROOT).map_err(TreeError::from)?;
+        let superblock = self.superblock(&layout, &root, blocks).encode();
         let finished = self.blocks.finish(&superblock);
         let (output, checksum) = finished.map_err(WriteError::Output)?;
         let summary = Summary {
             size,
-            inodes: layout.order.len() as u64,
-            content,
+            inodes: layout.inodes,
+            content: layout.content,
             checksum,
         };
         Ok((output, summary))
     }
 
-    fn content_size(&self, layout: &Layout) -> u64 {
-        let size = |id: &NodeId| match &self.tree.node(*id).body {
-            Body::Regular { size, .. } => *size,
-            Body::Symlink(target) => target.len() as u64,
-            Body::Directory(_) | Body::Special(_) => 0,
-        };
-        layout.order.iter().map(size).sum()
-    }
-
     fn add_node(&mut self, path: &EntryPath<'_>, metadata: Metadata, body: Body) -> Result<(), WriteError> {
         let metadata = check_metadata(path, metadata)?;
         let place = self.tree.place(path)?;
-        self.tree.insert(path, &place, metadata, body)?;
+        self.tree.insert(path, &place, &metadata, body)?;
         Ok(())
     }
 
@@ -302,7 +333,7 @@ impl<W: Write + Seek> Writer<W> {
         path: &EntryPath<'_>,
         size: u64,
         data: &mut dyn Read,
-    ) -> Result<Box<[u8]>, WriteError> {
+    ) -> Result<RecordId, WriteError> {
         let mut content = Vec::with_capacity(size as usize);
         let read = data.take(size).read_to_end(&mut content);
         read.map_err(|source| WriteError::Data {
@@ -311,7 +342,7 @@ impl<W: Write + Seek> Writer<W> {
         })?;
         check_length(path, size, content.len() as u64)?;
         self.inline_left -= size;
-        Ok(content.into())
+        Ok(self.tree.keep_bytes(path, &content)?)
     }
 
     fn copy_large(
@@ -347,64 +378,82 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Directories, long targets and small files that do not fit beside their inode.
-    fn write_memory_blocks(&mut self, layout: &Layout) -> io::Result<()> {
-        for id in &layout.order {
-            let placement = layout.placement(*id);
-            if placement.memory_blocks > 0 {
-                let content = layout.content(&self.tree, *id);
-                let end = content.len().min(placement.memory_blocks as usize * BLOCK);
-                self.blocks.write(&content[..end])?;
-                self.blocks.align()?;
+    fn write_scratch_blocks(&mut self, layout: &Layout) -> Result<(), WriteError> {
+        let mut inodes = Inodes::default();
+        while let Some(id) = inodes.next(layout, &mut self.tree).map_err(TreeError::from)? {
+            let node = self.tree.node(id).map_err(TreeError::from)?;
+            let blocks = node.placement.scratch_blocks as usize;
+            if blocks == 0 {
+                continue;
             }
+            if let Body::Directory(directory) = node.body {
+                self.write_directory(directory.first, blocks)?;
+            } else {
+                let content = self.content(&node.body).map_err(TreeError::from)?;
+                let end = content.len().min(blocks * BLOCK);
+                self.blocks.write(&content[..end]).map_err(WriteError::Output)?;
+            }
+            self.blocks.align().map_err(WriteError::Output)?;
         }
         Ok(())
     }
 
-    fn write_inodes(&mut self, layout: &Layout) -> io::Result<()> {
+    /// At most `blocks` blocks of a directory's content, from `link` on.
+    fn write_directory(&mut self, link: Option<RecordId>, blocks: usize) -> Result<(), WriteError> {
+        let (output, mut left, mut failed) = (&mut self.blocks, blocks, None);
+        let built = directory_blocks(&mut self.tree, link, |block| {
+            if left > 0 && failed.is_none() {
+                left -= 1;
+                failed = output.write(block).err();
+            }
+            Ok(())
+        });
+        built.map_err(TreeError::from)?;
+        failed.map_or(Ok(()), |error| Err(WriteError::Output(error)))
+    }
+
+    /// The content of a file that is still in the scratch; empty for one whose data is in the output already.
+    fn content(&mut self, body: &Body) -> io::Result<Vec<u8>> {
+        match body {
+            Body::Regular {
+                content: Content::Scratch(id),
+                ..
+            }
+            | Body::Symlink { target: id, .. } => self.tree.scratch.bytes(*id),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn write_inodes(&mut self, layout: &Layout) -> Result<(), WriteError> {
         let start = layout.metadata_block * BLOCK_U64;
-        for (index, id) in layout.order.iter().enumerate() {
-            let placement = layout.placement(*id);
-            let gap = start + placement.offset - self.blocks.position();
-            self.blocks.write(&[0; BLOCK][..gap as usize])?;
-            let xattrs = xattr::encode(&self.tree.node(*id).metadata.xattrs);
-            let record = self.inode_record(layout, *id, xattrs.len(), index as u32 + 1);
-            self.blocks.write(&record.encode())?;
-            self.blocks.write(&xattrs)?;
-            if placement.layout == DataLayout::FlatInline {
-                let content = layout.content(&self.tree, *id);
-                self.blocks
-                    .write(&content[placement.memory_blocks as usize * BLOCK..])?;
+        let (mut inodes, mut number) = (Inodes::default(), 0);
+        while let Some(id) = inodes.next(layout, &mut self.tree).map_err(TreeError::from)? {
+            number += 1;
+            let node = self.tree.node(id).map_err(TreeError::from)?;
+            let xattrs = self.xattrs(&node.attributes).map_err(TreeError::from)?;
+            let gap = start + node.placement.offset - self.blocks.position();
+            let record = inode_record(&node, xattrs.len(), number).encode();
+            for bytes in [&[0; BLOCK][..gap as usize], &record, &xattrs] {
+                self.blocks.write(bytes).map_err(WriteError::Output)?;
+            }
+            if node.placement.layout != DataLayout::FlatInline {
+                continue;
+            }
+            if let Body::Directory(directory) = node.body {
+                self.write_directory(directory.tail, 1)?;
+            } else {
+                let content = self.content(&node.body).map_err(TreeError::from)?;
+                let tail = &content[node.placement.scratch_blocks as usize * BLOCK..];
+                self.blocks.write(tail).map_err(WriteError::Output)?;
             }
         }
         Ok(())
     }
 
-    fn inode_record(&self, layout: &Layout, id: NodeId, xattr_size: usize, number: u32) -> InodeRecord {
-        let Node { metadata, body, .. } = self.tree.node(id);
-        let placement = layout.placement(id);
-        let address = match body {
-            Body::Special(special) => device_number(*special).unwrap_or(0),
-            _ => placement.block as u32,
-        };
-        InodeRecord {
-            layout: placement.layout,
-            xattr_size,
-            mode: self.tree.node(id).file_type().mode_bits() | (metadata.mode & 0o7777),
-            size: placement.size,
-            address,
-            number,
-            uid: metadata.uid,
-            gid: metadata.gid,
-            mtime: metadata.mtime.seconds,
-            mtime_nanoseconds: metadata.mtime.nanoseconds,
-            links: link_count(&self.tree, id),
-        }
-    }
-
-    fn superblock(&self, layout: &Layout, blocks: u32) -> SuperblockRecord {
+    fn superblock(&self, layout: &Layout, root: &Node, blocks: u32) -> SuperblockRecord {
         SuperblockRecord {
-            root_nid: layout.placement(ROOT).nid() as u16,
-            inodes: layout.order.len() as u64,
+            root_nid: root.placement.nid() as u16,
+            inodes: layout.inodes,
             build_seconds: self.options.build_time.seconds.cast_unsigned(),
             build_nanoseconds: self.options.build_time.nanoseconds,
             blocks,
@@ -412,6 +461,33 @@ impl<W: Write + Seek> Writer<W> {
             uuid: self.options.uuid,
             volume_name: [0; 16],
         }
+    }
+}
+
+fn inode_record(node: &Node, xattr_size: usize, number: u32) -> InodeRecord {
+    let Attributes {
+        mode,
+        uid,
+        gid,
+        mtime,
+        ..
+    } = node.attributes;
+    let address = match node.body {
+        Body::Special(special) => device_number(special).unwrap_or(0),
+        _ => node.placement.block,
+    };
+    InodeRecord {
+        layout: node.placement.layout,
+        xattr_size,
+        mode: node.body.file_type().mode_bits() | (mode & 0o7777),
+        size: size_of(&node.body),
+        address,
+        number,
+        uid,
+        gid,
+        mtime: mtime.seconds,
+        mtime_nanoseconds: mtime.nanoseconds,
+        links: node.links,
     }
 }
 

@@ -335,3 +335,56 @@ fn zeros_take_no_room_in_the_image_file() {
     assert_eq!(metadata.len(), summary.size);
     assert!(summary.size > 1 << 28 && metadata.blocks() * 512 < 1 << 20);
 }
+
+/// More than stays in memory, and more names in one directory than are sorted at once.
+#[test]
+fn an_image_is_the_same_whether_its_tree_was_in_memory_or_in_a_file() {
+    fn fill<W: Write + Seek>(mut writer: Writer<W>) -> W {
+        let metadata = |n: u32| Metadata {
+            mode: 0o640,
+            uid: n,
+            xattrs: match n % 1000 {
+                0 => vec![Xattr::new(*b"user.n", n.to_string().into_bytes())],
+                _ => Vec::new(),
+            },
+            ..Metadata::default()
+        };
+        for n in 0..150_000u32 {
+            let scattered = n.wrapping_mul(2_654_435_761);
+            let path = match n % 3 {
+                0 => format!("a directory with many names/a name that is not short {scattered:x}"),
+                1 => format!("{}/{}/{scattered:x}", scattered % 50, scattered % 17),
+                _ => format!("{}/{scattered}", scattered % 500),
+            };
+            let content = n.to_le_bytes();
+            writer
+                .add_file(path.as_bytes(), metadata(n), 4, &mut content.as_slice())
+                .unwrap();
+            if n % 9999 == 0 {
+                writer
+                    .add_hard_link(format!("link {n}").as_bytes(), path.as_bytes())
+                    .unwrap();
+            }
+        }
+        for n in 0..20 {
+            writer
+                .add_special(format!("{n}/{n}").as_bytes(), metadata(n), Special::Fifo)
+                .unwrap();
+        }
+        writer.finish().unwrap().0
+    }
+    let in_memory = fill(Writer::new(Cursor::new(Vec::new()), Options::default())).into_inner();
+    let (image, scratch) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    let kept = scratch.try_clone().unwrap();
+    let mut image = fill(Writer::with_scratch(image, Options::default(), kept));
+    assert!(scratch.metadata().unwrap().len() > 8 << 20);
+    let mut written = Vec::new();
+    image.rewind().unwrap();
+    image.read_to_end(&mut written).unwrap();
+    assert!(written == in_memory, "the images differ");
+    let mut reader = Reader::open(image).unwrap();
+    let directory = reader.lookup(b"a directory with many names").unwrap().unwrap();
+    let names = reader.read_dir(&directory).unwrap();
+    assert_eq!(names.len(), 50_000);
+    assert!(names.is_sorted_by(|a, b| a.name < b.name));
+}
