@@ -108,14 +108,14 @@ fn virtiofsd_command(virtiofsd: &Virtiofsd) -> Vec<OsString> {
 }
 
 fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
-    // What KVM has to say of its guests stays off the serial console, which is slow; a panic is shown all the same. The
-    // end of a virtual machine waits for RCU grace periods, one after the other, of some ticks each: few CPUs can afford
-    // to be interrupted for them instead. Emulated ones are spared it.
+    // Errors and worse go to the serial console, which is slow. The end of a virtual machine waits for RCU grace periods, one
+    // after the other, of some ticks each: few CPUs can afford to be interrupted for them instead. Emulated ones are spared
+    // it.
     let (accel, cpu, kernel_arguments) = match spec.accelerator {
         Accelerator::Kvm => (
             "kvm",
             "host",
-            "console=ttyS0 loglevel=1 panic=-1 rcupdate.rcu_expedited=1",
+            "console=ttyS0 loglevel=4 panic=-1 rcupdate.rcu_expedited=1",
         ),
         // The emulated processor speculates nothing, so mitigations only cost; it shows SVM by itself. It executes `rep
         // movsb` a byte at a time: a kernel that believes in fast string instructions (ERMS) takes three times as long
@@ -123,7 +123,7 @@ fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
         Accelerator::Tcg => (
             "tcg,thread=multi",
             "max,-erms",
-            "console=ttyS0 loglevel=1 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
+            "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
         ),
     };
     let memory = spec.config.memory_mib;
