@@ -75,7 +75,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         client_files: settings.client_files(),
         registries: settings.registries(),
     };
-    let engine = Engine::open(spec).await.context("cannot open the state")?;
+    // The engine's errors tell their cause themselves: as a context's source it would be told twice.
+    let engine = Engine::open(spec)
+        .await
+        .map_err(|e| anyhow::anyhow!("cannot open the state: {e}"))?;
     let (socket, listener) = ApiSocket::bind(&settings.socket)?;
     announce(&socket).context("cannot write to the standard output")?;
     docker_api::serve(listener, engine, async {
