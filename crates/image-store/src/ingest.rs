@@ -6,7 +6,7 @@ use crate::compression::Compression;
 use crate::digest::Digest;
 use crate::holds::Hold;
 use crate::image::{BlobDescriptor, Image};
-use crate::layer_file::{Keep, LayerFileError, LayerOutput, read_layer};
+use crate::layer_file::{ImageOutput, Keep, LayerFileError, LayerOutput, read_layer};
 use crate::manifest::{ConfigContents, MAX_JSON, ManifestContents, ManifestError, check_layer_type};
 use crate::reference::Reference;
 use crate::state::{StateError, finish};
@@ -204,10 +204,14 @@ impl Ingest {
         let has_image = diff_id.map(known).transpose()?.unwrap_or(false);
         let copy = state.create_temporary()?;
         let image = (!has_image).then(|| state.create_temporary()).transpose()?;
+        let scratch = state.create_scratch()?;
         let output = LayerOutput {
             keep,
             blob: copy.as_file(),
-            image: image.as_ref().map(|file| file.as_file()),
+            image: image.as_ref().map(|image| ImageOutput {
+                file: image.as_file(),
+                scratch: &scratch,
+            }),
         };
         let read = read_layer(source, expected, diff_id.copied(), output, limits);
         let read = read.map_err(IngestError::from)?;

@@ -7,7 +7,7 @@
 
 use erofs::{Device, FileType, Metadata, Special, Timestamp, WriteError, Writer, Xattr};
 use std::collections::BTreeSet;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use tar_stream::{ArchiveError, Entry, EntryKind, Reader};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -36,6 +36,9 @@ pub enum LayerError {
     /// There are too many whiteouts.
     #[error("the paths of the layer's whiteouts exceed {MAX_WHITEOUTS} bytes")]
     TooManyWhiteouts,
+    /// The temporary file for the image's tree cannot be used.
+    #[error("cannot use a temporary file: {0}")]
+    Scratch(#[source] io::Error),
 }
 
 /// What whiteout entries ask for, applied when all other entries are known.

@@ -92,7 +92,15 @@ pub(crate) struct LayerOutput<'a> {
     pub(crate) keep: Keep,
     pub(crate) blob: &'a File,
     /// `None` when it is there already.
-    pub(crate) image: Option<&'a File>,
+    pub(crate) image: Option<ImageOutput<'a>>,
+}
+
+/// Where a file system image goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImageOutput<'a> {
+    pub(crate) file: &'a File,
+    /// An empty file for what does not stay in memory meanwhile.
+    pub(crate) scratch: &'a File,
 }
 
 /// Reads a layer once: a blob and a file system image are written, and both digests are computed on the way.
@@ -155,7 +163,7 @@ struct Unpacking<'a> {
     /// What the archive has to be.
     expected: Option<Digest>,
     /// Where its files go, unless they are there.
-    image: Option<&'a File>,
+    image: Option<ImageOutput<'a>>,
     limits: &'a Limits,
 }
 
@@ -242,7 +250,7 @@ impl Unpacking<'_> {
 /// All files of the archive, in an image that is not finished.
 fn write_files<'a>(
     plain: &mut impl Read,
-    image: &'a File,
+    image: ImageOutput<'a>,
     limits: &Limits,
 ) -> Result<Writer<&'a File>, LayerError> {
     let options = Options {
@@ -250,7 +258,8 @@ fn write_files<'a>(
         build_time: Timestamp::default(),
         limits: limits.image,
     };
-    let mut writer = Writer::new(image, options);
+    let scratch = image.scratch.try_clone().map_err(LayerError::Scratch)?;
+    let mut writer = Writer::with_scratch(image.file, options, scratch);
     convert(
         tar_stream::Reader::new(BufReader::with_capacity(128 * 1024, plain)),
         &mut writer,

@@ -132,6 +132,12 @@ impl StateDir {
         NamedTempFile::new_in(&directory).map_err(StateError::of("create a file in", &directory))
     }
 
+    /// A new file that has no name at all.
+    pub(crate) fn create_scratch(&self) -> Result<File, StateError> {
+        let directory = self.temporary();
+        tempfile::tempfile_in(&directory).map_err(StateError::of("create a file in", &directory))
+    }
+
     /// Writes a blob of a few kilobytes and gives it its name.
     pub(crate) fn write_blob(&self, digest: &Digest, content: &[u8]) -> Result<(), StateError> {
         let mut file = self.create_temporary()?;
