@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +15,9 @@ use crate::{Outcome, Place};
 
 /// Names the file in which each microVM test leaves a line, so that `make test` can count them.
 const TALLY: &str = "HULL_TEST_TALLY";
+
+/// How long something that must happen is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// hull's programs with a state root and a runtime folder of the tests' own, so that a developer's containers are not
 /// touched.
@@ -47,18 +50,10 @@ impl Hull {
 
     /// The instance of this checkout, whether or not it can run anything.
     pub fn instance() -> Result<Hull> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("the tests lie in the workspace")?;
-        let prefix = workspace.join("build");
-        ensure!(
-            prefix.join("bin/hull").exists(),
-            "{} has no bin/hull: run `make build` first",
-            prefix.display()
-        );
+        let prefix = prefix()?;
         // Socket paths are at most 107 bytes long, so the runtime folder cannot lie in a checkout of any depth.
         let mut hasher = DefaultHasher::new();
-        workspace.hash(&mut hasher);
+        prefix.hash(&mut hasher);
         let base = std::env::temp_dir().join(format!("hull-test-{:016x}", hasher.finish()));
         let (root, runtime) = (base.join("root"), base.join("run"));
         fs::create_dir_all(&root)?;
@@ -223,17 +218,54 @@ impl Hull {
         Ok(())
     }
 
+    /// Starts a container of busybox in the background, which runs a shell script; its identifier.
+    #[track_caller]
+    pub fn start_script(&self, name: &str, script: &str) -> String {
+        let id = self
+            .hull(["run", "-d", "--name", name, "busybox", "sh", "-c", script])
+            .ok();
+        id.trim().to_owned()
+    }
+
+    /// The first lines that a container logs, standard output and error in one; waits until there are so many.
+    #[track_caller]
+    pub fn first_lines(&self, container: &str, count: usize) -> Vec<String> {
+        let (output, writer) = std::io::pipe().expect("a pipe can be made");
+        let mut command = self.command(["logs", "--follow", container]);
+        command
+            .stdout(writer.try_clone().expect("a descriptor can be had"))
+            .stderr(writer);
+        let mut follower = command.spawn().expect("hull can be executed");
+        // It holds the pipe open.
+        drop(command);
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line))
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let next = || lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let said: Vec<String> = std::iter::from_fn(|| next().ok()).take(count).collect();
+        let _ = follower.kill();
+        let _ = follower.wait();
+        assert!(
+            said.len() == count,
+            "{container} did not log {count} lines within {PATIENCE:?}: {said:?}"
+        );
+        said
+    }
+
     /// Asks until the answer pleases; an answer that never does is a failure that shows the last one. For the few things
     /// that offer no event to wait for.
     #[track_caller]
     pub fn eventually<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match ask() {
                 Ok(answer) => return answer,
                 Err(last) => assert!(
                     Instant::now() < deadline,
-                    "{what} did not happen within a minute: {last}"
+                    "{what} did not happen within {PATIENCE:?}: {last}"
                 ),
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -247,6 +279,20 @@ impl Hull {
             name: format!("{name}-{}", std::process::id()),
         }
     }
+}
+
+/// The folder that `make build` built hull into.
+pub(crate) fn prefix() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the tests lie in the workspace")?;
+    let prefix = workspace.join("build");
+    ensure!(
+        prefix.join("bin/hull").exists(),
+        "{} has no bin/hull: run `make build` first",
+        prefix.display()
+    );
+    Ok(prefix)
 }
 
 /// Removes its container when it is dropped.

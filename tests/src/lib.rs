@@ -1,12 +1,22 @@
-//! What the system tests share: hull's built programs, an instance of hull of their own, and the place where its microVMs
-//! run, which is this host or the helper VM.
+//! What tests share: hull's built programs, an instance of hull of their own, and the place where its microVMs run, which is
+//! this host or the helper VM; a daemon for what needs no microVM, and a real registry.
 //!
-//! All tests of one run share one daemon (and one helper VM), as a user's containers do. Each uses names of its own.
+//! All tests of one run that need microVMs share one daemon (and one helper VM), as a user's containers do. Each uses names of
+//! its own.
 
+mod authority;
+mod capabilities;
+mod daemon;
+mod docker_registry;
 mod hull;
 mod outcome;
 mod place;
 
+pub use authority::Authority;
+pub use capabilities::CAPABILITIES;
+pub use daemon::{Daemon, DaemonSpec};
+pub use docker_registry::{DockerRegistry, PASSWORD, RegistrySpec, USER};
+pub(crate) use hull::prefix;
 pub use hull::{Cleanup, Hull};
 pub use outcome::Outcome;
 pub use place::Place;

@@ -8,11 +8,11 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use system_tests::Outcome;
+use system_tests::{Daemon, DaemonSpec, DockerRegistry, Outcome};
 
-use crate::host_daemon::HostDaemon;
-use crate::local_registry::{LocalRegistry, TAR, digest, layer};
+use crate::content::{TAR, digest, layer};
 use crate::relay::Relay;
+use crate::{store, upload};
 
 const MIB: usize = 1 << 20;
 
@@ -20,8 +20,8 @@ const MIB: usize = 1 << 20;
 const OVERHEAD: u64 = 64 << 10;
 
 /// A command that runs beside the test.
-fn beside(daemon: &HostDaemon, args: &[&str]) -> Result<Child> {
-    let mut command = daemon.command(args)?;
+fn beside(daemon: &Daemon, args: &[&str]) -> Result<Child> {
+    let mut command = daemon.hull_command(args);
     Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
 }
 
@@ -30,30 +30,30 @@ fn outcome(child: Child) -> Result<Outcome> {
 }
 
 /// The pulled image is whole, and is the only one.
-fn check_only_image(daemon: &HostDaemon, name: &str) -> Result<()> {
+fn check_only_image(daemon: &Daemon, name: &str) -> Result<()> {
     let images = daemon
-        .hull(["images", "--format", "{{.Repository}}:{{.Tag}}"])?
+        .hull(["images", "--format", "{{.Repository}}:{{.Tag}}"])
         .ok();
     assert_eq!(images, format!("{name}\n"));
-    daemon.hull(["system", "check"])?.ok();
-    assert_eq!(daemon.unfinished_files()?, [""; 0]);
+    daemon.hull(["system", "check"]).ok();
+    assert_eq!(store::unfinished_files(daemon)?, [""; 0]);
     Ok(())
 }
 
 /// Nothing of an image shows, and nothing of it lies on the disk.
-fn check_nothing(daemon: &HostDaemon) -> Result<()> {
-    assert_eq!(daemon.hull(["images", "-aq"])?.ok(), "");
-    daemon.wait_until_empty()?;
-    daemon.hull(["system", "check"])?.ok();
+fn check_nothing(daemon: &Daemon) -> Result<()> {
+    assert_eq!(daemon.hull(["images", "-aq"]).ok(), "");
+    store::wait_until_empty(daemon)?;
+    daemon.hull(["system", "check"]).ok();
     Ok(())
 }
 
 #[test]
 fn a_registry_killed_in_the_middle_of_a_blob_and_started_again_goes_on_where_it_stopped() -> Result<()> {
-    let daemon = HostDaemon::start()?;
-    let mut registry = LocalRegistry::start()?;
+    let daemon = Daemon::empty()?;
+    let mut registry = DockerRegistry::plain()?;
     let content = layer("big", 24 * MIB, 1)?;
-    registry.put_image("team/app", "1", "amd64", std::slice::from_ref(&content))?;
+    upload::image(&registry, "team/app", "1", std::slice::from_ref(&content))?;
     let relay = Relay::to(&registry.host)?;
     relay.stop_after(10 * MIB as u64);
     let name = format!("{}/team/app:1", relay.host);
@@ -78,36 +78,35 @@ fn a_registry_killed_in_the_middle_of_a_blob_and_started_again_goes_on_where_it_
 
 #[test]
 fn a_blob_with_one_bit_turned_is_named_and_nothing_of_its_image_is_kept() -> Result<()> {
-    let daemon = HostDaemon::start()?;
-    let registry = LocalRegistry::start()?;
+    let daemon = Daemon::empty()?;
+    let registry = DockerRegistry::plain()?;
     let layers = [layer("good", MIB, 2)?, layer("bad", MIB, 3)?];
-    let (manifest, _) = registry.put_image("team/app", "1", "amd64", &layers)?;
-    let blob = &manifest["layers"][1];
+    let manifest = upload::image(&registry, "team/app", "1", &layers)?;
+    let damaged = manifest["layers"][1]["digest"].as_str().context("no digest")?;
     let name = format!("{}/team/app:1", registry.host);
     let turn_bit = || -> Result<()> {
         let file = fs::File::options()
             .read(true)
             .write(true)
-            .open(registry.blob_file(blob))?;
+            .open(registry.blob_file(damaged))?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, 700_000)?;
         Ok(file.write_all_at(&[byte[0] ^ 0x10], 700_000)?)
     };
     turn_bit()?;
-    let damaged = blob["digest"].as_str().context("no digest")?;
-    daemon.hull(["pull", &name])?.exits(1).says(damaged);
+    daemon.hull(["pull", &name]).exits(1).says(damaged);
     check_nothing(&daemon)?;
     turn_bit()?;
-    daemon.hull(["pull", &name])?.ok();
+    daemon.hull(["pull", &name]).ok();
     check_only_image(&daemon, &name)
 }
 
 #[test]
 fn a_manifest_whose_sizes_lie_is_refused_and_nothing_is_kept() -> Result<()> {
-    let daemon = HostDaemon::start()?;
-    let registry = LocalRegistry::start()?;
+    let daemon = Daemon::empty()?;
+    let registry = DockerRegistry::plain()?;
     let content = layer("file", MIB, 4)?;
-    let blob = registry.put_blob("team/app", TAR, &content)?;
+    let blob = upload::blob(&registry, "team/app", TAR, &content)?;
     let size = content.len();
     for (tag, lie, words) in [
         ("short", size - 512, "bytes"),
@@ -116,9 +115,9 @@ fn a_manifest_whose_sizes_lie_is_refused_and_nothing_is_kept() -> Result<()> {
     ] {
         let mut layer = blob.clone();
         layer["size"] = json!(lie);
-        registry.put_image_of("team/app", tag, "amd64", &[layer], &[digest(&content)])?;
+        upload::image_of(&registry, "team/app", tag, &[layer], &[digest(&content)])?;
         let refused = daemon
-            .hull(["pull", &format!("{}/team/app:{tag}", registry.host)])?
+            .hull(["pull", &format!("{}/team/app:{tag}", registry.host)])
             .exits(1)
             .says(blob["digest"].as_str().context("no digest")?)
             .says(words);
@@ -131,31 +130,35 @@ fn a_manifest_whose_sizes_lie_is_refused_and_nothing_is_kept() -> Result<()> {
 #[test]
 fn a_full_disk_is_named_leaves_nothing_and_a_retry_works_when_there_is_space() -> Result<()> {
     // A layer lies there twice: as it came, and as a file system.
-    let daemon = HostDaemon::start_in_memory(48 * MIB as u64)?;
-    let registry = LocalRegistry::start()?;
+    let daemon = Daemon::start_with(DaemonSpec {
+        memory: Some(48 * MIB as u64),
+        empty: true,
+        ..DaemonSpec::default()
+    })?;
+    let registry = DockerRegistry::plain()?;
     let layers = [layer("first", 4 * MIB, 5)?, layer("second", 10 * MIB, 6)?];
-    registry.put_image("team/app", "1", "amd64", &layers)?;
+    upload::image(&registry, "team/app", "1", &layers)?;
     let name = format!("{}/team/app:1", registry.host);
     let filler = daemon.root().join("filler");
     fs::write(&filler, vec![7; 30 * MIB])?;
     for _ in 0..2 {
         daemon
-            .hull(["pull", &name])?
+            .hull(["pull", &name])
             .exits(1)
             .says("No space left on device");
         check_nothing(&daemon)?;
     }
     fs::remove_file(&filler)?;
-    daemon.hull(["pull", &name])?.ok();
+    daemon.hull(["pull", &name]).ok();
     check_only_image(&daemon, &name)
 }
 
 #[test]
 fn two_pulls_of_one_image_at_once_do_one_download() -> Result<()> {
-    let daemon = HostDaemon::start()?;
-    let registry = LocalRegistry::start()?;
+    let daemon = Daemon::empty()?;
+    let registry = DockerRegistry::plain()?;
     let content = layer("big", 16 * MIB, 7)?;
-    let (manifest, _) = registry.put_image("team/app", "1", "amd64", std::slice::from_ref(&content))?;
+    let manifest = upload::image(&registry, "team/app", "1", std::slice::from_ref(&content))?;
     let relay = Relay::to(&registry.host)?;
     let name = format!("{}/team/app:1", relay.host);
     relay.stop_after(6 * MIB as u64);
@@ -190,12 +193,12 @@ fn two_pulls_of_one_image_at_once_do_one_download() -> Result<()> {
 
 #[test]
 fn two_images_at_once_that_share_a_layer_bring_it_once() -> Result<()> {
-    let daemon = HostDaemon::start()?;
-    let registry = LocalRegistry::start()?;
+    let daemon = Daemon::empty()?;
+    let registry = DockerRegistry::plain()?;
     let shared = layer("shared", 16 * MIB, 8)?;
     for tag in ["1", "2"] {
         let own = layer(tag, 1000, tag.parse()?)?;
-        registry.put_image("team/app", tag, "amd64", &[shared.clone(), own])?;
+        upload::image(&registry, "team/app", tag, &[shared.clone(), own])?;
     }
     let relay = Relay::to(&registry.host)?;
     relay.stop_after(6 * MIB as u64);
@@ -211,21 +214,21 @@ fn two_images_at_once_that_share_a_layer_bring_it_once() -> Result<()> {
         (size..size + OVERHEAD).contains(&served),
         "{served} bytes came for {size}"
     );
-    daemon.hull(["system", "check"])?.ok();
+    daemon.hull(["system", "check"]).ok();
     Ok(())
 }
 
 #[test]
 fn a_store_that_cannot_be_written_is_named() -> Result<()> {
-    let daemon = HostDaemon::start()?;
-    let registry = LocalRegistry::start()?;
-    registry.put_image("team/app", "1", "amd64", &[layer("file", 1000, 9)?])?;
+    let daemon = Daemon::empty()?;
+    let registry = DockerRegistry::plain()?;
+    upload::image(&registry, "team/app", "1", &[layer("file", 1000, 9)?])?;
     let name = format!("{}/team/app:1", registry.host);
     let staging = daemon.root().join("tmp");
     fs::remove_dir(&staging)?;
-    daemon.hull(["pull", &name])?.exits(1).says("/tmp");
+    daemon.hull(["pull", &name]).exits(1).says("/tmp");
     fs::create_dir(&staging)?;
     fs::set_permissions(&staging, fs::Permissions::from_mode(0o700))?;
-    daemon.hull(["pull", &name])?.ok();
+    daemon.hull(["pull", &name]).ok();
     check_only_image(&daemon, &name)
 }

@@ -4,13 +4,15 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use system_tests::{Daemon, DockerRegistry};
 
-use crate::host_daemon::HostDaemon;
-use crate::local_registry::{LocalRegistry, layer};
+use crate::content::layer;
+use crate::{http, store, upload};
 
 const KILLS: u32 = 10;
 
@@ -42,8 +44,8 @@ impl Random {
 
 /// A registry with an image of three layers, and a daemon.
 struct Setting {
-    registry: LocalRegistry,
-    daemon: HostDaemon,
+    registry: DockerRegistry,
+    daemon: Daemon,
     random: Random,
     name: String,
 }
@@ -51,29 +53,37 @@ struct Setting {
 impl Setting {
     fn new() -> Result<Self> {
         let random = Random::new()?;
-        let registry = LocalRegistry::start()?;
+        let registry = DockerRegistry::plain()?;
         let layers: Result<Vec<_>> = (0..3)
             .map(|number| layer(&number.to_string(), 2 << 20, 30 + number))
             .collect();
-        registry.put_image("team/app", "1", "amd64", &layers?)?;
+        upload::image(&registry, "team/app", "1", &layers?)?;
         let name = format!("{}/team/app:1", registry.host);
         Ok(Self {
             registry,
-            daemon: HostDaemon::start()?,
+            daemon: Daemon::empty()?,
             random,
             name,
         })
     }
 
     fn pull(&self) -> Result<()> {
-        self.daemon.hull(["pull", "-q", &self.name])?.ok();
+        self.daemon.hull(["pull", "-q", &self.name]).ok();
         Ok(())
+    }
+
+    /// A request, on its way: the answer is not waited for.
+    fn send(&self, method: &str, target: &str) -> Result<UnixStream> {
+        let mut stream = UnixStream::connect(self.daemon.socket())?;
+        // `e30=` is `{}`: credentials of nobody, which a push must name.
+        http::send(&mut stream, method, target, &[("X-Registry-Auth", "e30=")], b"")?;
+        Ok(stream)
     }
 
     /// Sends a request and kills the daemon at some time before its usual end; whether it was before the answer's end.
     fn kill_during(&mut self, method: &str, target: &str, usual: Duration) -> Result<bool> {
         let point = usual.mul_f64(self.random.fraction());
-        let mut answer = self.daemon.send(method, target)?;
+        let mut answer = self.send(method, target)?;
         thread::sleep(point);
         self.daemon.kill()?;
         // Ends with the daemon; an answer that is complete has an end of its own.
@@ -86,21 +96,21 @@ impl Setting {
     /// How long a request takes that is let alone.
     fn time(&self, method: &str, target: &str) -> Result<Duration> {
         let start = Instant::now();
-        let answer = self.daemon.request(method, target)?.success()?;
+        let answer = http::receive(&mut self.send(method, target)?)?.success()?;
         ensure!(!answer.body.contains("\"error\""), "{}", answer.body);
         Ok(start.elapsed())
     }
 
     /// What must hold after every kill; whether the image shows.
     fn check(&self) -> Result<bool> {
-        assert_eq!(self.daemon.unfinished_files()?, [""; 0]);
-        self.daemon.hull(["system", "check"])?.ok();
-        let ids = self.daemon.hull(["images", "-aq", "--no-trunc"])?.ok();
+        assert_eq!(store::unfinished_files(&self.daemon)?, [""; 0]);
+        self.daemon.hull(["system", "check"]).ok();
+        let ids = self.daemon.hull(["images", "-aq", "--no-trunc"]).ok();
         for id in ids.lines() {
             // Every byte of it is there.
             let saved = tempfile::NamedTempFile::new()?;
             let path = saved.path().display().to_string();
-            self.daemon.hull(["save", "-o", &path, id])?.ok();
+            self.daemon.hull(["save", "-o", &path, id]).ok();
             ensure!(
                 fs::metadata(&path)?.len() > 6 << 20,
                 "{id} is saved without its layers"
@@ -110,7 +120,7 @@ impl Setting {
     }
 
     fn check_nothing_left(&self) -> Result<()> {
-        self.daemon.wait_until_empty()
+        store::wait_until_empty(&self.daemon)
     }
 }
 
@@ -137,7 +147,7 @@ fn a_pull_that_hulld_dies_in_leaves_no_half_image_and_can_be_tried_again() -> Re
     let target = format!("/images/create?fromImage={image}&tag={tag}");
     let name = setting.name.clone();
     let usual = setting.time("POST", &target)?;
-    setting.daemon.hull(["rmi", &name])?.ok();
+    setting.daemon.hull(["rmi", &name]).ok();
     let mut interrupted = 0;
     for _ in 0..KILLS {
         interrupted += u32::from(setting.kill_during("POST", &target, usual)?);
@@ -146,7 +156,7 @@ fn a_pull_that_hulld_dies_in_leaves_no_half_image_and_can_be_tried_again() -> Re
         }
         setting.pull()?;
         assert!(setting.check()?, "a second try brings the image");
-        setting.daemon.hull(["rmi", &name])?.ok();
+        setting.daemon.hull(["rmi", &name]).ok();
         setting.check_nothing_left()?;
     }
     report("pull", interrupted, usual);
@@ -162,10 +172,7 @@ fn a_push_that_hulld_dies_in_hurts_nothing_and_can_be_tried_again() -> Result<()
     for number in 0..=KILLS {
         // A repository of its own each time, to which no blob went before.
         let (source, target) = (setting.name.clone(), format!("{host}/team/to{number}"));
-        setting
-            .daemon
-            .hull(["tag", &source, &format!("{target}:1")])?
-            .ok();
+        setting.daemon.hull(["tag", &source, &format!("{target}:1")]).ok();
         let push = format!("/images/{target}/push?tag=1");
         if number == 0 {
             usual = setting.time("POST", &push)?;
@@ -174,9 +181,9 @@ fn a_push_that_hulld_dies_in_hurts_nothing_and_can_be_tried_again() -> Result<()
         interrupted += u32::from(setting.kill_during("POST", &push, usual)?);
         assert!(setting.check()?, "the image is still there");
         let pushed = format!("{target}:1");
-        setting.daemon.hull(["push", "-q", &pushed])?.ok();
-        setting.daemon.hull(["rmi", &pushed])?.ok();
-        setting.daemon.hull(["pull", "-q", &pushed])?.ok();
+        setting.daemon.hull(["push", "-q", &pushed]).ok();
+        setting.daemon.hull(["rmi", &pushed]).ok();
+        setting.daemon.hull(["pull", "-q", &pushed]).ok();
     }
     report("push", interrupted, usual);
     Ok(())
@@ -198,13 +205,9 @@ fn a_removal_that_hulld_dies_in_is_done_or_not() -> Result<()> {
         setting.pull()?;
         interrupted += u32::from(setting.kill_during("DELETE", &target, usual)?);
         if setting.check()? {
-            setting.daemon.hull(["rmi", &name])?.ok();
+            setting.daemon.hull(["rmi", &name]).ok();
         } else {
-            setting
-                .daemon
-                .hull(["rmi", &name])?
-                .exits(1)
-                .says("No such image");
+            setting.daemon.hull(["rmi", &name]).exits(1).says("No such image");
         }
         setting.check_nothing_left()?;
     }
@@ -218,14 +221,12 @@ fn a_prune_that_hulld_dies_in_takes_whole_images() -> Result<()> {
     let host = setting.registry.host.clone();
     for number in 1..=5_u64 {
         let layers = [layer("shared", 2 << 20, 30)?, layer("own", 6 << 20, 40 + number)?];
-        setting
-            .registry
-            .put_image(&format!("team/p{number}"), "1", "amd64", &layers)?;
+        upload::image(&setting.registry, &format!("team/p{number}"), "1", &layers)?;
     }
     let names: Vec<String> = (1..=5).map(|number| format!("{host}/team/p{number}:1")).collect();
     let pull = |setting: &Setting| {
         names.iter().try_for_each(|name| {
-            setting.daemon.hull(["pull", "-q", name])?.ok();
+            setting.daemon.hull(["pull", "-q", name]).ok();
             anyhow::Ok(())
         })
     };
@@ -239,7 +240,7 @@ fn a_prune_that_hulld_dies_in_takes_whole_images() -> Result<()> {
         pull(&setting)?;
         interrupted += u32::from(setting.kill_during("POST", target, usual)?);
         setting.check()?;
-        setting.daemon.hull(["image", "prune", "-a", "-f"])?.ok();
+        setting.daemon.hull(["image", "prune", "-a", "-f"]).ok();
         assert!(!setting.check()?, "a second try removes them all");
         setting.check_nothing_left()?;
     }

@@ -1,10 +1,18 @@
-//! Images between a registry and `hulld`: what goes wrong on the way, and what is left then.
+//! Images between hull and real registries: what works, what goes wrong on the way, and what is left then. No microVM is
+//! needed: `hulld` runs on this host, with a state of its own for each test.
 
+mod access;
+mod archives;
+mod content;
+mod docker_cli;
 mod faults;
-mod host_daemon;
 mod http;
 mod kill;
-mod local_registry;
+mod layout;
 mod memory;
+mod pulls;
+mod pushes;
 mod refusals;
 mod relay;
+mod store;
+mod upload;

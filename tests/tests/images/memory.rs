@@ -4,9 +4,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use system_tests::{Daemon, DockerRegistry};
 
-use crate::host_daemon::HostDaemon;
-use crate::local_registry::{LocalRegistry, TAR, digest, layer};
+use crate::content::{TAR, digest, layer};
+use crate::upload;
 
 /// The most that hulld may ever have.
 const MOST: u64 = 64 << 20;
@@ -31,8 +32,8 @@ fn compress(program: &[&str], archive: Vec<u8>) -> Result<Vec<u8>> {
 
 #[test]
 fn an_image_of_300_mb_comes_and_goes_in_64_mib_of_memory() -> Result<()> {
-    let mut daemon = HostDaemon::start()?;
-    let registry = LocalRegistry::start()?;
+    let mut daemon = Daemon::empty()?;
+    let registry = DockerRegistry::plain()?;
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
     let kinds: [(&str, &[&str], usize); 4] = [
         ("", &["cat"], 80),
@@ -44,23 +45,28 @@ fn an_image_of_300_mb_comes_and_goes_in_64_mib_of_memory() -> Result<()> {
         let archive = layer(&number.to_string(), size << 20, 20 + number as u64)?;
         diff_ids.push(digest(&archive));
         let media_type = format!("{TAR}{kind}");
-        layers.push(registry.put_blob("team/big", &media_type, &compress(program, archive)?)?);
+        layers.push(upload::blob(
+            &registry,
+            "team/big",
+            &media_type,
+            &compress(program, archive)?,
+        )?);
     }
-    registry.put_image_of("team/big", "1", "amd64", &layers, &diff_ids)?;
+    upload::image_of(&registry, "team/big", "1", &layers, &diff_ids)?;
     let name = format!("{}/team/big:1", registry.host);
-    let check = |daemon: &HostDaemon, what: &str| -> Result<()> {
+    let check = |daemon: &Daemon, what: &str| -> Result<()> {
         let peak = daemon.peak_memory()?;
         println!("peak memory of hulld, {what}: {:.1} MiB", peak as f64 / 1048576.0);
         ensure!(peak <= MOST, "{what}: {peak} bytes");
         Ok(())
     };
-    daemon.hull(["pull", "-q", &name])?.ok();
+    daemon.hull(["pull", "-q", &name]).ok();
     check(&daemon, "pull")?;
     daemon.kill()?;
     daemon.restart()?;
     let other = format!("{}/team/other:1", registry.host);
-    daemon.hull(["tag", &name, &other])?.ok();
-    daemon.hull(["push", "-q", &other])?.ok();
-    daemon.hull(["system", "check", "-q"])?.ok();
+    daemon.hull(["tag", &name, &other]).ok();
+    daemon.hull(["push", "-q", &other]).ok();
+    daemon.hull(["system", "check", "-q"]).ok();
     check(&daemon, "push and check")
 }

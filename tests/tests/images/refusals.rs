@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use system_tests::Daemon;
 
-use crate::host_daemon::HostDaemon;
+use crate::store;
 
 /// A registry that answers like this: `STATUS`, further header lines, and a body; a status of 0 is no answer.
 #[derive(Clone, Copy)]
@@ -59,11 +60,11 @@ fn reply(mut stream: TcpStream, answer: Answer) -> Result<()> {
 }
 
 /// Pulls from it; what it says on stderr, within `bound`.
-fn refusal(daemon: &HostDaemon, answer: Answer, bound: Duration) -> Result<String> {
+fn refusal(daemon: &Daemon, answer: Answer, bound: Duration) -> Result<String> {
     let host = serve(answer)?;
     let start = Instant::now();
     let outcome = daemon
-        .hull(["pull", &format!("{host}/team/app:1")])?
+        .hull(["pull", &format!("{host}/team/app:1")])
         .exits(1)
         .says(&host);
     let took = start.elapsed();
@@ -76,7 +77,7 @@ const BASIC: &str = "WWW-Authenticate: Basic realm=\"test\"\r\n";
 
 #[test]
 fn each_refusal_of_a_registry_has_its_own_message_and_the_wait_is_bounded() -> Result<()> {
-    let daemon = HostDaemon::start()?;
+    let daemon = Daemon::empty()?;
     let soon = Duration::from_secs(30);
     let cases: [(u16, &'static str, &'static str, &[&str]); 5] = [
         (401, BASIC, "", &["401", "login"]),
@@ -117,14 +118,14 @@ fn each_refusal_of_a_registry_has_its_own_message_and_the_wait_is_bounded() -> R
         ensure!(!messages.contains(&message), "{status} says what another says");
         messages.push(message);
     }
-    assert_eq!(daemon.hull(["images", "-aq"])?.ok(), "");
-    daemon.wait_until_empty()?;
+    assert_eq!(daemon.hull(["images", "-aq"]).ok(), "");
+    store::wait_until_empty(&daemon)?;
     Ok(())
 }
 
 #[test]
 fn a_registry_that_hangs_is_given_up_and_others_do_not_wait_for_it() -> Result<()> {
-    let daemon = HostDaemon::start()?;
+    let daemon = Daemon::empty()?;
     let silent = Answer {
         status: 0,
         headers: "",
@@ -132,7 +133,7 @@ fn a_registry_that_hangs_is_given_up_and_others_do_not_wait_for_it() -> Result<(
     };
     thread::scope(|scope| {
         let hanging = scope.spawn(|| refusal(&daemon, silent, Duration::from_secs(100)));
-        daemon.hull(["images"])?.ok();
+        daemon.hull(["images"]).ok();
         let busy = Answer {
             status: 429,
             headers: "Retry-After: 3600\r\n",
@@ -149,7 +150,7 @@ fn a_registry_that_hangs_is_given_up_and_others_do_not_wait_for_it() -> Result<(
 
 #[test]
 fn a_registry_that_is_not_there_is_named() -> Result<()> {
-    let daemon = HostDaemon::start()?;
+    let daemon = Daemon::empty()?;
     let nobody = {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.local_addr()?.to_string()
@@ -157,7 +158,7 @@ fn a_registry_that_is_not_there_is_named() -> Result<()> {
     for host in [nobody.as_str(), "no-such-registry.invalid"] {
         let start = Instant::now();
         daemon
-            .hull(["pull", &format!("{host}/team/app:1")])?
+            .hull(["pull", &format!("{host}/team/app:1")])
             .exits(1)
             .says(host);
         ensure!(start.elapsed() < Duration::from_secs(60), "{host}");

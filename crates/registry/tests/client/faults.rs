@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use futures_util::TryStreamExt;
 use registry::{BlobDescriptor, ManifestReference, sha256};
 use sha2::Digest as _;
+use system_tests::DockerRegistry;
 
-use crate::docker_registry::DockerRegistry;
 use crate::script::{Reply, Request, Server, head};
 use crate::setting::*;
 
@@ -125,8 +125,7 @@ async fn a_registry_that_is_killed_and_started_again_goes_on_where_it_stopped() 
         at_kill < bytes.len() / 2,
         "the registry was killed too late to show anything"
     );
-    let asked =
-        server.wait_for_log(|line| line.contains("/blobs/") && line.contains("http.response.status=206"))?;
+    let asked = server.wait_for_log(&["/blobs/", "http.response.status=206"])?;
     ensure!(asked.contains("http.request.method=GET"), "{asked}");
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 use registry::{Credentials, ManifestReference, Registry};
+use system_tests::{DockerRegistry, PASSWORD};
 
-use crate::docker_registry::DockerRegistry;
 use crate::script::{Reply, Server};
 use crate::setting::*;
 
@@ -184,8 +184,8 @@ async fn a_password_opens_a_registry_and_a_wrong_one_does_not() -> Result<()> {
     let server = DockerRegistry::with_password()?;
     let client = Registry::new(config())?;
     let with = |credentials| client.repository(&server.host, "team/app", credentials);
-    push_image(&with(ann("hunter2"))?, "latest", OCI_MANIFEST).await?;
-    with(ann("hunter2"))?.manifest(&tag("latest")).await?;
+    push_image(&with(ann(PASSWORD))?, "latest", OCI_MANIFEST).await?;
+    with(ann(PASSWORD))?.manifest(&tag("latest")).await?;
     for wrong in [
         Credentials::Anonymous,
         ann("hunter3"),
@@ -202,7 +202,7 @@ async fn a_password_opens_a_registry_and_a_wrong_one_does_not() -> Result<()> {
         );
     }
     assert_eq!(
-        client.login(&server.host, &ann("hunter2")).await?.identity_token,
+        client.login(&server.host, &ann(PASSWORD)).await?.identity_token,
         None
     );
     let message = refusal(client.login(&server.host, &ann("hunter3"))).await?;

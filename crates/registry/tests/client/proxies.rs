@@ -4,13 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, ensure};
 use futures_util::TryStreamExt;
-use rcgen::ExtendedKeyUsagePurpose::ServerAuth;
 use registry::{Credentials, Proxies, Registry, RegistryConfig};
+use system_tests::{Authority, DockerRegistry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::docker_registry::DockerRegistry;
-use crate::pki::Authority;
 use crate::script::{Reply, Server};
 use crate::setting::*;
 
@@ -56,21 +54,12 @@ async fn tunnel(mut client: TcpStream, target: String, seen: Arc<Mutex<Vec<Strin
 /// A real registry with a certificate for some names that only a tunnel leads to, and the folder that trusts it.
 fn registry_behind(names: &[&str]) -> Result<(DockerRegistry, tempfile::TempDir)> {
     let authority = Authority::new("the registry's")?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| folder.path().join(name);
-    authority.issue(ServerAuth, &file("server.crt"), &file("server.key"))?;
-    let (certificate, key) = (file("server.crt"), file("server.key"));
-    let tls = format!(
-        "    certificate: {}\n    key: {}\n",
-        certificate.display(),
-        key.display()
-    );
     let certs = tempfile::tempdir()?;
     for name in names {
         std::fs::create_dir(certs.path().join(name))?;
         std::fs::write(certs.path().join(name).join("ca.crt"), authority.pem())?;
     }
-    Ok((DockerRegistry::start(folder, "", &tls)?, certs))
+    Ok((DockerRegistry::with_tls(&authority, None)?, certs))
 }
 
 #[tokio::test]
@@ -216,7 +205,7 @@ async fn a_mirror_is_asked_first_without_credentials_and_docker_hub_after_it() -
         message.starts_with("cannot pull manifest nowhere of docker.io/library/app: docker.io does not"),
         "{message}"
     );
-    let lines = mirror.wait_for_log(|line| line.contains("manifests/nowhere"))?;
+    let lines = mirror.wait_for_log(&["manifests/nowhere"])?;
     ensure!(!lines.contains("auth.user.name"), "{lines}");
     Ok(())
 }
@@ -252,6 +241,6 @@ async fn a_blob_whose_mirror_dies_goes_on_at_docker_hub() -> Result<()> {
         received.extend_from_slice(&piece);
     }
     ensure!(received == bytes, "other bytes came");
-    hub.wait_for_log(|line| line.contains("/blobs/") && line.contains("http.response.status=206"))?;
+    hub.wait_for_log(&["/blobs/", "http.response.status=206"])?;
     Ok(())
 }

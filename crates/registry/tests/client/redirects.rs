@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use registry::{Credentials, Registry, RegistryConfig};
+use system_tests::Authority;
 
-use crate::pki::Authority;
 use crate::script::{Reply, Server};
 use crate::setting::*;
 

@@ -3,29 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use registry::{Credentials, Registry, RegistryConfig};
+use system_tests::{Authority, DockerRegistry};
 
-use crate::docker_registry::DockerRegistry;
-use crate::pki::Authority;
 use crate::setting::*;
-
-/// A registry with a certificate of `authority`, which wants to see one of `clients` if there is such a CA.
-fn registry_with_tls(authority: &Authority, clients: Option<&Authority>) -> Result<DockerRegistry> {
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| folder.path().join(name);
-    authority.issue(ServerAuth, &file("server.crt"), &file("server.key"))?;
-    let mut tls = format!(
-        "    certificate: {}\n    key: {}\n",
-        file("server.crt").display(),
-        file("server.key").display()
-    );
-    if let Some(clients) = clients {
-        std::fs::write(file("clients.crt"), clients.pem())?;
-        tls += &format!("    clientcas:\n      - {}\n", file("clients.crt").display());
-    }
-    DockerRegistry::start(folder, "", &tls)
-}
 
 fn trusting(certs: &Path) -> RegistryConfig {
     RegistryConfig {
@@ -37,7 +18,7 @@ fn trusting(certs: &Path) -> RegistryConfig {
 #[tokio::test]
 async fn a_ca_in_the_registrys_folder_is_trusted_for_it() -> Result<()> {
     let authority = Authority::new("the registry's")?;
-    let server = registry_with_tls(&authority, None)?;
+    let server = DockerRegistry::with_tls(&authority, None)?;
     let certs = tempfile::tempdir()?;
     let folder = certs.path().join(&server.host);
     std::fs::create_dir(&folder)?;
@@ -51,7 +32,7 @@ async fn a_ca_in_the_registrys_folder_is_trusted_for_it() -> Result<()> {
 
 #[tokio::test]
 async fn another_ca_is_not_trusted_and_the_message_says_where_to_put_the_right_one() -> Result<()> {
-    let server = registry_with_tls(&Authority::new("the registry's")?, None)?;
+    let server = DockerRegistry::with_tls(&Authority::new("the registry's")?, None)?;
     let certs = tempfile::tempdir()?;
     let folder = certs.path().join(&server.host);
     std::fs::create_dir(&folder)?;
@@ -74,7 +55,7 @@ async fn another_ca_is_not_trusted_and_the_message_says_where_to_put_the_right_o
 #[tokio::test]
 async fn a_folder_that_appears_later_counts_for_the_next_pull() -> Result<()> {
     let authority = Authority::new("the registry's")?;
-    let server = registry_with_tls(&authority, None)?;
+    let server = DockerRegistry::with_tls(&authority, None)?;
     let certs = tempfile::tempdir()?;
     let folder = certs.path().join(&server.host);
     std::fs::create_dir(&folder)?;
@@ -89,7 +70,7 @@ async fn a_folder_that_appears_later_counts_for_the_next_pull() -> Result<()> {
 
 #[tokio::test]
 async fn an_insecure_registry_needs_no_known_ca() -> Result<()> {
-    let server = registry_with_tls(&Authority::new("the registry's")?, None)?;
+    let server = DockerRegistry::with_tls(&Authority::new("the registry's")?, None)?;
     assert_eq!(
         repository(&server.host)?.has_manifest(&tag("latest")).await?,
         None
@@ -100,7 +81,7 @@ async fn an_insecure_registry_needs_no_known_ca() -> Result<()> {
 #[tokio::test]
 async fn a_client_certificate_is_shown_where_its_folder_says() -> Result<()> {
     let (authority, clients) = (Authority::new("the registry's")?, Authority::new("the clients'")?);
-    let server = registry_with_tls(&authority, Some(&clients))?;
+    let server = DockerRegistry::with_tls(&authority, Some(&clients))?;
     let certs = tempfile::tempdir()?;
     let folder = certs.path().join(&server.host);
     std::fs::create_dir(&folder)?;
@@ -114,17 +95,9 @@ async fn a_client_certificate_is_shown_where_its_folder_says() -> Result<()> {
             && message.contains(&format!("/etc/hull/certs.d/{host}/client.key")),
         "{message}"
     );
-    clients.issue(
-        ClientAuth,
-        &folder.join("client.cert"),
-        &folder.join("client.key"),
-    )?;
+    clients.issue_client(&folder.join("client.cert"), &folder.join("client.key"))?;
     push_image(&repository()?, "latest", OCI_MANIFEST).await?;
-    Authority::new("strangers")?.issue(
-        ClientAuth,
-        &folder.join("client.cert"),
-        &folder.join("client.key"),
-    )?;
+    Authority::new("strangers")?.issue_client(&folder.join("client.cert"), &folder.join("client.key"))?;
     let message = refusal(repository()?.manifest(&tag("latest"))).await?;
     ensure!(
         message.contains("wants a client certificate that it knows"),

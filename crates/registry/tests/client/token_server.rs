@@ -11,9 +11,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::Url;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use system_tests::{Authority, DockerRegistry, RegistrySpec};
 
-use crate::docker_registry::DockerRegistry;
-use crate::pki::Authority;
 use crate::script::{Reply, Request, Server};
 
 pub(crate) const SERVICE: &str = "the test's registry";
@@ -56,14 +55,18 @@ impl WithTokens {
         let folder = tempfile::tempdir()?;
         let bundle = folder.path().join("tokens.crt");
         std::fs::write(&bundle, authority.pem())?;
-        let auth = format!(
-            "auth:\n  token:\n    realm: http://{}/token?kept=1\n    service: {SERVICE}\n    issuer: {ISSUER}\n    \
-             rootcertbundle: {}\n",
-            tokens.host,
-            bundle.display()
-        );
+        let auth = serde_json::json!({ "token": {
+            "realm": format!("http://{}/token?kept=1", tokens.host),
+            "service": SERVICE,
+            "issuer": ISSUER,
+            "rootcertbundle": bundle,
+        } });
+        let spec = RegistrySpec {
+            auth,
+            ..RegistrySpec::default()
+        };
         Ok(Self {
-            registry: DockerRegistry::start(folder, &auth, "")?,
+            registry: DockerRegistry::start(folder, spec)?,
             tokens,
             signer,
         })

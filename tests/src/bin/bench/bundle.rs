@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
+use system_tests::CAPABILITIES;
 
 use crate::peers::{ROOT, peer, run};
 
@@ -19,24 +20,6 @@ pub(crate) const DISK: &str = "/disk";
 /// Docker's default profile (moby's `profiles/seccomp`) for a process with the default capabilities, as it stands in a
 /// bundle.
 const SECCOMP: &str = include_str!("seccomp.json");
-
-/// The capabilities that Docker leaves to a container.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// The memory of a microVM by default, which is the limit of these, in bytes.
 const MEMORY: u64 = 512 << 20;

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use system_tests::Daemon;
 
 use super::ROUNDS;
-use super::site::{Daemon, Site};
+use super::site::{Site, daemon, hull};
 use crate::figures::Series;
 use crate::peers::run;
 
@@ -27,7 +28,7 @@ pub(crate) fn measure(site: &Site) -> Result<()> {
     }
     for round in 0..=ROUNDS {
         for (store, series) in &mut all {
-            let output = series.time(|| store.daemon.hull(&["images"]))?;
+            let output = series.time(|| hull(&store.daemon, &["images"]))?;
             let lines = output.stdout.split(|byte| *byte == b'\n').count();
             ensure!(lines > store.count, "{lines} lines for {} images", store.count);
             if round == 0 {
@@ -80,13 +81,9 @@ fn store(site: &Site, count: usize) -> Result<Store> {
     command.arg("-C").arg(&folder).arg("-cf").arg(&archive).arg(".");
     run(&mut command)?;
     // To bring so many images safely onto a disk takes minutes; the list is made of a database that is in memory anyway.
-    let daemon = Daemon::start(site, &site.memory().join(&name))?;
+    let daemon = daemon(site.memory().join(&name))?;
     println!("Loading {count} images ...");
-    daemon.hull(&[
-        "load",
-        "--quiet",
-        "--input",
-        archive.to_str().context("the path is not UTF-8")?,
-    ])?;
+    let archive = archive.to_str().context("the path is not UTF-8")?;
+    hull(&daemon, &["load", "--quiet", "--input", archive])?;
     Ok(Store { daemon, count })
 }

@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use anyhow::Result;
+use system_tests::{Daemon, DockerRegistry};
 
 use super::DEBIAN;
-use super::site::{Daemon, Registry, Site};
+use super::site::{Site, daemon, fill, forget, hull};
 use crate::peers::run;
 
 /// The most memory of a daemon, in MiB.
@@ -18,7 +19,7 @@ const LAYERS: usize = 4;
 const FILE_MIB: usize = 128;
 
 /// Prints the table.
-pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
+pub(crate) fn measure(site: &Site, registry: &DockerRegistry) -> Result<()> {
     make_large(site, registry)?;
     println!("\nMemory of a fresh hulld at its peak (VmHWM) while it pulls\n");
     println!("| image | MiB | goal |\n|---|---:|---:|");
@@ -27,21 +28,26 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
         ("Debian", Some(DEBIAN)),
         ("1 GiB in four layers, half random, half zeros", Some(LARGE)),
     ] {
-        let daemon = Daemon::start(site, &site.folder().join("memory"))?;
+        let daemon = daemon(site.folder().join("memory"))?;
         if let Some(image) = image {
-            let image = registry.name(image);
-            daemon.hull(&["pull", "--quiet", &image])?;
-            println!("| {name} | {:.1} | ≤ {GOAL_MIB} |", daemon.peak()?);
-            daemon.forget(&image)?;
+            let image = registry.image(image);
+            hull(&daemon, &["pull", "--quiet", &image])?;
+            println!("| {name} | {:.1} | ≤ {GOAL_MIB} |", peak(&daemon)?);
+            forget(&daemon, &image)?;
         } else {
-            println!("| {name} | {:.1} | – |", daemon.peak()?);
+            println!("| {name} | {:.1} | – |", peak(&daemon)?);
         }
     }
     Ok(())
 }
 
+/// In MiB.
+fn peak(daemon: &Daemon) -> Result<f64> {
+    Ok(daemon.peak_memory()? as f64 / f64::from(1 << 20))
+}
+
 /// Makes the large image with umoci and brings it into the registry.
-fn make_large(site: &Site, registry: &Registry) -> Result<()> {
+fn make_large(site: &Site, registry: &DockerRegistry) -> Result<()> {
     let script = r#"
         cd "$1"; mkdir data; umoci init --layout large; umoci new --image large:latest
         for layer in $(seq "$2"); do
@@ -54,6 +60,6 @@ fn make_large(site: &Site, registry: &Registry) -> Result<()> {
     command.args(["-euc", script, "large"]).arg(site.folder());
     run(command.args([LAYERS, FILE_MIB].map(|number| number.to_string())))?;
     let layout = site.folder().join("large");
-    registry.fill(&layout, LARGE)?;
+    fill(registry, &layout, LARGE)?;
     Ok(std::fs::remove_dir_all(layout)?)
 }

@@ -11,7 +11,7 @@ mod site;
 use anyhow::Result;
 use system_tests::Hull;
 
-use site::{Registry, Site};
+use site::{Site, fill, registry};
 
 /// Measures rounds in turn, at least so many.
 const ROUNDS: usize = 7;
@@ -21,8 +21,8 @@ const DEBIAN: &str = "debian:bookworm";
 /// Prints all tables.
 pub(crate) fn measure(hull: &Hull) -> Result<()> {
     let site = Site::new(hull)?;
-    let registry = Registry::start(&site)?;
-    registry.fill(&site.debian()?, DEBIAN)?;
+    let registry = registry(&site)?;
+    fill(&registry, &site.debian()?, DEBIAN)?;
     pull::measure(&site, &registry)?;
     push::measure(&site, &registry)?;
     memory::measure(&site, &registry)?;

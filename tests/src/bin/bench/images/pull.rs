@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use system_tests::DockerRegistry;
 
-use super::site::{Daemon, Registry, Site};
+use super::site::{Site, daemon, forget, hull};
 use super::{DEBIAN, ROUNDS};
 use crate::figures::Series;
 use crate::peers::run;
@@ -41,19 +42,19 @@ impl Peer {
 }
 
 /// Prints the table.
-pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
-    let daemon = Daemon::start(site, &site.folder().join("pull"))?;
-    let image = registry.name(DEBIAN);
-    let [mut hull, mut copy, mut unpack, mut both] = [const { Series::new() }; 4];
+pub(crate) fn measure(site: &Site, registry: &DockerRegistry) -> Result<()> {
+    let daemon = daemon(site.folder().join("pull"))?;
+    let image = registry.image(DEBIAN);
+    let [mut ours, mut copy, mut unpack, mut both] = [const { Series::new() }; 4];
     // The first round warms up.
     for round in 0..=ROUNDS {
-        let pulled = hull.time(|| daemon.hull(&["pull", &image]))?;
+        let pulled = ours.time(|| hull(&daemon, &["pull", &image]))?;
         let said = String::from_utf8_lossy(&pulled.stdout);
         ensure!(
             said.contains("Pull complete"),
             "the image was there before: {said}"
         );
-        daemon.forget(&image)?;
+        forget(&daemon, &image)?;
         let peer = Peer {
             folder: site.memory().join("peer"),
             source: format!("docker://{image}"),
@@ -65,7 +66,7 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
         })?;
         fs::remove_dir_all(&peer.folder)?;
         if round == 0 {
-            [hull, copy, unpack, both] = [const { Series::new() }; 4];
+            [ours, copy, unpack, both] = [const { Series::new() }; 4];
         }
     }
     println!(
@@ -74,13 +75,13 @@ pub(crate) fn measure(site: &Site, registry: &Registry) -> Result<()> {
     println!("| what | median ms | min ms | max ms | hull / this | goal |");
     println!("|---|---:|---:|---:|---:|---:|");
     for (name, series, goal) in [
-        ("hull pull, synced to the disk", &hull, None),
+        ("hull pull, synced to the disk", &ours, None),
         ("skopeo copy + umoci unpack, in memory", &both, Some(GOAL)),
         ("of these, skopeo copy", &copy, None),
         ("of these, umoci unpack", &unpack, None),
     ] {
         let (median, (min, max)) = (series.median(), series.range());
-        let ratio = hull.median() / median;
+        let ratio = ours.median() / median;
         let goal = goal.map_or("–".to_string(), |goal| format!("≤ {goal}"));
         println!("| {name} | {median:.0} | {min:.0} | {max:.0} | {ratio:.2} | {goal} |");
     }

@@ -4,8 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
+use system_tests::{Daemon, DockerRegistry};
 
-use crate::fixture::{Compression, Daemon, ImageSpec, Layout, Registry, noise};
+use crate::content::noise;
+use crate::layout::{Compression, ImageSpec, Layout};
 
 fn spec<'a>(architecture: &'a str, seed: u64, size: usize, compression: Compression) -> ImageSpec<'a> {
     ImageSpec {
@@ -26,7 +28,7 @@ fn digest(said: &str) -> &str {
 
 #[test]
 fn what_skopeo_copied_is_pulled_in_every_format_and_compression() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     for (name, compression, options) in [
         ("oci-gzip", Compression::Gzip, &["--format=oci"][..]),
         ("oci-plain", Compression::None, &["--format=oci"]),
@@ -36,14 +38,14 @@ fn what_skopeo_copied_is_pulled_in_every_format_and_compression() -> Result<()> 
         let layout = Layout::image(&daemon.file(name), &spec("amd64", 1, 40_000, compression))?;
         let image = registry.image(name);
         layout.copy_to(&image, options)?;
-        let said = daemon.hull(&["pull", &image]).ok();
+        let said = daemon.hull(["pull", &image]).ok();
         assert!(
             said.contains(&format!("Status: Downloaded newer image for {image}:latest\n")),
             "{said}"
         );
         assert!(said.ends_with(&format!("{image}:latest\n")), "{said}");
         let id = daemon
-            .hull(&[
+            .hull([
                 "image",
                 "inspect",
                 "-f",
@@ -54,15 +56,15 @@ fn what_skopeo_copied_is_pulled_in_every_format_and_compression() -> Result<()> 
         assert!(id.contains(digest(&said)), "{id}");
         let blobs = || registry.requests(&["GET", "/blobs/"]);
         let before = blobs()?;
-        let again = daemon.hull(&["pull", &image]).ok();
+        let again = daemon.hull(["pull", &image]).ok();
         assert!(again.contains("Status: Image is up to date for"), "{again}");
         assert_eq!(blobs()?, before, "nothing is brought again");
     }
     // The same files in the same order are the same layers, however they came.
-    let layers = daemon.hull(&["images", "-q", "--no-trunc"]).ok();
+    let layers = daemon.hull(["images", "-q", "--no-trunc"]).ok();
     assert_eq!(layers.lines().count(), 5, "{layers}");
     let usage = daemon
-        .hull(&["system", "df", "--format", "{{.Type}} {{.Size}}"])
+        .hull(["system", "df", "--format", "{{.Type}} {{.Size}}"])
         .ok();
     assert!(usage.contains("Images 2.06MB"), "{usage}");
     daemon.check();
@@ -71,7 +73,7 @@ fn what_skopeo_copied_is_pulled_in_every_format_and_compression() -> Result<()> 
 
 #[test]
 fn an_index_is_pulled_for_the_platform_that_is_wanted() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let images = [
         spec("arm64", 1, 1000, Compression::Gzip),
         spec("amd64", 3, 1000, Compression::Gzip),
@@ -80,26 +82,26 @@ fn an_index_is_pulled_for_the_platform_that_is_wanted() -> Result<()> {
     Layout::index(&daemon.file("index"), &images)?.copy_to(&image, &["--all"])?;
     let architecture = |image: &str| {
         daemon
-            .hull(&["image", "inspect", "-f", "{{.Architecture}}", image])
+            .hull(["image", "inspect", "-f", "{{.Architecture}}", image])
             .ok()
     };
-    let said = daemon.hull(&["pull", &image]).ok();
+    let said = daemon.hull(["pull", &image]).ok();
     assert_eq!(architecture(&image), "amd64\n");
-    let raw = daemon.hull(&["manifest", "inspect", &image]).ok();
+    let raw = daemon.hull(["manifest", "inspect", &image]).ok();
     assert!(raw.contains("\"manifests\"") && raw.contains("arm64"), "{raw}");
-    let verbose = daemon.hull(&["manifest", "inspect", "-v", &image]).ok();
+    let verbose = daemon.hull(["manifest", "inspect", "-v", &image]).ok();
     assert_eq!(verbose.matches("\"OCIManifest\": {").count(), 2, "{verbose}");
     // The digest is the index's, and the image is found by it.
     assert_eq!(architecture(&format!("{image}@{}", digest(&said))), "amd64\n");
-    daemon.hull(&["pull", "--platform", "linux/arm64", &image]).ok();
+    daemon.hull(["pull", "--platform", "linux/arm64", &image]).ok();
     assert_eq!(architecture(&image), "arm64\n");
     daemon
-        .hull(&["pull", "--platform", "linux/s390x", &image])
+        .hull(["pull", "--platform", "linux/s390x", &image])
         .exits(1)
         .says("no matching manifest for linux/s390x")
         .says("linux/arm64, linux/amd64");
     daemon
-        .hull(&["pull", "--platform", "nonsense/", &image])
+        .hull(["pull", "--platform", "nonsense/", &image])
         .exits(1)
         .says("is no platform");
     Ok(())
@@ -107,18 +109,18 @@ fn an_index_is_pulled_for_the_platform_that_is_wanted() -> Result<()> {
 
 #[test]
 fn an_image_that_is_not_there_is_said_in_dockers_words() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let image = registry.image("nosuch:1");
-    daemon.hull(&["pull", &image]).exits(1).says(&format!(
+    daemon.hull(["pull", &image]).exits(1).says(&format!(
         "Error response from daemon: manifest for {image} not found: manifest unknown"
     ));
     daemon
-        .hull(&["create", &image])
+        .hull(["create", &image])
         .exits(125)
         .says(&format!("Unable to find image '{image}' locally\n"))
         .says("manifest unknown");
     daemon
-        .docker(&["pull", &image])
+        .docker(["pull", &image])
         .exits(1)
         .says("not found: manifest unknown");
     Ok(())
@@ -126,14 +128,14 @@ fn an_image_that_is_not_there_is_said_in_dockers_words() -> Result<()> {
 
 #[test]
 fn create_pulls_what_is_missing() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let image = registry.image("app");
     Layout::image(&daemon.file("app"), &spec("amd64", 1, 1000, Compression::Gzip))?.copy_to(&image, &[])?;
     daemon
-        .hull(&["create", "--pull", "never", &image])
+        .hull(["create", "--pull", "never", &image])
         .exits(125)
         .says("No such image");
-    let created = daemon.hull(&["create", "--name", "app", &image]).exits(0);
+    let created = daemon.hull(["create", "--name", "app", &image]).exits(0);
     assert!(
         created
             .stderr
@@ -148,7 +150,7 @@ fn create_pulls_what_is_missing() -> Result<()> {
 /// A pull in the background that has begun to bring layers.
 fn begun(daemon: &Daemon, image: &str) -> Result<(Child, BufReader<std::process::ChildStdout>)> {
     let mut pull = daemon
-        .hull_command(&["pull", image])
+        .hull_command(["pull", image])
         .stdout(Stdio::piped())
         .spawn()?;
     let mut said = BufReader::new(pull.stdout.take().context("no stdout")?);
@@ -162,7 +164,7 @@ fn begun(daemon: &Daemon, image: &str) -> Result<(Child, BufReader<std::process:
 
 #[test]
 fn two_pulls_at_once_do_one_download_and_one_may_go_away() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let image = registry.image("large");
     Layout::image(
         &daemon.file("large"),
@@ -189,7 +191,7 @@ fn two_pulls_at_once_do_one_download_and_one_may_go_away() -> Result<()> {
 
 #[test]
 fn a_pull_that_nobody_waits_for_is_given_up_and_leaves_nothing() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let image = registry.image("large");
     Layout::image(
         &daemon.file("large"),
@@ -200,22 +202,22 @@ fn a_pull_that_nobody_waits_for_is_given_up_and_leaves_nothing() -> Result<()> {
     pull.kill()?;
     pull.wait()?;
     daemon.check();
-    assert!(!daemon.hull(&["images"]).ok().contains(registry.host()));
-    daemon.hull(&["pull", &image]).ok();
+    assert!(!daemon.hull(["images"]).ok().contains(&registry.host));
+    daemon.hull(["pull", &image]).ok();
     daemon.check();
     Ok(())
 }
 
 #[test]
 fn all_tags_of_a_repository_are_pulled() -> Result<()> {
-    let (daemon, registry) = (Daemon::start()?, Registry::plain()?);
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let layout = Layout::image(&daemon.file("app"), &spec("amd64", 1, 1000, Compression::Gzip))?;
     for tag in ["app:1", "app:2"] {
         layout.copy_to(&registry.image(tag), &[])?;
     }
-    daemon.hull(&["pull", "-a", &registry.image("app")]).ok();
+    daemon.hull(["pull", "-a", &registry.image("app")]).ok();
     let listed = daemon
-        .hull(&[
+        .hull([
             "images",
             "--format",
             "{{.Repository}}:{{.Tag}}",
