@@ -18,16 +18,8 @@ const SCRIPT: &str = "mkdir -p /data/sub; echo hello >/data/sub/f; chown 1000:10
 /// A container that runs [`SCRIPT`] and has done all but stay.
 fn changed(hull: &Hull, name: &str) -> Cleanup {
     let name = hull.container(name);
-    hull.docker(["run", "-d", "--name", &name, "busybox", "sh", "-c", SCRIPT])
-        .ok();
-    hull.eventually("the changes", || {
-        let logs = hull.docker(["logs", &name]);
-        if logs.stdout == "ready\n" {
-            Ok(())
-        } else {
-            Err(logs.to_string())
-        }
-    });
+    hull.start_script(&name, SCRIPT);
+    assert_eq!(hull.first_lines(&name, 1), ["ready"]);
     name
 }
 
@@ -281,16 +273,8 @@ fn a_hostile_container_leads_nowhere() -> Result<()> {
     let name = hull.container("archive-links");
     let script = "mv /etc /old; ln -s ../../../../../etc /etc; ln -s /proc/self/root/etc /magic; ln -s loop /loop; echo ok; \
         sleep 1000";
-    hull.docker(["run", "-d", "--name", &name, "busybox", "sh", "-c", script])
-        .ok();
-    hull.eventually("the links", || {
-        let logs = hull.docker(["logs", &name]);
-        if logs.stdout == "ok\n" {
-            Ok(())
-        } else {
-            Err(logs.to_string())
-        }
-    });
+    hull.start_script(&name, script);
+    assert_eq!(hull.first_lines(&name, 1), ["ok"]);
     for path in ["/etc/shadow", "/magic/shadow", "/loop/x"] {
         let to = folder.path().join("got").display().to_string();
         hull.docker(["cp", &format!("{}:{path}", &*name), &to]).exits(1);

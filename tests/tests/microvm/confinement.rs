@@ -94,9 +94,11 @@ fn memory_over_the_limit_ends_the_process_that_took_it() -> Result<()> {
         "-m",
         "24m",
         "busybox",
-        "sh",
-        "-c",
-        "head -c 200m /dev/zero | tail",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=200M",
+        "count=1",
     ]);
     assert_eq!(
         hull.hull(["inspect", "--format", "{{.State.OOMKilled}}", &name])
@@ -111,13 +113,10 @@ fn memory_over_the_limit_ends_the_process_that_took_it() -> Result<()> {
 fn supplementary_groups_come_from_the_images_own_files() -> Result<()> {
     let hull = hull!();
     let name = hull.container("groups");
-    hull.hull(["run", "-d", "--name", &name, "busybox", "sh", "-c", "echo 'worker:x:500:500::/home/worker:/bin/sh' >> /etc/passwd; printf 'worker:x:500:\\ncrew:x:600:worker\\n' >> /etc/group; touch /ready; while :; do sleep 1; done"]).ok();
-    hull.eventually("the files being written", || {
-        match hull.hull(["exec", &name, "ls", "/ready"]).code {
-            0 => Ok(()),
-            code => Err(code.to_string()),
-        }
-    });
+    let script = "echo 'worker:x:500:500::/home/worker:/bin/sh' >> /etc/passwd; \
+                  printf 'worker:x:500:\\ncrew:x:600:worker\\n' >> /etc/group; echo written; exec sleep 1000";
+    hull.start_script(&name, script);
+    assert_eq!(hull.first_lines(&name, 1), ["written"]);
     let id = hull
         .hull([
             "exec",

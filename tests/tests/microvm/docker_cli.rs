@@ -43,11 +43,12 @@ fn docker_manages_a_container_through_its_life() -> Result<()> {
         row.contains(&format!("{} busybox {} running", id.trim(), &*name)),
         "{row}"
     );
-    hull.eventually("the output being logged", || {
-        let logs = hull.docker(["logs", &name]);
-        let both = logs.stdout == "to stdout\n" && logs.stderr == "to stderr\n";
-        if both { Ok(()) } else { Err(logs.to_string()) }
-    });
+    hull.first_lines(&name, 2);
+    let logs = hull.docker(["logs", &name]).exits(0);
+    assert_eq!(
+        (logs.stdout.as_str(), logs.stderr.as_str()),
+        ("to stdout\n", "to stderr\n")
+    );
     assert_eq!(
         hull.docker(["exec", "-e", "A=b", &name, "sh", "-c", "echo $A; exit 4"])
             .exits(4)

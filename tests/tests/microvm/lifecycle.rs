@@ -8,20 +8,19 @@ fn a_detached_container_is_listed_logged_entered_stopped_and_removed() -> Result
     let hull = hull!();
     let name = hull.container("life");
     let script = "for i in 1 2 3; do echo line $i; done; echo oops >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done";
-    let id = hull
-        .hull(["run", "-d", "--name", &name, "busybox", "sh", "-c", script])
-        .ok();
-    assert_eq!(id.trim().len(), 64, "{id}");
+    let id = hull.start_script(&name, script);
+    assert_eq!(id.len(), 64, "{id}");
     let filter = format!("name={}", &*name);
     assert_eq!(
         hull.hull(["ps", "-q", "--no-trunc", "--filter", &filter]).ok(),
-        id
+        format!("{id}\n")
     );
-    hull.eventually("four lines being logged", || {
-        let logs = hull.hull(["logs", &name]);
-        let all = logs.stdout == "line 1\nline 2\nline 3\n" && logs.stderr == "oops\n";
-        if all { Ok(()) } else { Err(logs.to_string()) }
-    });
+    hull.first_lines(&name, 4);
+    let logs = hull.hull(["logs", &name]).exits(0);
+    assert_eq!(
+        (logs.stdout.as_str(), logs.stderr.as_str()),
+        ("line 1\nline 2\nline 3\n", "oops\n")
+    );
     assert_eq!(hull.hull(["logs", "--tail", "1", &name]).ok(), "");
     let stamped = hull.hull(["logs", "-t", &name]).ok();
     assert!(stamped.lines().all(|line| line.contains("Z line ")), "{stamped}");
@@ -45,13 +44,13 @@ fn a_detached_container_is_listed_logged_entered_stopped_and_removed() -> Result
         "in\n"
     );
     hull.hull(["exec", &name, "no-such-command"]).exits(127);
-    hull.hull(["exec", "-d", &name, "touch", "/touched"]).ok();
-    hull.eventually("the detached exec", || {
-        match hull.hull(["exec", &name, "ls", "/touched"]).code {
-            0 => Ok(()),
-            code => Err(format!("ls: {code}")),
-        }
-    });
+    hull.hull(["exec", &name, "mkfifo", "/done"]).ok();
+    hull.hull(["exec", "-d", &name, "sh", "-c", "echo detached >/done"])
+        .ok();
+    assert_eq!(
+        hull.hull(["exec", &name, "timeout", "60", "cat", "/done"]).ok(),
+        "detached\n"
+    );
 
     hull.hull(["rm", &name]).exits(1).says("container is running");
     assert_eq!(hull.hull(["stop", &name]).ok().trim(), &*name);
@@ -88,17 +87,8 @@ fn what_a_container_wrote_is_there_when_it_starts_again() -> Result<()> {
 fn kill_ends_a_container_that_does_not_listen() -> Result<()> {
     let hull = hull!();
     let name = hull.container("deaf");
-    hull.hull([
-        "run",
-        "-d",
-        "--name",
-        &name,
-        "busybox",
-        "sh",
-        "-c",
-        "trap '' TERM; while :; do sleep 0.1; done",
-    ])
-    .ok();
+    hull.start_script(&name, "trap '' TERM; echo deaf; while :; do sleep 0.1; done");
+    hull.first_lines(&name, 1);
     hull.hull(["stop", "-t", "1", &name]).ok();
     assert_eq!(
         hull.hull(["inspect", "--format", "{{.State.ExitCode}}", &name])

@@ -26,8 +26,7 @@ fn containers_outlive_the_daemon_with_their_logs() -> Result<()> {
     let names: Vec<_> = (0..3).map(|n| hull.container(&format!("outlives-{n}"))).collect();
     let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done";
     for name in &names {
-        hull.hull(["run", "-d", "--name", name, "busybox", "sh", "-c", script])
-            .ok();
+        hull.start_script(name, script);
     }
     kill_daemon(&hull);
     let running = hull.hull(["ps", "--format", "{{.Names}}"]).ok();
@@ -41,15 +40,8 @@ fn containers_outlive_the_daemon_with_their_logs() -> Result<()> {
             hull.hull(["exec", name, "echo", "still here"]).ok(),
             "still here\n"
         );
-        let count = |hull: &Hull| hull.hull(["logs", name]).ok().lines().count();
-        let before = count(&hull);
-        hull.eventually("the log going on", || {
-            if count(&hull) > before + 5 {
-                Ok(())
-            } else {
-                Err(format!("{before} lines"))
-            }
-        });
+        let before = hull.hull(["logs", name]).ok().lines().count();
+        hull.first_lines(name, before + 6);
         let logs = hull.hull(["logs", name]).ok();
         let numbers: Vec<usize> = logs.lines().map(str::parse).collect::<Result<_, _>>()?;
         assert!(
