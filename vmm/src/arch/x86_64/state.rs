@@ -40,7 +40,7 @@ pub struct VcpuState {
 }
 
 impl VcpuState {
-    /// Whether the host gives this vCPU what it gave the saved one: the same features and the same clock rate.
+    /// Whether the host tells this vCPU of the same features as the saved one. The clock rate is KVM's to tell.
     pub fn fits(&self, cpuid: &CpuId) -> bool {
         self.cpuid == cpuid.as_slice()
     }
