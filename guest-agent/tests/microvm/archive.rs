@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::process::Command;
 
 use guest_protocol::{
     Call, Change, ChangeKind, Namespaces, PathStat, ProcessId, Reply, StreamKind, Task, TaskFailure,
@@ -205,14 +204,8 @@ fn files_go_in_and_out_before_during_and_after_the_container_runs() {
     assert_eq!(vm.collect(&script).stdout, "4751 1000 1001 1000000000\n755 0\n");
     assert_eq!(unpack(&mut vm, "/run", &archive).outcome.code, 0);
     assert_eq!(vm.call(Call::Sync), Ok(Reply::Done));
-    let disk = vm.disk();
     vm.kill();
-    let checked = Command::new("e2fsck").arg("-fn").arg(&disk).output().unwrap();
-    assert!(
-        checked.status.success(),
-        "{}",
-        String::from_utf8_lossy(&checked.stdout)
-    );
+    vm.check_disk();
 }
 
 #[test]
@@ -222,7 +215,6 @@ fn failures_are_told_apart() {
     let mut container = vm.container();
     container.rootfs.read_only = true;
     vm.create(container);
-    let archive = Writer::new(Vec::new()).finish().unwrap();
     for (path, failure) in [
         ("/nothing", TaskFailure::NotFound),
         ("/etc/passwd", TaskFailure::Invalid),
@@ -250,7 +242,6 @@ fn failures_are_told_apart() {
         let code = collect(&mut vm, id).outcome.code;
         assert_eq!(TaskFailure::from_code(code), TaskFailure::NotFound, "{path}");
     }
-    assert!(!archive.is_empty());
     let stat = run(
         &mut vm,
         Task::Stat {
@@ -271,15 +262,16 @@ fn in_a_user_namespace_owners_are_the_containers() {
         ..Namespaces::default()
     };
     vm.create(container);
-    let script = vm.script("echo x >/tmp/mine; chown 7:8 /tmp/mine; sleep 1000");
+    let script = vm.script("echo x >/tmp/mine; chown 7:8 /tmp/mine; echo done; sleep 1000");
     vm.start(&script);
+    vm.expect(script.id, "done\n");
     let mut writer = Writer::new(Vec::new());
     let mut entry = Entry::new("theirs", EntryKind::Directory);
     (entry.mode, entry.uid, entry.gid) = (0o700, 9, 10);
     writer.begin(&entry).unwrap();
     let archive = writer.finish().unwrap();
     assert_eq!(unpack(&mut vm, "/home", &archive).outcome.code, 0);
-    let look = vm.script("stat -c '%u %g' /home/theirs; while ! test -s /tmp/mine; do sleep 0.1; done");
+    let look = vm.script("stat -c '%u %g' /home/theirs");
     assert_eq!(vm.run(&look).stdout, "9 10\n");
     let export = entries(&run(&mut vm, Task::Export));
     assert_eq!((export["tmp/mine"].0.uid, export["tmp/mine"].0.gid), (7, 8));
@@ -304,12 +296,6 @@ fn a_task_that_nobody_reads_ends_with_the_connection_or_with_the_disk() {
     }
     start(&mut vm, Task::Export);
     assert_eq!(vm.call(Call::Sync), Ok(Reply::Done));
-    let disk = vm.disk();
     vm.kill();
-    let checked = Command::new("e2fsck").arg("-fn").arg(&disk).output().unwrap();
-    assert!(
-        checked.status.success(),
-        "{}",
-        String::from_utf8_lossy(&checked.stdout)
-    );
+    vm.check_disk();
 }

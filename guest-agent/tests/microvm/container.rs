@@ -134,10 +134,9 @@ fn what_is_written_to_the_disk_is_there_after_a_sync_and_a_kill() {
         },
     );
     vm.create(vm.container());
-    let spec = vm.script("echo kept >/etc/note; rm /etc/hosts; chown 5:6 /tmp; sleep 1000");
+    let spec = vm.script("echo kept >/etc/note; rm /etc/hosts; chown 5:6 /tmp; echo done; sleep 1000");
     vm.start(&spec);
-    let probe = vm.script("while ! grep kept /etc/note; do :; done; sleep 0.1");
-    assert_eq!(vm.run(&probe).code, 0);
+    vm.expect(spec.id, "done\n");
     assert_eq!(
         vm.call(Call::Sync).unwrap_err().message,
         "the container is still running"
@@ -150,16 +149,7 @@ fn what_is_written_to_the_disk_is_there_after_a_sync_and_a_kill() {
     vm.wait(spec.id);
     assert_eq!(vm.call(Call::Sync), Ok(Reply::Done));
     vm.kill();
-    let check = std::process::Command::new("e2fsck")
-        .args(["-fn"])
-        .arg(vm.disk())
-        .output()
-        .unwrap();
-    assert!(
-        check.status.success(),
-        "{}",
-        String::from_utf8_lossy(&check.stdout)
-    );
+    vm.check_disk();
     let list = |path: &str| {
         let output = std::process::Command::new("debugfs")
             .args(["-R", path])

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,8 +18,11 @@ use guest_protocol::{
     READY_PORT, Reply, Request, Rootfs, STREAM_PORT, StreamHello, StreamKind, StreamReply, read_frame,
     write_frame,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
-use system_tests::{Hull, Place};
+use system_tests::{CAPABILITIES, Hull, Place};
 
 /// Nothing in these tests takes longer, even in a nested VM.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -26,24 +30,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What the host boots its microVMs with, and a console.
 const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
     no_timer_check rcupdate.rcu_expedited=1";
-
-/// The default capabilities of a container, as the host sends them.
-pub(crate) const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// Where `hull-vmm`, `vmlinux` and `initramfs.cpio` are, where a microVM can run here. `None` where none can, which is said and
 /// counted, and where the test has been run in the helper VM instead.
@@ -124,22 +110,18 @@ impl Vm {
             .unwrap()
             .write_all(spec.to_string().as_bytes())
             .unwrap();
-        ready.set_nonblocking(true).unwrap();
-        while let Err(error) = ready.accept() {
-            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-            let log = || fs::read_to_string(directory.join("console")).unwrap_or_default();
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "the VMM ended; console: {}",
-                log()
-            );
-            assert!(
-                started.elapsed() < LIMIT,
-                "the agent did not come up; console: {}",
-                log()
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let mut events = [ready.as_fd(), end.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let limit = Timespec::try_from(LIMIT).unwrap();
+        let count = retry_on_intr(|| poll(&mut events, Some(&limit))).unwrap();
+        let log = || fs::read_to_string(directory.join("console")).unwrap_or_default();
+        assert!(count > 0, "the agent did not come up; console: {}", log());
+        assert!(
+            events[1].revents().is_empty(),
+            "the VMM ended; console: {}",
+            log()
+        );
+        ready.accept().unwrap();
         eprintln!("ready after {:?}", started.elapsed());
         let control = connect(&directory, CONTROL_PORT);
         Self {
@@ -299,6 +281,15 @@ impl Vm {
         })
     }
 
+    /// Waits until a process has begun its standard output with this.
+    pub(crate) fn expect(&self, process: ProcessId, text: &str) {
+        let (reply, mut connection) = self.stream(process, StreamKind::Stdout, 0);
+        assert_eq!(reply, StreamReply::Ready);
+        let mut said = vec![0; text.len()];
+        connection.read_exact(&mut said).unwrap();
+        assert_eq!(String::from_utf8_lossy(&said), text);
+    }
+
     /// Starts a process, reads all it writes, and waits for its end.
     pub(crate) fn run(&mut self, spec: &ProcessSpec) -> Outcome {
         self.start(spec);
@@ -342,6 +333,18 @@ impl Vm {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// The file system on the disk of a microVM that has gone is whole.
+    #[track_caller]
+    pub(crate) fn check_disk(&self) {
+        let checked = Command::new("e2fsck")
+            .arg("-fn")
+            .arg(self.disk())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{said}");
     }
 
     /// What the guest wrote on its console.
