@@ -1,6 +1,7 @@
 //! A request as it is meant: sent once, or again after a failure.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::upload::Upload;
 pub(crate) enum Payload<'a> {
     Nothing,
     Bytes(Bytes),
-    Upload(&'a Upload<'a>),
+    /// These bytes of it.
+    Upload(&'a Upload<'a>, Range<u64>),
 }
 
 /// A request.
@@ -81,11 +83,13 @@ impl<'a> Call<'a> {
                     .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
             Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
-            Payload::Upload(upload) => {
-                let body = upload.start().map_err(|source| RegistryError::Source {
-                    what: self.what.clone(),
-                    source,
-                })?;
+            Payload::Upload(upload, range) => {
+                let body = upload
+                    .start(range.clone())
+                    .map_err(|source| RegistryError::Source {
+                        what: self.what.clone(),
+                        source,
+                    })?;
                 request.headers_mut().insert(CONTENT_LENGTH, body.length.into());
                 *request.body_mut() = Some(body.body);
                 return Ok(Patience::Upload {
@@ -100,7 +104,7 @@ impl<'a> Call<'a> {
 
     /// What went wrong with reading the payload, if that is why the request failed.
     pub(crate) fn source_error(&self) -> Option<RegistryError> {
-        let Payload::Upload(upload) = &self.payload else {
+        let Payload::Upload(upload, _) = &self.payload else {
             return None;
         };
         let source = upload.take_error()?;

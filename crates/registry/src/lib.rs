@@ -45,6 +45,7 @@
 //! - Broken connections, 429 and 5xx are tried again after pauses that double; `Retry-After` is obeyed within a
 //!   bound; a time-out is tried again once. 401, 403 and 404 are not tried again.
 //! - A blob goes on where it was cut. A server that does not do ranges has what is known skipped.
+//! - A blob that is sent goes on where the registry says that it was cut, and anew if the registry kept nothing of it.
 //!
 //! # What is bounded
 //! Manifests (4 MiB), tokens, errors, lists, headers, redirects, certificates, what is cached; the time for a
@@ -71,9 +72,12 @@ mod credentials;
 mod digest;
 mod download;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 mod manifest;
 mod platform;
+mod push;
 mod registry;
 mod repository;
 mod resolve;

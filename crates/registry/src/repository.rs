@@ -17,6 +17,7 @@ use crate::digest::{DigestMismatch, sha256};
 use crate::error::{RegistryError, Result};
 use crate::host::Host;
 use crate::manifest::{ACCEPTED, MAX_MANIFEST, ManifestError, ManifestReference, RawManifest, announced};
+use crate::push::BlobPush;
 use crate::session::{Opening, Session};
 use crate::token::Scope;
 use crate::upload::{BlobSource, Upload};
@@ -222,8 +223,9 @@ impl Repository {
         }
     }
 
-    /// Sends a blob. Ask [`Self::has_blob`] and [`Self::mount_blob`] first. `progress` is told how many bytes of
-    /// the current try are on their way; it starts anew when a try has failed.
+    /// Sends a blob. Ask [`Self::has_blob`] and [`Self::mount_blob`] first. `progress` is told how many bytes of it
+    /// the registry has or are on their way. What was cut goes on where the registry says; it starts anew with a
+    /// registry that kept nothing.
     ///
     /// # Errors
     /// What [`RegistryError`] lists; [`RegistryError::Source`] if the source fails or is too short.
@@ -236,38 +238,7 @@ impl Repository {
         let what = format!("push blob {} to {self}", blob.digest);
         let session = self.session(self.endpoints() - 1, &what).await?;
         let upload = Upload::new(source, blob.size, Arc::new(progress));
-        let mut retries = session.retries();
-        loop {
-            let error = match self.upload(&session, &what, blob, &upload).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let (pause, error) = retries.pause_after(error)?;
-            tracing::debug!(%error, ?pause, "an upload starts again");
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// One try: an upload is begun, and finished with the whole blob (specification, "POST then PUT").
-    async fn upload(
-        &self,
-        session: &Session,
-        what: &str,
-        blob: &BlobDescriptor,
-        upload: &Upload<'_>,
-    ) -> Result<()> {
-        let url = session.url(&format!("{}/blobs/uploads/", self.name()));
-        let begin = Call::new(what, Method::POST, url).scope(Scope::push(self.name()));
-        let begun = session.call_once(&begin).await?;
-        let mut location = session.resolve(what, begun.url(), begun.headers().get(LOCATION))?;
-        location
-            .query_pairs_mut()
-            .append_pair("digest", blob.digest.as_ref());
-        let finish = Call::new(what, Method::PUT, location)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
-            .scope(Scope::push(self.name()))
-            .payload(Payload::Upload(upload));
-        session.call_once(&finish).await.map(|_| ())
+        BlobPush::new(&session, &what, self.name(), blob, upload).run().await
     }
 
     /// Sends a manifest or an index, to the byte, and gives its digest.

@@ -1,7 +1,8 @@
 //! The bytes of a push: read while they are sent, and once more if that failed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,7 +43,7 @@ impl<F: Fn() -> io::Result<File> + Send + Sync> BlobSource for F {
 /// Bytes that are read at a time.
 const PIECE: usize = 128 << 10;
 
-/// A function that is told how many bytes of this try are on their way.
+/// A function that is told how many bytes are at the registry or on their way.
 pub(crate) type Report = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A blob on its way to a registry.
@@ -70,15 +71,22 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Opens the source; the body reads it as the connection takes it.
-    pub(crate) fn start(&self) -> io::Result<Started> {
-        let file = tokio::fs::File::from_std(self.source.open()?);
+    /// Opens the source; the body reads these bytes of it as the connection takes them.
+    pub(crate) fn start(&self, range: Range<u64>) -> io::Result<Started> {
+        let mut file = self.source.open()?;
+        if range.start > 0 {
+            file.seek(SeekFrom::Start(range.start))?;
+        }
+        let length = range.end - range.start;
+        let file = tokio::fs::File::from_std(file).take(length);
         let progress = Arc::new(Progress::default());
-        let pieces = ReaderStream::with_capacity(file.take(self.length), PIECE);
-        let body = reqwest::Body::wrap_stream(self.watch(pieces, progress.clone()));
+        // Nobody asks for the bytes of an empty body.
+        progress.complete.send_replace(length == 0);
+        let pieces = ReaderStream::with_capacity(file, PIECE);
+        let body = reqwest::Body::wrap_stream(self.watch(pieces, range, progress.clone()));
         Ok(Started {
             body,
-            length: self.length,
+            length,
             progress,
         })
     }
@@ -88,14 +96,15 @@ impl<'a> Upload<'a> {
     fn watch(
         &self,
         pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        range: Range<u64>,
         progress: Arc<Progress>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let (report, error, length) = (self.report.clone(), self.error.clone(), self.length);
-        let mut sent = 0;
+        let mut sent = range.start;
         let end = futures_util::stream::once(async { Ok(Bytes::new()) });
         pieces.chain(end).map(move |piece| {
             let piece = match piece {
-                Ok(piece) if piece.is_empty() && sent < length => Err(io::Error::new(
+                Ok(piece) if piece.is_empty() && sent < range.end => Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     format!("they end after {sent} of {length} bytes"),
                 )),
@@ -104,7 +113,7 @@ impl<'a> Upload<'a> {
             match piece {
                 Ok(piece) => {
                     sent += piece.len() as u64;
-                    progress.complete.send_replace(sent == length);
+                    progress.complete.send_replace(sent == range.end);
                     report(sent);
                     Ok(piece)
                 }
@@ -134,7 +143,11 @@ mod tests {
         let upload = Upload::new(&path, length, Arc::new(|_| {}));
         let progress = Arc::new(Progress::default());
         let opened = tokio::fs::File::open(&path).await.unwrap();
-        let pieces = upload.watch(ReaderStream::new(opened.take(length)), progress.clone());
+        let pieces = upload.watch(
+            ReaderStream::new(opened.take(length)),
+            0..length,
+            progress.clone(),
+        );
         let pieces = pieces.collect().await;
         let complete = *progress.complete.subscribe().borrow();
         (pieces, upload.take_error(), complete)

@@ -6,6 +6,7 @@ mod logs;
 mod plain;
 mod proxies;
 mod redirects;
+mod resume;
 mod retries;
 mod script;
 mod setting;
