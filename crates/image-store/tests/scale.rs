@@ -119,6 +119,20 @@ fn large_layers_are_taken_in_with_little_memory() {
 }
 
 #[test]
+fn a_layer_of_very_many_files_is_taken_in_with_little_memory() {
+    const FILES: u32 = 300_000;
+    let store = Store::new();
+    let ingest = store.store.ingest().unwrap();
+    let layer = LargeArchive::new(5, FILES, 100).descriptor();
+    ingest
+        .put_layer(&layer, None, LargeArchive::new(5, FILES, 100))
+        .unwrap();
+    let peak = peak_memory();
+    println!("at most {} KiB of memory for {FILES} files", peak >> 10);
+    assert!(peak < 40 << 20, "{peak} bytes of memory");
+}
+
+#[test]
 fn ten_thousand_images_are_listed_nearly_as_fast_as_ten() {
     let store = Store::new();
     let layout = Layout::with_layers(&[Tar::new().file("file", b"x").finish()]);
