@@ -7,66 +7,37 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
-use engine::{ByteProgress, ImageEvent, LayerState, TransferEvents};
+use engine::{ByteProgress, EngineError, ImageEvent, LayerState, TransferEvents};
 use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 
-/// Transfers that are told one behind the other.
-pub(crate) trait Transfers: Send + 'static {
-    /// What each ends with.
-    type End: Clone + Send + 'static;
-
-    /// The next transfer.
-    fn next(&mut self) -> impl Future<Output = Option<Result<TransferEvents<Self::End>, ApiError>>> + Send;
+/// What happens in transfers.
+pub(crate) trait Events: Send + 'static {
+    /// What happens next; `None` at the end. After an error nothing does.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Vec<ImageEvent>, ApiError>>> + Send;
 }
 
-/// A single transfer.
-pub(crate) struct One<T>(Option<TransferEvents<T>>);
-
-impl<T> One<T> {
-    pub(crate) fn new(transfer: TransferEvents<T>) -> Self {
-        Self(Some(transfer))
-    }
-}
-
-impl<T: Clone + Send + 'static> Transfers for One<T> {
-    type End = T;
-
-    async fn next(&mut self) -> Option<Result<TransferEvents<T>, ApiError>> {
-        self.0.take().map(Ok)
+impl Events for TransferEvents {
+    async fn next(&mut self) -> Option<Result<Vec<ImageEvent>, ApiError>> {
+        match TransferEvents::next(self).await {
+            Ok(events) => Some(Ok(events)),
+            Err(Ok(())) => None,
+            Err(Err(failure)) => Some(Err(EngineError::from(failure).into())),
+        }
     }
 }
 
 /// Tells transfers as they go on. They are given up when the client goes, unless others follow them, too.
-pub(crate) fn response<T: Transfers>(transfers: T) -> Response {
-    let telling = Some((transfers, None));
-    json_lines(Body::from_stream(stream::unfold(telling, async |telling| {
-        let (mut transfers, mut current) = telling?;
-        loop {
-            let mut following: TransferEvents<T::End> = match current.take() {
-                Some(following) => following,
-                None => match transfers.next().await? {
-                    Ok(following) => following,
-                    Err(error) => return Some((piece([failure(error.message())]), None)),
-                },
-            };
-            match following.next().await {
-                Ok(events) => {
-                    let told = piece(events.into_iter().flat_map(describe));
-                    return Some((told, Some((transfers, Some(following)))));
-                }
-                Err(Ok(_)) => {}
-                Err(Err(error)) => return Some((piece([failure(&error.message)]), None)),
-            }
-        }
+pub(crate) fn response(events: impl Events) -> Response {
+    json_lines(Body::from_stream(stream::unfold(Some(events), async |events| {
+        let mut events = events?;
+        Some(match events.next().await? {
+            Ok(told) => (piece(told.into_iter().flat_map(describe)), Some(events)),
+            Err(error) => (piece([failure(error.message())]), None),
+        })
     })))
-}
-
-/// Objects that are there already.
-pub(crate) fn lines(objects: impl IntoIterator<Item = Value>) -> Response {
-    json_lines(Body::from(text(objects)))
 }
 
 fn json_lines(body: Body) -> Response {
@@ -98,12 +69,24 @@ fn describe(event: ImageEvent) -> Vec<Value> {
         ImageEvent::Line { about, text } => vec![json!({ "status": text, "id": about })],
         ImageEvent::Layer { layer, state } => {
             let (status, progress) = words(&state);
-            vec![json!({ "status": status, "progressDetail": progress, "id": layer })]
+            let mut told = json!({ "status": status, "progressDetail": progress });
+            if !layer.is_empty() {
+                told["id"] = layer.into();
+            }
+            vec![told]
         }
         ImageEvent::Pushed { tag, digest, size } => {
             let aux = json!({ "Tag": tag, "Digest": digest, "Size": size });
             vec![json!({ "progressDetail": {}, "aux": aux })]
         }
+        ImageEvent::Loaded { id, names } if names.is_empty() => {
+            vec![json!({ "stream": format!("Loaded image ID: {id}\n") })]
+        }
+        ImageEvent::Loaded { names, .. } => {
+            let line = |name| json!({ "stream": format!("Loaded image: {name}\n") });
+            names.iter().map(line).collect()
+        }
+        ImageEvent::Imported(id) => vec![json!({ "status": id })],
     }
 }
 
@@ -122,6 +105,8 @@ fn words(state: &LayerState) -> (String, Value) {
         LayerState::Pushed => ("Pushed".into(), json!({})),
         LayerState::LayerAlreadyExists => ("Layer already exists".into(), json!({})),
         LayerState::MountedFrom(repository) => (format!("Mounted from {repository}"), json!({})),
+        LayerState::Loading(bytes) | LayerState::Loaded(bytes) => ("Loading layer".into(), moving(bytes)),
+        LayerState::Importing(bytes) | LayerState::Imported(bytes) => ("Importing".into(), moving(bytes)),
     }
 }
 
@@ -147,6 +132,20 @@ mod tests {
                 digest: "sha256:00".into(),
                 size: 3,
             },
+            layer(LayerState::Loaded(ByteProgress { current: 2, total: 2 })),
+            ImageEvent::Loaded {
+                id: "sha256:00".into(),
+                names: vec!["a:1".into(), "a:2".into()],
+            },
+            ImageEvent::Loaded {
+                id: "sha256:00".into(),
+                names: Vec::new(),
+            },
+            ImageEvent::Layer {
+                layer: String::new(),
+                state: LayerState::Importing(ByteProgress { current: 1, total: 0 }),
+            },
+            ImageEvent::Imported("sha256:00".into()),
         ];
         let objects: Vec<Value> = told.into_iter().flat_map(describe).collect();
         assert_eq!(
@@ -156,6 +155,12 @@ mod tests {
                 {"status": "Downloading", "progressDetail": {"current": 1, "total": 2}, "id": "0123456789ab"},
                 {"status": "Pull complete", "progressDetail": {}, "id": "0123456789ab"},
                 {"progressDetail": {}, "aux": {"Tag": "1", "Digest": "sha256:00", "Size": 3}},
+                {"status": "Loading layer", "progressDetail": {"current": 2, "total": 2}, "id": "0123456789ab"},
+                {"stream": "Loaded image: a:1\n"},
+                {"stream": "Loaded image: a:2\n"},
+                {"stream": "Loaded image ID: sha256:00\n"},
+                {"status": "Importing", "progressDetail": {"current": 1, "total": 0}},
+                {"status": "sha256:00"},
             ])
         );
     }

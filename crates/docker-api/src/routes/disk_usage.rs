@@ -5,27 +5,39 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use bollard_stubs::models::{ContainerSummary, ImageSummary};
-use engine::{Engine, ListFilter};
+use engine::{Engine, ListFilter, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{images, list};
 use crate::error::ApiError;
+use crate::query::Params;
 
-/// `GET /system/df`, in the shape that it has up to API 1.51.
+/// What there is to be told of (`type`).
+const TYPES: [&str; 4] = ["container", "image", "volume", "build-cache"];
+
+/// `GET /system/df`, in the shape that it has up to API 1.51. What was not asked for is `null`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DiskUsage {
     layers_size: u64,
-    images: Vec<ImageSummary>,
-    containers: Vec<ContainerSummary>,
-    volumes: Vec<Value>,
-    build_cache: Vec<Value>,
+    images: Option<Vec<ImageSummary>>,
+    containers: Option<Vec<ContainerSummary>>,
+    volumes: Option<Vec<Value>>,
+    build_cache: Option<Vec<Value>>,
     builder_size: u64,
 }
 
 /// `GET /system/df`
-pub(super) async fn disk_usage(State(engine): State<Engine>) -> Result<Json<DiskUsage>, ApiError> {
+pub(super) async fn disk_usage(
+    State(engine): State<Engine>,
+    params: Params,
+) -> Result<Json<DiskUsage>, ApiError> {
+    let types = params.texts("type");
+    if let Some(unknown) = types.iter().find(|kind| !TYPES.contains(&kind.as_str())) {
+        return Err(ApiError::bad_request(format!("unknown object type: {unknown}")));
+    }
+    let is_wanted = |kind: &str| types.is_empty() || types.iter().any(|wanted| wanted == kind);
     let filter = ListFilter {
         all: true,
         ..ListFilter::default()
@@ -44,7 +56,10 @@ pub(super) async fn disk_usage(State(engine): State<Engine>) -> Result<Json<Disk
     for container in &mut containers {
         container.size_rw = container.id.as_ref().and_then(|id| sizes.get(id).copied());
     }
-    let usage = engine.image_usage().await?;
+    let usage = match is_wanted("image") {
+        true => engine.image_usage().await?,
+        false => Usage::default(),
+    };
     let images = usage.images.iter().map(|image| {
         let mut summary = images::summarize(&image.image);
         summary.shared_size = i64::try_from(image.shared_size).unwrap_or(i64::MAX);
@@ -53,10 +68,10 @@ pub(super) async fn disk_usage(State(engine): State<Engine>) -> Result<Json<Disk
     });
     Ok(Json(DiskUsage {
         layers_size: usage.layers_size,
-        images: images.collect(),
-        containers,
-        volumes: Vec::new(),
-        build_cache: Vec::new(),
+        images: is_wanted("image").then(|| images.collect()),
+        containers: is_wanted("container").then_some(containers),
+        volumes: is_wanted("volume").then(Vec::new),
+        build_cache: is_wanted("build-cache").then(Vec::new),
         builder_size: 0,
     }))
 }

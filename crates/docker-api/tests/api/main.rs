@@ -1,5 +1,6 @@
 //! The API on a real socket over a real engine. No container is started: none of this needs KVM.
 
+mod archives;
 mod connections;
 mod containers;
 mod docker_cli;

@@ -73,6 +73,13 @@ struct Subject {
 }
 
 impl Subject {
+    fn new(container: &str, path: &str) -> Self {
+        Self {
+            container: container.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
     fn failed(&self, error: SandboxError) -> EngineError {
         let SandboxError::Task { failure, message } = error else {
             return EngineError::Sandbox {
@@ -136,7 +143,7 @@ impl Job {
 
 /// The container's own microVM where it has one, else one for the occasion.
 async fn find_place(shared: &Arc<Shared>, live: &Arc<Live>, needs: Needs) -> Result<Place> {
-    if let Some(place) = own(live)? {
+    if let Some(place) = own(live) {
         return Ok(place);
     }
     let operation = live.operation.clone().lock_owned().await;
@@ -144,7 +151,7 @@ async fn find_place(shared: &Arc<Shared>, live: &Arc<Live>, needs: Needs) -> Res
         return Err(EngineError::NoSuchContainer(live.id().to_owned()));
     }
     // It may have been started while the lock was waited for.
-    if let Some(place) = own(live)? {
+    if let Some(place) = own(live) {
         return Ok(place);
     }
     Errand::start(shared, live, needs, operation)
@@ -152,68 +159,88 @@ async fn find_place(shared: &Arc<Shared>, live: &Arc<Live>, needs: Needs) -> Res
         .map(Place::Errand)
 }
 
-fn own(live: &Live) -> Result<Option<Place>> {
-    if live.status() == Status::Paused {
-        return Err(EngineError::Conflict(format!(
-            "container {} is paused, unpause the container before working on its files",
-            live.id()
-        )));
+fn own(live: &Live) -> Option<Place> {
+    let run = live.run().filter(|_| live.is_up())?;
+    Some(Place::Container(run.sandbox))
+}
+
+/// What a job writes, a piece at a time.
+#[derive(Debug)]
+struct Outlet<T> {
+    job: Option<Job>,
+    /// What was read to see whether there is anything.
+    first: Option<T>,
+}
+
+/// A piece of what a task writes.
+trait Piece: Sized {
+    /// The next one; `None` behind the last.
+    fn read(task: &mut RunningTask) -> impl Future<Output = Result<Option<Self>, SandboxError>> + Send;
+}
+
+impl Piece for Bytes {
+    async fn read(task: &mut RunningTask) -> Result<Option<Self>, SandboxError> {
+        Ok(task.read().await?.map(|bytes| bytes.freeze()))
     }
-    let run = live.run().filter(|_| live.is_up());
-    Ok(run.map(|run| Place::Container(run.sandbox)))
+}
+
+impl Piece for Change {
+    async fn read(task: &mut RunningTask) -> Result<Option<Self>, SandboxError> {
+        task.read_frame().await
+    }
+}
+
+impl<T: Piece> Outlet<T> {
+    fn new(job: Job) -> Self {
+        Self {
+            job: Some(job),
+            first: None,
+        }
+    }
+
+    /// With the first piece read: what cannot even begin is an error before there is a response.
+    async fn begin(job: Job) -> Result<Self> {
+        let mut outlet = Self::new(job);
+        outlet.first = outlet.next().await?;
+        Ok(outlet)
+    }
+
+    async fn next(&mut self) -> Result<Option<T>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let Some(job) = &mut self.job else { return Ok(None) };
+        let piece = T::read(&mut job.task).await;
+        if let Some(piece) = piece.map_err(|error| job.subject.failed(error))? {
+            return Ok(Some(piece));
+        }
+        match self.job.take() {
+            Some(job) => job.end().await.map(|()| None),
+            None => Ok(None),
+        }
+    }
 }
 
 /// A tar archive on its way out of a guest. Dropping it ends it.
 #[derive(Debug)]
-pub struct Archive {
-    job: Option<Job>,
-    /// What was read to see whether there is anything.
-    first: Option<Bytes>,
-}
+pub struct Archive(Outlet<Bytes>);
 
 impl Archive {
     /// The next bytes; `None` at the end. They are the guest's, whatever it says: nothing is known of them. An error
     /// means that the archive is cut. Memory is taken for no more than one piece.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        let Some(job) = &mut self.job else { return Ok(None) };
-        match job.task.read().await {
-            Ok(Some(bytes)) => return Ok(Some(bytes.freeze())),
-            Ok(None) => {}
-            Err(error) => return Err(job.subject.failed(error)),
-        }
-        match self.job.take() {
-            Some(job) => job.end().await.map(|()| None),
-            None => Ok(None),
-        }
+        self.0.next().await
     }
 }
 
 /// Differences on their way out of a guest. Dropping it ends it.
 #[derive(Debug)]
-pub struct Changes {
-    job: Option<Job>,
-    first: Option<Change>,
-}
+pub struct Changes(Outlet<Change>);
 
 impl Changes {
     /// The next one, in the order of a walk over the tree; `None` behind the last.
     pub async fn next(&mut self) -> Result<Option<Change>> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        let Some(job) = &mut self.job else { return Ok(None) };
-        match job.task.read_frame().await {
-            Ok(Some(change)) => return Ok(Some(change)),
-            Ok(None) => {}
-            Err(error) => return Err(job.subject.failed(error)),
-        }
-        match self.job.take() {
-            Some(job) => job.end().await.map(|()| None),
-            None => Ok(None),
-        }
+        self.0.next().await
     }
 }
 
@@ -246,45 +273,21 @@ impl Unpacking {
 
 /// [`crate::Engine::export`]
 pub(crate) async fn export(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -> Result<Archive> {
-    read_tree(shared, live, name, Task::Export).await
-}
-
-async fn read_tree(shared: &Arc<Shared>, live: &Arc<Live>, name: &str, task: Task) -> Result<Archive> {
-    let subject = Subject {
-        container: name.to_owned(),
-        path: "/".into(),
-    };
-    let job = Job::start(shared, live, Needs::Root, task, subject).await?;
-    let mut archive = Archive {
-        job: Some(job),
-        first: None,
-    };
-    // What cannot even begin is an error before there is a response.
-    archive.first = archive.next().await?;
-    Ok(archive)
+    let subject = Subject::new(name, "/");
+    let job = Job::start(shared, live, Needs::Root, Task::Export, subject).await?;
+    Outlet::begin(job).await.map(Archive)
 }
 
 /// [`crate::Engine::changes`]
 pub(crate) async fn changes(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -> Result<Changes> {
-    let subject = Subject {
-        container: name.to_owned(),
-        path: "/".into(),
-    };
+    let subject = Subject::new(name, "/");
     let job = Job::start(shared, live, Needs::Root, Task::Changes, subject).await?;
-    let mut changes = Changes {
-        job: Some(job),
-        first: None,
-    };
-    changes.first = changes.next().await?;
-    Ok(changes)
+    Outlet::begin(job).await.map(Changes)
 }
 
 /// [`crate::Engine::path_stat`]
 pub(crate) async fn stat(shared: &Arc<Shared>, live: &Arc<Live>, name: &str, path: &str) -> Result<PathStat> {
-    let subject = Subject {
-        container: name.to_owned(),
-        path: path.to_owned(),
-    };
+    let subject = Subject::new(name, path);
     let task = Task::Stat { path: clean(path)? };
     let mut job = Job::start(shared, live, Needs::Volumes, task, subject).await?;
     let stat = job.head().await?;
@@ -299,18 +302,11 @@ pub(crate) async fn read(
     name: &str,
     path: &str,
 ) -> Result<(PathStat, Archive)> {
-    let subject = Subject {
-        container: name.to_owned(),
-        path: path.to_owned(),
-    };
+    let subject = Subject::new(name, path);
     let task = Task::Read { path: clean(path)? };
     let mut job = Job::start(shared, live, Needs::Volumes, task, subject).await?;
     let stat = job.head().await?;
-    let archive = Archive {
-        job: Some(job),
-        first: None,
-    };
-    Ok((stat, archive))
+    Ok((stat, Archive(Outlet::new(job))))
 }
 
 /// [`crate::Engine::unpack`]
@@ -326,10 +322,7 @@ pub(crate) async fn unpack(
         keep_kinds: options.keep_kinds,
         owner: (options.as_user && !user.is_empty()).then(|| user.clone()),
     };
-    let subject = Subject {
-        container: name.to_owned(),
-        path: options.path,
-    };
+    let subject = Subject::new(name, &options.path);
     let mut job = Job::start(shared, live, Needs::Volumes, Task::Write(spec), subject).await?;
     match job.place.sandbox().task_input(&job.task).await {
         Ok(input) => Ok(Unpacking { input, job }),

@@ -1,11 +1,12 @@
 //! What an engine does with images.
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
 use ::registry::Credentials;
 use image_store::{CheckReport, HistoryEntry, Image, ImageSummary, Pruned, Removal, Usage};
 
-use super::archives::{ArchiveInput, ArchiveOutput, ImportRequest, LoadedImage};
+use super::archives::{ArchiveInput, ArchiveOutput, ImportRequest};
 use super::containers::Users;
 use super::failure::ImageFailure;
 use super::manifest::{self, Manifest};
@@ -22,14 +23,14 @@ const DOCKER_HUB: &str = "docker.io";
 
 /// A transfer that a client follows. Dropping it gives the transfer up, unless another client follows it, too.
 #[derive(Debug)]
-pub struct TransferEvents<T>(Follower<T>);
+pub struct TransferEvents(Follower<()>);
 
 /// How a transfer ended.
-pub type TransferEnd<T> = Result<T, ImageFailure>;
+pub type TransferEnd = Result<(), ImageFailure>;
 
-impl<T: Clone + Send + 'static> TransferEvents<T> {
+impl TransferEvents {
     /// What happens next; after the last of it, how it ended.
-    pub async fn next(&mut self) -> Result<Vec<ImageEvent>, TransferEnd<T>> {
+    pub async fn next(&mut self) -> Result<Vec<ImageEvent>, TransferEnd> {
         self.0.next().await
     }
 }
@@ -102,6 +103,14 @@ impl Engine {
         self.shared.images.resolve(name).await
     }
 
+    /// The image with this name or id, if it is for a platform: `OS/ARCHITECTURE[/VARIANT]`.
+    pub async fn image_for(&self, name: &str, platform: &str) -> Result<Image> {
+        let wanted = remote::platform(Some(platform))?;
+        let image = self.image(name).await?;
+        remote::check_platform(name, &image.config, &wanted)?;
+        Ok(image)
+    }
+
     /// How an image came to be, the last step first.
     pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryEntry>> {
         let name = name.to_owned();
@@ -120,8 +129,19 @@ impl Engine {
         Ok((manifest.media_type, manifest.bytes.len() as u64))
     }
 
+    /// When a name with a tag was last given to an image here, if that was kept.
+    pub async fn image_last_tagged(&self, image: &Image) -> Result<Option<SystemTime>> {
+        let image = image.clone();
+        self.shared
+            .images
+            .ask("look up when an image was tagged", move |store| {
+                store.last_tagged(&image)
+            })
+            .await
+    }
+
     /// Pulls an image, or joins the pull that is under way.
-    pub async fn pull(&self, request: &PullRequest) -> Result<TransferEvents<()>> {
+    pub async fn pull(&self, request: &PullRequest) -> Result<TransferEvents> {
         Ok(TransferEvents(self.shared.images.pull(request).await?))
     }
 
@@ -140,7 +160,7 @@ impl Engine {
     }
 
     /// Pushes images.
-    pub async fn push(&self, request: &PushRequest) -> Result<TransferEvents<()>> {
+    pub async fn push(&self, request: &PushRequest) -> Result<TransferEvents> {
         Ok(TransferEvents(self.shared.images.push(request).await?))
     }
 
@@ -244,16 +264,21 @@ impl Engine {
         self.shared.images.save(names).await
     }
 
-    /// Reads an archive of images.
-    pub fn load_images(&self) -> (ArchiveInput, TransferEvents<Vec<LoadedImage>>) {
-        let (input, follower) = self.shared.images.load();
-        (input, TransferEvents(follower))
+    /// Reads an archive of images: all of them, or those for one platform, of which there must be one.
+    pub fn load_images(&self, platform: Option<&str>) -> Result<(ArchiveInput, TransferEvents)> {
+        let (input, follower) = self.shared.images.load(platform)?;
+        Ok((input, TransferEvents(follower)))
     }
 
-    /// Makes an image of the archive of a root file system; its end is the image's identifier.
-    pub fn import_image(&self, request: ImportRequest) -> Result<(ArchiveInput, TransferEvents<String>)> {
+    /// Makes an image of the archive of a root file system.
+    pub fn import_image(&self, request: ImportRequest) -> Result<(ArchiveInput, TransferEvents)> {
         let (input, follower) = self.shared.images.import(request)?;
         Ok((input, TransferEvents(follower)))
+    }
+
+    /// Makes an image of the archive of a root file system that is downloaded from `url`.
+    pub async fn import_image_from(&self, request: ImportRequest, url: &str) -> Result<TransferEvents> {
+        Ok(TransferEvents(self.shared.images.import_url(request, url).await?))
     }
 
     /// What the images take on the disk.
@@ -383,6 +408,11 @@ fn server_host(server: &str) -> &str {
 }
 
 impl PlatformName {
+    /// Reads `OS/ARCHITECTURE[/VARIANT]`, with Docker's other names for the same things.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(Self::of(&remote::platform(Some(text))?))
+    }
+
     fn of(platform: &::registry::Platform) -> Self {
         Self {
             os: platform.os().to_string(),

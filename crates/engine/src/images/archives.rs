@@ -2,20 +2,29 @@
 
 use std::io::{self, Write};
 
+use ::registry::{Download, describe_platform, suits};
 use bytes::Bytes;
-use image_store::{ImageConfiguration, Loaded};
+use image_store::{
+    ImageConfiguration, ImageStore, LayerProgress, Loaded, Platform, Reference, WantedPlatform,
+};
 use tokio::sync::mpsc;
 
+use super::failure::ImageFailure;
 use super::names::{familiar, parse};
-use super::pipe::{PipeWriter, pipe};
+use super::pipe::{PipeReader, PipeWriter, pipe};
+use super::progress::{Board, Bytes as Progress, ImageEvent, LayerState};
 use super::transfers::Follower;
-use super::{Images, store_call};
-use crate::{EngineError, Result};
+use super::{Images, remote, store_call};
+use crate::{EngineError, ErrorKind, Result};
 
 /// Pieces of an archive that wait for its reader at most.
 const PIECES: usize = 8;
 /// The size of such a piece in bytes.
 const PIECE: usize = 128 << 10;
+/// Characters that tell a layer.
+const SHOWN_DIGITS: usize = 12;
+
+type ImageBoard = Board<Result<(), ImageFailure>>;
 
 /// What is written to load or import an image: pieces of an archive, then [`ArchiveInput::finish`].
 #[derive(Debug)]
@@ -129,53 +138,166 @@ impl Images {
         }
     }
 
-    /// Reads an archive of images while it is written.
-    pub(crate) fn load(&self) -> (ArchiveInput, Follower<Vec<LoadedImage>>) {
+    /// Reads an archive of images while it is written: all of them, or those for one platform.
+    pub(crate) fn load(&self, platform: Option<&str>) -> Result<(ArchiveInput, Follower<()>)> {
+        let wanted = platform
+            .map(|platform| remote::platform(Some(platform)))
+            .transpose()?;
         let store = self.store.clone();
         let (writer, reader) = pipe();
-        let follower = Follower::alone(|_| async move {
-            let loaded = store_call(&store, "load images", move |store| Ok(store.load(reader)?)).await?;
-            Ok(loaded.into_iter().map(LoadedImage::from).collect())
+        let follower = Follower::alone(|board| async move {
+            let (told, chosen) = (board.clone(), wanted.clone());
+            let loaded = store_call(&store, "load images", move |store| {
+                let suits = chosen.map(|wanted| move |own: &Platform| suits(own, &wanted));
+                let suits = suits.as_ref().map(|suits| suits as &WantedPlatform<'_>);
+                Ok(store.load_with(reader, suits, &mut |layer| tell(&told, &layer))?)
+            })
+            .await?;
+            if let Some(wanted) = wanted.filter(|_| loaded.is_empty()) {
+                return Err(ImageFailure::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "requested platform ({}) not found: image might be filtered out",
+                        describe_platform(&wanted)
+                    ),
+                ));
+            }
+            for Loaded { image, references } in loaded {
+                board.event(ImageEvent::Loaded {
+                    id: image.id,
+                    names: references.iter().map(|name| familiar(name).to_owned()).collect(),
+                });
+            }
+            Ok(())
         });
-        (ArchiveInput(writer), follower)
+        Ok((ArchiveInput(writer), follower))
     }
 
-    /// Makes an image of the archive of a root file system while it is written; the image's identifier.
-    pub(crate) fn import(&self, request: ImportRequest) -> Result<(ArchiveInput, Follower<String>)> {
+    /// Makes an image of the archive of a root file system while it is written.
+    pub(crate) fn import(&self, request: ImportRequest) -> Result<(ArchiveInput, Follower<()>)> {
+        let importing = Importing::new(&self.store, request)?;
+        let (writer, reader) = pipe();
+        let follower = Follower::alone(|board| async move { importing.read(reader, &board).await });
+        Ok((ArchiveInput(writer), follower))
+    }
+
+    /// Makes an image of the archive of a root file system that a web server has.
+    pub(crate) async fn import_url(&self, request: ImportRequest, url: &str) -> Result<Follower<()>> {
+        let importing = Importing::new(&self.store, request)?;
+        let download = self.registry.download(url).await;
+        let download = download.map_err(|error| ImageFailure::of_download(&error))?;
+        let (writer, reader) = pipe();
+        Ok(Follower::alone(|board| async move {
+            board.event(ImageEvent::Line {
+                about: String::new(),
+                text: format!("Downloading from {}", download.source()),
+            });
+            let (fetched, imported) =
+                tokio::join!(fetch(download, writer, &board), importing.read(reader, &board));
+            // What the server did wrong is the cause of what the store then complains of.
+            fetched.and(imported)
+        }))
+    }
+}
+
+/// Tells how far a layer of an archive is.
+fn tell(board: &ImageBoard, layer: &LayerProgress<'_>) {
+    let bytes = Progress {
+        current: layer.read,
+        total: layer.size,
+    };
+    let state = match layer.stored {
+        true => LayerState::Loaded(bytes),
+        false => LayerState::Loading(bytes),
+    };
+    board.layer(&shown(layer.layer), state);
+}
+
+/// A layer of an archive as people are told of it: the beginning of its digest, or of what the archive calls it.
+fn shown(layer: &str) -> String {
+    let first = layer.split(['/', '.']).next().unwrap_or_default();
+    first
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(SHOWN_DIGITS)
+        .collect()
+}
+
+/// Writes what comes from a web server into the store, as fast as that takes it.
+async fn fetch(mut download: Download, writer: PipeWriter, board: &ImageBoard) -> Result<(), ImageFailure> {
+    let mut progress = Progress {
+        current: 0,
+        total: download.length().unwrap_or_default(),
+    };
+    loop {
+        match download.chunk().await {
+            Ok(Some(piece)) if piece.is_empty() => {}
+            Ok(Some(piece)) => {
+                progress.current += piece.len() as u64;
+                board.layer("", LayerState::Importing(progress));
+                if writer.write(piece).await.is_err() {
+                    // The store says why.
+                    return Ok(());
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                let failure = ImageFailure::of_download(&error);
+                writer.fail(&failure.message).await;
+                return Err(failure);
+            }
+        }
+    }
+    board.layer("", LayerState::Imported(progress));
+    writer.finish().await;
+    Ok(())
+}
+
+/// An image that is being made of a root file system.
+struct Importing {
+    store: ImageStore,
+    name: Option<Reference>,
+    config: ImageConfiguration,
+}
+
+impl Importing {
+    fn new(store: &ImageStore, request: ImportRequest) -> Result<Self> {
         let name = request.name.as_deref().map(parse).transpose()?;
         if name.as_ref().is_some_and(|name| name.digest().is_some()) {
             return Err(EngineError::Invalid("cannot import digest reference".into()));
         }
-        let store = self.store.clone();
-        let (writer, reader) = pipe();
-        let follower = Follower::alone(|_| async move {
-            let image = store_call(&store, "import an image", move |store| {
-                Ok(store.import(reader, name.as_ref(), request.config)?)
-            });
-            Ok(image.await?.id)
+        Ok(Self {
+            store: store.clone(),
+            name,
+            config: request.config,
+        })
+    }
+
+    async fn read(self, archive: PipeReader, board: &ImageBoard) -> Result<(), ImageFailure> {
+        let Self { store, name, config } = self;
+        let image = store_call(&store, "import an image", move |store| {
+            Ok(store.import(archive, name.as_ref(), config)?)
         });
-        Ok((ArchiveInput(writer), follower))
+        board.event(ImageEvent::Imported(image.await?.id));
+        Ok(())
     }
 }
 
-/// An image that came out of an archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadedImage {
-    /// Its identifier: `sha256:HEX`.
-    pub id: String,
-    /// The names that it got, as people write them.
-    pub names: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::shown;
 
-impl From<Loaded> for LoadedImage {
-    fn from(loaded: Loaded) -> Self {
-        Self {
-            id: loaded.image.id,
-            names: loaded
-                .references
-                .iter()
-                .map(|name| familiar(name).to_owned())
-                .collect(),
+    #[test]
+    fn a_layer_is_shown_by_the_beginning_of_its_digest_or_name() {
+        let digits = "0123456789abcdef".repeat(4);
+        for layer in [
+            digits.clone(),
+            format!("{digits}.tar"),
+            format!("{digits}/layer.tar"),
+        ] {
+            assert_eq!(shown(&layer), "0123456789ab");
         }
+        assert_eq!(shown("\u{1b}[2Jevil/../x"), "2Jevil");
+        assert_eq!(shown(""), "");
     }
 }

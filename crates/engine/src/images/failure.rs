@@ -61,6 +61,17 @@ impl ImageFailure {
         }
     }
 
+    /// Why something could not be downloaded from a web server.
+    pub(crate) fn of_download(error: &RegistryError) -> Self {
+        let kind = match (error, error.status()) {
+            (RegistryError::Config(_), _) => ErrorKind::InvalidParameter,
+            (_, Some(404 | 410)) => ErrorKind::NotFound,
+            (_, Some(400..=499)) => ErrorKind::InvalidParameter,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+
     /// Any other answer.
     pub(crate) fn of_registry(error: &RegistryError) -> Self {
         let kind = match error {

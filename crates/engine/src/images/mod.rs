@@ -25,11 +25,11 @@ use tokio::sync::Semaphore;
 use crate::streams::blocking;
 use crate::{EngineError, Result};
 
-pub use ::registry::Credentials as RegistryCredentials;
+pub use ::registry::{Credentials as RegistryCredentials, shown_url};
 pub use api::{
     LoginStatus, PlatformName, RegistryManifest, SearchRequest, SearchResult, TransferEnd, TransferEvents,
 };
-pub use archives::{ArchiveInput, ArchiveOutput, ImportRequest, LoadedImage};
+pub use archives::{ArchiveInput, ArchiveOutput, ImportRequest};
 pub use failure::ImageFailure;
 pub use names::familiar;
 pub use progress::{Bytes as ByteProgress, ImageEvent, LayerState};

@@ -18,7 +18,7 @@ pub enum ImageEvent {
     },
     /// How a layer stands.
     Layer {
-        /// The first 12 hexadecimal digits of its digest.
+        /// The first 12 hexadecimal digits of its digest; empty for one that has none yet.
         layer: String,
         /// How it stands.
         state: LayerState,
@@ -32,6 +32,15 @@ pub enum ImageEvent {
         /// The size of the manifest in bytes.
         size: u64,
     },
+    /// An image came out of an archive.
+    Loaded {
+        /// Its identifier: `sha256:HEX`.
+        id: String,
+        /// The names that it got, as people write them; may be empty.
+        names: Vec<String>,
+    },
+    /// An image was made of a root file system; its identifier.
+    Imported(String),
 }
 
 /// How a layer stands.
@@ -59,6 +68,14 @@ pub enum LayerState {
     LayerAlreadyExists,
     /// The registry had it in another repository.
     MountedFrom(String),
+    /// So much of it has been read from an archive.
+    Loading(Bytes),
+    /// It is in the store, after so much was read.
+    Loaded(Bytes),
+    /// So much of a root file system has come.
+    Importing(Bytes),
+    /// All of it has come.
+    Imported(Bytes),
 }
 
 /// How much of how much.
@@ -73,7 +90,10 @@ pub struct Bytes {
 impl LayerState {
     /// Whether only the newest such state of a layer is worth telling.
     fn moves(&self) -> bool {
-        matches!(self, Self::Downloading(_) | Self::Pushing(_))
+        matches!(
+            self,
+            Self::Downloading(_) | Self::Pushing(_) | Self::Loading(_) | Self::Importing(_)
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::registry::{Credentials, Repository};
+use ::registry::{Credentials, Platform, Repository};
 use image_store::{BlobDescriptor, Image, ImageStore, RawManifest, Reference};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -22,6 +22,8 @@ pub struct PushRequest {
     pub name: String,
     /// The tag, in place of the name's; with neither all tags of the repository are pushed.
     pub tag: Option<String>,
+    /// `OS/ARCHITECTURE[/VARIANT]`: an image for another platform is not pushed, but an error.
+    pub platform: Option<String>,
     /// For its registry.
     pub credentials: Credentials,
 }
@@ -85,6 +87,10 @@ impl Images {
     /// The images behind the names that are meant.
     async fn outgoing(&self, request: &PushRequest) -> Result<Vec<Outgoing>> {
         let (name, tag) = (request.name.clone(), request.tag.clone());
+        let wanted = request.platform.as_deref();
+        let wanted = wanted
+            .map(|platform| remote::platform(Some(platform)))
+            .transpose()?;
         store_call(&self.store, "look up what is to be pushed", move |store| {
             let reference = super::names::parse(&name)?;
             let tagged = match &tag {
@@ -98,8 +104,8 @@ impl Images {
                 Some(tagged) => vec![tagged],
                 None => all_tags(store, &reference)?,
             };
-            let outgoing: Result<_> = names.iter().map(|name| outgoing(store, name)).collect();
-            Ok(outgoing?)
+            let outgoing = names.iter().map(|name| outgoing(store, name, wanted.as_ref()));
+            Ok(outgoing.collect::<Result<_>>()?)
         })
         .await
         .map_err(EngineError::from)
@@ -126,7 +132,7 @@ fn all_tags(store: &ImageStore, repository: &Reference) -> Result<Vec<Reference>
         .collect()
 }
 
-fn outgoing(store: &ImageStore, reference: &Reference) -> Result<Outgoing> {
+fn outgoing(store: &ImageStore, reference: &Reference, wanted: Option<&Platform>) -> Result<Outgoing> {
     let shown = familiar(&reference.storage_name()).to_owned();
     let image = store
         .resolve(&reference.to_string())
@@ -138,6 +144,10 @@ fn outgoing(store: &ImageStore, reference: &Reference) -> Result<Outgoing> {
             .into(),
             error => EngineError::from_store(error),
         })?;
+    // Every image of the store is for one platform, so there is nothing to choose from.
+    if let Some(wanted) = wanted {
+        remote::check_platform(&shown, &image.config, wanted)?;
+    }
     Ok(Outgoing {
         name: RemoteImage::parse(&reference.to_string())?,
         manifest: store.manifest(&image).map_err(EngineError::from_store)?,

@@ -4,10 +4,12 @@ use std::io;
 
 use ::registry::{
     BlobDescriptor as RemoteBlob, BlobStream, Digest as RemoteDigest, ManifestReference, Platform,
-    RawManifest as RemoteManifest, Repository, parse_platform,
+    RawManifest as RemoteManifest, Repository, describe_platform, parse_platform, suits,
 };
 use futures_util::StreamExt;
-use image_store::{BlobDescriptor, Digest, ImageConfiguration, ImageStore, RawManifest, Reference};
+use image_store::{
+    BlobDescriptor, Digest, ImageConfiguration, ImageStore, RawManifest, Reference, platform_of,
+};
 
 use super::failure::ImageFailure;
 use crate::{EngineError, ErrorKind, Result};
@@ -24,17 +26,16 @@ pub(crate) fn check_platform(
     config: &ImageConfiguration,
     wanted: &Platform,
 ) -> Result<(), ImageFailure> {
-    let (os, architecture) = (config.os(), config.architecture());
-    if os == wanted.os() && architecture == wanted.architecture() {
+    let own = platform_of(config);
+    if suits(&own, wanted) {
         return Ok(());
     }
     Err(ImageFailure::new(
         ErrorKind::NotFound,
         format!(
-            "image with reference {name} was found but its platform ({os}/{architecture}) does not match the \
-             specified platform ({}/{})",
-            wanted.os(),
-            wanted.architecture()
+            "image with reference {name} was found but does not provide the specified platform ({}): it is for {}",
+            describe_platform(wanted),
+            describe_platform(&own)
         ),
     ))
 }

@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::Response;
-use engine::{ArchiveInput, ArchiveOutput, Engine, ImportRequest, TransferEvents};
-use futures_util::{StreamExt, stream};
-use serde_json::json;
+use engine::{ArchiveOutput, Engine, ImportRequest, shown_url};
+use futures_util::stream;
 
-use super::import_config;
+use super::fed::Fed;
+use super::{import_config, platform};
 use crate::error::ApiError;
 use crate::progress;
 use crate::query::Params;
@@ -22,11 +22,20 @@ pub(in crate::routes) async fn save(
     if names.is_empty() {
         return Err(ApiError::bad_request("no image was named: give names=IMAGE"));
     }
-    save_names(&engine, names.to_vec()).await
+    save_names(&engine, names.to_vec(), &params).await
 }
 
 /// One archive of these images.
-pub(super) async fn save_names(engine: &Engine, names: Vec<String>) -> Result<Response, ApiError> {
+pub(super) async fn save_names(
+    engine: &Engine,
+    names: Vec<String>,
+    params: &Params,
+) -> Result<Response, ApiError> {
+    if let Some(platform) = platform::one(params)? {
+        for name in &names {
+            engine.image_for(name, &platform).await?;
+        }
+    }
     let archive = engine.save_images(names).await?;
     let pieces = stream::unfold(archive, async |mut archive: ArchiveOutput| {
         let piece = archive.next().await?;
@@ -39,61 +48,41 @@ pub(super) async fn save_names(engine: &Engine, names: Vec<String>) -> Result<Re
 }
 
 /// `POST /images/load`
-pub(in crate::routes) async fn load(State(engine): State<Engine>, body: Body) -> Result<Response, ApiError> {
-    let (input, transfer) = engine.load_images();
-    let loaded = feed(body, input, transfer).await?;
-    let mut lines = Vec::new();
-    for image in loaded {
-        if image.names.is_empty() {
-            lines.push(format!("Loaded image ID: {}\n", image.id));
-        }
-        lines.extend(image.names.iter().map(|name| format!("Loaded image: {name}\n")));
-    }
-    Ok(progress::lines(
-        lines.into_iter().map(|line| json!({ "stream": line })),
+pub(in crate::routes) async fn load(
+    State(engine): State<Engine>,
+    params: Params,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (input, transfer) = engine.load_images(platform::one(&params)?.as_deref())?;
+    let quiet = params.flag_or("quiet", true);
+    Ok(progress::response(
+        Fed::begin(body, input, transfer, quiet).await?,
     ))
 }
 
-/// `POST /images/create` with `fromSrc`: makes an image of the body.
+/// `POST /images/create` with `fromSrc`: makes an image of the body, or of what a web server has.
 pub(super) async fn import(engine: &Engine, params: &Params, body: Body) -> Result<Response, ApiError> {
-    match params.text("fromSrc") {
-        Some("-") => {}
-        Some(url) => {
-            return Err(ApiError::bad_request(format!(
-                "hull does not import from {url}: download it, and import the file"
-            )));
-        }
-        None => return Err(ApiError::bad_request("neither fromImage nor fromSrc was given")),
-    }
+    let Some(source) = params.text("fromSrc") else {
+        return Err(ApiError::bad_request("neither fromImage nor fromSrc was given"));
+    };
     let name = params.text("repo").map(|repository| match params.text("tag") {
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     });
-    let config = import_config::read(params)?;
-    let (input, transfer) = engine.import_image(ImportRequest { name, config })?;
-    let id = feed(body, input, transfer).await?;
-    Ok(progress::lines([json!({ "status": id })]))
-}
-
-/// Writes the body of a request into the engine; what became of it. A client that goes away ends it.
-async fn feed<T: Clone + Send + 'static>(
-    body: Body,
-    input: ArchiveInput,
-    mut transfer: TransferEvents<T>,
-) -> Result<T, ApiError> {
-    let mut pieces = body.into_data_stream();
-    let mut wanted = true;
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| ApiError::bad_request(format!("the archive is cut: {error}")))?;
-        // The rest is read and forgotten: a client that still sends would not see the answer.
-        if wanted {
-            wanted = input.write(piece).await;
-        }
+    if source == "-" {
+        let config = import_config::read(params, source)?;
+        let (input, transfer) = engine.import_image(ImportRequest { name, config })?;
+        return Ok(progress::response(
+            Fed::begin(body, input, transfer, false).await?,
+        ));
     }
-    input.finish().await;
-    loop {
-        if let Err(end) = transfer.next().await {
-            return end.map_err(|failure| ApiError::from(engine::EngineError::from(failure)));
-        }
-    }
+    let url = match source.contains("://") {
+        true => source.to_owned(),
+        false => format!("http://{source}"),
+    };
+    let config = import_config::read(params, &shown_url(&url))?;
+    let transfer = engine
+        .import_image_from(ImportRequest { name, config }, &url)
+        .await?;
+    Ok(progress::response(transfer))
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use engine::ImageConfiguration;
+use engine::{ImageConfiguration, PlatformName};
 use jiff::Timestamp;
 use oci_spec::image::{
     Arch, Config, ConfigBuilder, HistoryBuilder, ImageConfigurationBuilder, Os, RootFsBuilder,
 };
 
+use super::platform;
 use crate::error::ApiError;
 use crate::query::Params;
 
@@ -25,8 +26,8 @@ struct Draft {
     stop_signal: Option<String>,
 }
 
-/// Reads `changes`, `message` and `platform`.
-pub(super) fn read(params: &Params) -> Result<ImageConfiguration, ApiError> {
+/// Reads `changes`, `message` and `platform` for an image that is made of what `source` has.
+pub(super) fn read(params: &Params, source: &str) -> Result<ImageConfiguration, ApiError> {
     let mut draft = Draft::default();
     for change in params.texts("changes") {
         for line in change.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -35,29 +36,27 @@ pub(super) fn read(params: &Params) -> Result<ImageConfiguration, ApiError> {
                 .map_err(|why| ApiError::bad_request(format!("invalid change '{line}': {why}")))?;
         }
     }
-    let (os, architecture) = match params.text("platform") {
-        Some(platform) => platform
-            .split_once('/')
-            .ok_or_else(|| ApiError::bad_request(format!("invalid platform '{platform}': write OS/ARCH")))?,
-        None => ("linux", std::env::consts::ARCH),
-    };
-    let architecture = match architecture {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let platform = platform::one(params)?.unwrap_or_else(|| format!("linux/{}", std::env::consts::ARCH));
+    let platform = PlatformName::parse(&platform)?;
     let now = Timestamp::now().to_string();
-    let comment = params.text("message").unwrap_or("Imported from -");
+    let comment = match params.text("message") {
+        Some(message) => message.to_owned(),
+        None => format!("Imported from {source}"),
+    };
     let invalid = |error| ApiError::bad_request(format!("invalid configuration: {error}"));
     let history = HistoryBuilder::default()
         .created(&now)
         .comment(comment)
         .build()
         .map_err(invalid)?;
-    ImageConfigurationBuilder::default()
+    let mut builder = ImageConfigurationBuilder::default();
+    if !platform.variant.is_empty() {
+        builder = builder.variant(platform.variant);
+    }
+    builder
         .created(now)
-        .os(Os::from(os))
-        .architecture(Arch::from(architecture))
+        .os(Os::from(platform.os.as_str()))
+        .architecture(Arch::from(platform.architecture.as_str()))
         .config(draft.build().map_err(invalid)?)
         .rootfs(
             RootFsBuilder::default()

@@ -11,6 +11,7 @@ use bollard_stubs::models::{
 use engine::{Engine, HistoryEntry, Image, familiar};
 use jiff::Timestamp;
 
+use super::platform;
 use super::until::created;
 use crate::error::ApiError;
 use crate::query::Params;
@@ -19,10 +20,22 @@ use crate::query::Params;
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// `GET /images/{name}/json`
-pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Json<ImageInspect>, ApiError> {
-    let image = engine.image(name).await?;
+pub(super) async fn inspect(
+    engine: &Engine,
+    name: &str,
+    params: &Params,
+) -> Result<Json<ImageInspect>, ApiError> {
+    let image = match platform::one(params)? {
+        Some(platform) => engine.image_for(name, &platform).await?,
+        None => engine.image(name).await?,
+    };
     let (media_type, size) = engine.image_manifest(&image).await?;
+    let tagged = engine.image_last_tagged(&image).await?;
+    let tagged = tagged.and_then(|time| Timestamp::try_from(time).ok());
     let mut described = describe(&image);
+    described.metadata = Some(ImageInspectMetadata {
+        last_tag_time: Some(tagged.map_or_else(|| NO_TIME.to_owned(), |time| time.to_string())),
+    });
     described.descriptor = Some(OciDescriptor {
         media_type: Some(media_type),
         digest: Some(image.manifest_digest),
@@ -36,7 +49,11 @@ pub(super) async fn inspect(engine: &Engine, name: &str) -> Result<Json<ImageIns
 pub(super) async fn history(
     engine: &Engine,
     name: &str,
+    params: &Params,
 ) -> Result<Json<Vec<ImageHistoryResponseItem>>, ApiError> {
+    if let Some(platform) = platform::one(params)? {
+        engine.image_for(name, &platform).await?;
+    }
     let steps = engine.image_history(name).await?;
     Ok(Json(steps.into_iter().map(describe_step).collect()))
 }
@@ -99,9 +116,6 @@ fn describe(image: &Image) -> ImageInspect {
         root_fs: Some(ImageInspectRootFs {
             typ: config.rootfs().typ().to_owned(),
             layers: Some(config.rootfs().diff_ids().clone()),
-        }),
-        metadata: Some(ImageInspectMetadata {
-            last_tag_time: Some(NO_TIME.into()),
         }),
         config: config.config().as_ref().map(describe_config),
         ..ImageInspect::default()

@@ -1,9 +1,11 @@
 //! Images: those in the store, and the way to and from registries.
 
 mod archives;
+mod fed;
 mod import_config;
 mod inspect;
 mod list;
+mod platform;
 mod registries;
 mod registry_auth;
 mod remove;
@@ -29,11 +31,12 @@ pub(crate) use until::parse_until;
 pub(super) async fn read(
     State(engine): State<Engine>,
     Path(path): Path<String>,
+    params: Params,
 ) -> Result<Response, ApiError> {
     match path.rsplit_once('/') {
-        Some((name, "json")) => Ok(inspect::inspect(&engine, name).await?.into_response()),
-        Some((name, "history")) => Ok(inspect::history(&engine, name).await?.into_response()),
-        Some((name, "get")) => archives::save_names(&engine, vec![name.to_owned()]).await,
+        Some((name, "json")) => Ok(inspect::inspect(&engine, name, &params).await?.into_response()),
+        Some((name, "history")) => Ok(inspect::history(&engine, name, &params).await?.into_response()),
+        Some((name, "get")) => archives::save_names(&engine, vec![name.to_owned()], &params).await,
         _ => Err(ApiError::page_not_found()),
     }
 }

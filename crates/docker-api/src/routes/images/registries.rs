@@ -46,7 +46,8 @@ pub(in crate::routes) async fn search(
         .filters()?
         .only(&["is-automated", "is-official", "stars"])?;
     let term = params.text("term").unwrap_or_default().to_owned();
-    let limit = params.number("limit")?.unwrap_or(SEARCH_DEFAULT);
+    let limit = params.number("limit")?.filter(|limit| *limit != 0);
+    let limit = limit.unwrap_or(SEARCH_DEFAULT);
     if !(1..=SEARCH_MAX).contains(&limit) {
         return Err(ApiError::bad_request(format!(
             "limit {limit} is outside the range of [1, {SEARCH_MAX}]"

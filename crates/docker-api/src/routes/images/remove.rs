@@ -7,6 +7,7 @@ use engine::{Engine, Removal, familiar};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::platform;
 use super::until::{created, parse_until};
 use crate::error::ApiError;
 use crate::filters::{Filters, label_matches};
@@ -16,11 +17,26 @@ use crate::query::Params;
 const FILTERS: &[&str] = &["dangling", "label", "label!", "until"];
 
 /// `DELETE /images/{name}`
+///
+/// `noprune` keeps untagged parents. No image has one here, as none has in Docker that was pulled or loaded: its layers are
+/// its own, and those that other images have, too, stay with them in any case. So it changes nothing.
 pub(super) async fn remove(
     engine: &Engine,
     name: &str,
     params: &Params,
 ) -> Result<Json<Vec<ImageDeleteResponseItem>>, ApiError> {
+    let wanted = platform::all(params, "platforms")?;
+    if let [first, further @ ..] = &wanted[..] {
+        // An image is for one platform: it goes when that is among those that are to go.
+        let mut found = engine.image_for(name, first).await;
+        for platform in further {
+            found = match found {
+                Ok(image) => Ok(image),
+                Err(_) => engine.image_for(name, platform).await,
+            };
+        }
+        found?;
+    }
     let removals = engine.remove_image(name, params.flag("force")).await?;
     Ok(Json(describe(removals)))
 }

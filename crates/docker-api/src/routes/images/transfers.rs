@@ -4,12 +4,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use engine::{Engine, PullRequest, PushRequest, RegistryCredentials, TransferEvents};
+use engine::{Engine, ImageEvent, PullRequest, PushRequest, RegistryCredentials, TransferEvents};
 
-use super::archives;
 use super::registry_auth::credentials;
+use super::{archives, platform};
 use crate::error::ApiError;
-use crate::progress::{self, Transfers};
+use crate::progress::{self, Events};
 use crate::query::Params;
 
 /// `POST /images/create`: pulls `fromImage`, or imports the body.
@@ -34,7 +34,7 @@ pub(in crate::routes) async fn create(
     let first = engine.pull(&first).await?;
     Ok(progress::response(Pulls {
         engine,
-        first: Some(first),
+        current: first,
         rest: requests,
     }))
 }
@@ -46,9 +46,10 @@ async fn requests(
     params: &Params,
     credentials: RegistryCredentials,
 ) -> Result<Vec<PullRequest>, ApiError> {
+    let platform = platform::one(params)?;
     let request = |name: String| PullRequest {
         name,
-        platform: params.text("platform").map(str::to_owned),
+        platform: platform.clone(),
         credentials: credentials.clone(),
     };
     let named = image.contains('@') || !super::split_tag(image).1.is_empty();
@@ -72,19 +73,22 @@ async fn requests(
 /// Pulls one behind the other.
 struct Pulls {
     engine: Engine,
-    first: Option<TransferEvents<()>>,
+    current: TransferEvents,
     rest: std::vec::IntoIter<PullRequest>,
 }
 
-impl Transfers for Pulls {
-    type End = ();
-
-    async fn next(&mut self) -> Option<Result<TransferEvents<()>, ApiError>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
+impl Events for Pulls {
+    async fn next(&mut self) -> Option<Result<Vec<ImageEvent>, ApiError>> {
+        loop {
+            if let Some(told) = Events::next(&mut self.current).await {
+                return Some(told);
+            }
+            let request = self.rest.next()?;
+            match self.engine.pull(&request).await {
+                Ok(next) => self.current = next,
+                Err(error) => return Some(Err(error.into())),
+            }
         }
-        let request = self.rest.next()?;
-        Some(self.engine.pull(&request).await.map_err(ApiError::from))
     }
 }
 
@@ -98,8 +102,8 @@ pub(super) async fn push(
     let request = PushRequest {
         name: name.to_owned(),
         tag: params.text("tag").map(str::to_owned),
+        platform: platform::one(params)?,
         credentials: credentials(headers),
     };
-    let pushing = engine.push(&request).await?;
-    Ok(progress::response(progress::One::new(pushing)))
+    Ok(progress::response(engine.push(&request).await?))
 }
