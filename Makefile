@@ -45,6 +45,11 @@ lint: ## formatting, clippy, and cargo-deny and shellcheck where they are instal
 fmt: ## format the Rust code
 	cargo fmt --all
 
+.PHONY: fuzz
+fuzz: ## run each fuzzer in fuzz/ for FUZZ_SECONDS (60); what it finds is in fuzz/artifacts
+	@scripts/packages.sh fuzz
+	@scripts/fuzz.sh
+
 .PHONY: bench
 bench: testdeps build $(debian) ## measure starts, memory and images against crun, runc, QEMU, skopeo and umoci, in one run
 	cargo run --release --locked --quiet -p system-tests --bin bench

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install the Debian packages that hull needs and this machine lacks, saying what for.
 #
-#   scripts/packages.sh (build | run | image | test)...
+#   scripts/packages.sh (build | run | image | test | fuzz)...
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 
@@ -34,6 +34,8 @@ test|apache2-utils|makes passwords for that registry
 test|skopeo|checks the images that hull writes and copies
 test|umoci|checks how hull unpacks images
 test|buildah|makes images for hull to run
+fuzz|g++|compiles the fuzzers' engine
+fuzz|erofs-utils|checks the layer images that the fuzzers make hull write
 '
 
 if ! command -v apt-get >/dev/null; then

@@ -24,6 +24,8 @@ mod check;
 mod compression;
 mod digest;
 mod flights;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod holds;
 mod image;
 mod import;
