@@ -8,12 +8,14 @@
 //! version 1.0).
 
 mod entry;
+mod hard_links;
 mod pax;
 mod reader;
 mod sparse;
 mod writer;
 
 pub use entry::{Device, Entry, EntryKind, Timestamp, Xattr};
+pub use hard_links::{FileId, HardLinks};
 pub use reader::{ArchiveError, Content, Reader};
 pub use sparse::Segment;
 pub use writer::{WriteError, Writer};

@@ -1,6 +1,5 @@
 //! From files to an archive: `export`, and `cp` out of the container.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
@@ -8,7 +7,7 @@ use std::os::fd::OwnedFd;
 use guest_protocol::{ContainerSpec, PathStat, write_frame};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat};
 use rustix::io::Errno;
-use tar_stream::{Device, Entry, EntryKind, Segment, Timestamp, Writer};
+use tar_stream::{Device, Entry, EntryKind, FileId, HardLinks, Segment, Timestamp, Writer};
 
 use super::owners::Owners;
 use super::trees::Tree;
@@ -55,8 +54,7 @@ pub(super) fn read(container: &ContainerSpec, root: &Root, path: &str, mut outpu
 pub(super) struct Packer {
     archive: Writer<BufWriter<File>>,
     owners: Owners,
-    /// Where files with several names went, by device and inode.
-    linked: HashMap<(u64, u64), Vec<u8>>,
+    links: HardLinks,
     buffer: Vec<u8>,
 }
 
@@ -65,7 +63,7 @@ impl Packer {
         Self {
             archive: Writer::new(BufWriter::with_capacity(PIECE, output)),
             owners: Owners::of(container),
-            linked: HashMap::new(),
+            links: HardLinks::default(),
             buffer: vec![0; PIECE],
         }
     }
@@ -147,14 +145,12 @@ impl Packer {
             _ => return Ok(()),
         };
         let mut entry = self.entry(path, kind, stat);
-        if stat.st_nlink > 1 {
-            let file = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.linked.get(&file) {
-                entry.kind = EntryKind::HardLink;
-                entry.link = first.clone();
-                return Ok(self.archive.begin(&entry)?);
-            }
-            self.linked.insert(file, entry.path.clone());
+        let file = FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
+        if self.links.link(&mut entry, file, stat.st_nlink) {
+            return Ok(self.archive.begin(&entry)?);
         }
         match kind {
             EntryKind::Regular => return self.add_file(entry, parent, name),

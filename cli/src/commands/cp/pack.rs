@@ -1,6 +1,5 @@
 //! An archive of local files.
 
-use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tar_stream::{Device, Entry, EntryKind, Timestamp, Writer};
+use tar_stream::{Device, Entry, EntryKind, FileId, HardLinks, Timestamp, Writer};
 
 use super::placement::{Source, base_name};
 
@@ -59,7 +58,7 @@ pub(super) fn pack(source: &LocalSource, name: &str, to: PipeWriter) -> anyhow::
     };
     let mut packer = Packer {
         archive: Writer::new(to),
-        linked: HashMap::new(),
+        links: HardLinks::default(),
         buffer: vec![0; PIECE],
     };
     let name = if name == "/" { "" } else { name };
@@ -69,8 +68,7 @@ pub(super) fn pack(source: &LocalSource, name: &str, to: PipeWriter) -> anyhow::
 
 struct Packer {
     archive: Writer<Counter>,
-    /// Where files with several names went, by device and inode.
-    linked: HashMap<(u64, u64), Vec<u8>>,
+    links: HardLinks,
     buffer: Vec<u8>,
 }
 
@@ -94,14 +92,12 @@ impl Packer {
             }
             _ => {}
         }
-        if metadata.nlink() > 1 {
-            let file = (metadata.dev(), metadata.ino());
-            if let Some(first) = self.linked.get(&file) {
-                entry.kind = EntryKind::HardLink;
-                entry.link = first.clone();
-                return Ok(self.archive.begin(&entry)?);
-            }
-            self.linked.insert(file, entry.path.clone());
+        let file = FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        };
+        if self.links.link(&mut entry, file, metadata.nlink()) {
+            return Ok(self.archive.begin(&entry)?);
         }
         match kind {
             EntryKind::Regular => self.add_file(path, entry),
