@@ -2,10 +2,10 @@
 
 use anyhow::{anyhow, bail};
 use bollard_stubs::models::{ContainerInspectResponse, ContainerState};
-use clap::{ArgAction, Args};
+use clap::Args;
 use hyper::Method;
 
-use super::foreground::{check_terminal, exit_status};
+use super::foreground::{SignalOptions, check_terminal, exit_status};
 use crate::api::{Client, Target};
 use crate::failure::{CommandResult, Failure};
 use crate::signals::{Recipient, Relay, Resize};
@@ -23,19 +23,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_stdin: bool,
 
-    /// Proxy all received signals to the process (default true)
-    #[arg(
-        long,
-        value_name = "BOOL",
-        action = ArgAction::Set,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t = true,
-        default_missing_value = "true",
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    sig_proxy: bool,
+    #[command(flatten)]
+    signals: SignalOptions,
 
     /// Name or ID
     #[arg(value_name = "CONTAINER")]
@@ -61,7 +50,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
     let no_body: Option<&()> = None;
     let wait = Target::new(&["containers", id, "wait"]).query("condition", "not-running");
     let (stream, exit) = tokio::try_join!(client.hijack(target, no_body), client.begin(Method::POST, wait))?;
-    let recipient = match (tty, arguments.sig_proxy) {
+    let recipient = match (tty, arguments.signals.sig_proxy) {
         (true, _) => Recipient::Terminal(Resize::Container(id)),
         (false, true) => Recipient::Container(id),
         (false, false) => Recipient::Nobody,

@@ -1,11 +1,9 @@
 //! `hull system df`
 
-use std::collections::BTreeMap;
-
 use bollard_stubs::models::{ContainerSummary, ContainerSummaryStateEnum, ImageSummary};
 use clap::Args as ClapArgs;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::print;
 use crate::api::{Client, Target};
@@ -215,12 +213,5 @@ fn container_row(container: &ContainerSummary, now: i64) -> Row {
 }
 
 fn row<const N: usize>(fields: [(&str, String); N]) -> Row {
-    let fields: Map<String, Value> = fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    Row {
-        fields,
-        labels: BTreeMap::new(),
-    }
+    Row::new(fields.map(|(name, value)| (name, value.into())))
 }

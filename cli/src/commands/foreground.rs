@@ -2,6 +2,7 @@
 //! neither a byte of its output nor its end can be missed.
 
 use bollard_stubs::models::ContainerWaitResponse;
+use clap::{ArgAction, Args};
 use hyper::Method;
 
 use super::container_spec::{AttachedStreams, start_failure};
@@ -10,6 +11,24 @@ use crate::failure::{CommandResult, Failure, OWN_FAILURE};
 use crate::signals::{Recipient, Relay, Resize};
 use crate::stream::{DetachKeys, End, Session, SessionSpec};
 use crate::terminal::{self, RawMode};
+
+/// Which signals a command that stays with a container hands on.
+#[derive(Debug, Args)]
+pub(crate) struct SignalOptions {
+    /// Proxy received signals to the process (default true)
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub(super) sig_proxy: bool,
+}
 
 /// A container that is there and does not run yet.
 #[derive(Debug)]

@@ -1,11 +1,9 @@
 //! `hull history`
 
-use std::collections::BTreeMap;
-
 use bollard_stubs::models::ImageHistoryResponseItem;
 use clap::{ArgAction, Args};
-use serde_json::{Map, Value};
 
+use super::platform::Platform;
 use super::print;
 use crate::api::{Client, Target};
 use crate::failure::CommandResult;
@@ -52,6 +50,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_trunc: bool,
 
+    /// Show the history only if the image is for this platform, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
@@ -62,7 +64,9 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     let format = ListFormat::parse(arguments.format.as_deref(), TABLE, arguments.quiet)?;
-    let target = Target::new(&["images", &arguments.image, "history"]);
+    let platform = arguments.platform.as_ref().map(Platform::json);
+    let target =
+        Target::new(&["images", &arguments.image, "history"]).option("platform", platform.as_deref());
     let steps: Vec<ImageHistoryResponseItem> = client.get(target).await?;
     let now = time::now();
     let rows: Vec<Row> = steps.iter().map(|step| row(step, &arguments, now)).collect();
@@ -74,7 +78,7 @@ fn row(step: &ImageHistoryResponseItem, arguments: &Arguments, now: i64) -> Row 
     let at = local_time_rfc3339(step.created);
     // Tabs would tear the table.
     let command = step.created_by.replace('\t', " ");
-    let fields: [(&str, Value); 6] = [
+    Row::new([
         ("ID", if truncate { short_id(&step.id) } else { &step.id }.into()),
         (
             "CreatedSince",
@@ -104,13 +108,5 @@ fn row(step: &ImageHistoryResponseItem, arguments: &Arguments, now: i64) -> Row 
             .into(),
         ),
         ("Comment", step.comment.as_str().into()),
-    ];
-    let fields: Map<String, Value> = fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    Row {
-        fields,
-        labels: BTreeMap::new(),
-    }
+    ])
 }

@@ -1,10 +1,7 @@
 //! `hull images`
 
-use std::collections::BTreeMap;
-
 use bollard_stubs::models::ImageSummary;
 use clap::Args;
-use serde_json::{Map, Value};
 
 use super::filters::{self, Filter};
 use super::print;
@@ -149,7 +146,7 @@ fn row(image: &ImageSummary, repository: &str, tag: &str, digest: &str, truncate
     } else {
         image.size - image.shared_size
     };
-    let fields: [(&str, Value); 10] = [
+    Row::new([
         ("Repository", repository.into()),
         ("Tag", tag.into()),
         ("Digest", digest.into()),
@@ -160,17 +157,8 @@ fn row(image: &ImageSummary, repository: &str, tag: &str, digest: &str, truncate
         ("Containers", containers.into()),
         ("SharedSize", known_size(image.shared_size).into()),
         ("UniqueSize", known_size(unique).into()),
-    ];
-    let fields: Map<String, Value> = fields
-        .map(|(name, value)| (name.to_owned(), value))
-        .into_iter()
-        .collect();
-    let labels: BTreeMap<String, String> = image
-        .labels
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    Row { fields, labels }
+    ])
+    .with_labels(&image.labels)
 }
 
 /// An image that does not say when it was made has no age.

@@ -13,7 +13,7 @@ use crate::progress::{self, Show};
 use crate::stream;
 
 #[derive(Debug, Args)]
-#[command(override_usage = "hull import [OPTIONS] FILE|- [REPOSITORY[:TAG]]")]
+#[command(override_usage = "hull import [OPTIONS] FILE|URL|- [REPOSITORY[:TAG]]")]
 pub(crate) struct Arguments {
     /// Apply a Dockerfile instruction to the created image
     #[arg(short, long, value_name = "INSTRUCTION")]
@@ -27,8 +27,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 
-    /// The archive, '-' for STDIN
-    #[arg(value_name = "FILE|-")]
+    /// The archive: a file, the URL of one that the daemon downloads, or '-' for STDIN
+    #[arg(value_name = "FILE|URL|-")]
     source: String,
 
     /// The image's name
@@ -38,18 +38,16 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     let source = arguments.source.as_str();
-    if source.starts_with("http://") || source.starts_with("https://") {
-        return Err(anyhow::anyhow!(
-            "hull does not import from a URL: download it, and import the file (curl {source} | hull import -)"
-        )
-        .into());
-    }
-    let file = match source {
-        "-" => stream::stdin_file()?,
-        path => File::open(path).with_context(|| format!("cannot open {path}"))?,
+    let (named, content) = match source {
+        "-" => ("-", Content::archive(stream::stdin_file()?)),
+        url if url.starts_with("http://") || url.starts_with("https://") => (url, Content::default()),
+        path => {
+            let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
+            ("-", Content::archive(file))
+        }
     };
     let mut target = Target::new(&["images", "create"])
-        .query("fromSrc", "-")
+        .query("fromSrc", named)
         .option("message", arguments.message.as_deref())
         .option("platform", arguments.platform.as_deref());
     if let Some(reference) = &arguments.reference {
@@ -60,9 +58,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         .change
         .iter()
         .fold(target, |target, change| target.query("changes", change));
-    let response = client
-        .begin_with(Method::POST, target, Content::archive(file))
-        .await?;
+    let response = client.begin_with(Method::POST, target, content).await?;
     progress::follow(response, Show::Output).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::platform::Platform;
 use super::print;
 use crate::api::{ApiError, Client, Target};
 use crate::failure::{CommandResult, Failure, complain};
@@ -25,6 +26,9 @@ pub(crate) struct Arguments {
     #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
     kind: Option<Kind>,
 
+    #[arg(skip)]
+    platform: Option<Platform>,
+
     /// Names or IDs
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
@@ -37,6 +41,10 @@ pub(crate) struct ImageArguments {
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]
     format: Option<String>,
+
+    /// Inspect the image only if it is for this platform, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
 
     /// Names or IDs
     #[arg(required = true, value_name = "IMAGE")]
@@ -66,6 +74,7 @@ impl From<ImageArguments> for Arguments {
             format: arguments.format,
             size: false,
             kind: Some(Kind::Image),
+            platform: arguments.platform,
             names: arguments.names,
         }
     }
@@ -77,6 +86,7 @@ impl From<ContainerArguments> for Arguments {
             format: arguments.format,
             size: arguments.size,
             kind: Some(Kind::Container),
+            platform: None,
             names: arguments.names,
         }
     }
@@ -112,7 +122,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
     for name in &arguments.names {
         match find(client, name, &arguments).await {
             Ok(Some(object)) => objects.push(object),
-            Ok(None) => failures.push(not_found(name, arguments.kind)),
+            Ok(None) => failures.push(format!("Error: No such object: {name}")),
             Err(error) => failures.push(error.to_string()),
         }
     }
@@ -133,22 +143,18 @@ async fn find(client: &Client, name: &str, arguments: &Arguments) -> Result<Opti
         }
         let target = match kind {
             Kind::Container => Target::new(&["containers", name, "json"]).flag("size", arguments.size),
-            Kind::Image => Target::new(&["images", name, "json"]),
+            Kind::Image => {
+                let platform = arguments.platform.as_ref().map(Platform::json);
+                Target::new(&["images", name, "json"]).option("platform", platform.as_deref())
+            }
         };
         match client.get_bytes(target).await {
-            Err(error) if error.is_not_found() => {}
+            // Another kind of object may have the name.
+            Err(error) if error.is_not_found() && arguments.kind.is_none() => {}
             found => return found.map(Some),
         }
     }
     Ok(None)
-}
-
-fn not_found(name: &str, kind: Option<Kind>) -> String {
-    match kind {
-        None => format!("Error: No such object: {name}"),
-        Some(Kind::Container) => format!("Error response from daemon: No such container: {name}"),
-        Some(Kind::Image) => format!("Error response from daemon: No such image: {name}"),
-    }
 }
 
 fn render(output: &Output, objects: &[Bytes]) -> anyhow::Result<String> {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use hyper::Method;
 
+use super::platform::Platform;
 use crate::api::{Client, Content, Target};
 use crate::failure::CommandResult;
 use crate::progress::{self, Show};
@@ -18,6 +19,10 @@ pub(crate) struct Arguments {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+
+    /// Load only the image for this platform, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
 
     /// Suppress the load output
     #[arg(short, long)]
@@ -32,7 +37,12 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         }
         None => stream::stdin_file()?,
     };
-    let target = Target::new(&["images", "load"]).query("quiet", if arguments.quiet { "1" } else { "0" });
+    // How far layers are is for terminals alone.
+    let quiet = arguments.quiet || !terminal::stdout_is_terminal();
+    let platform = arguments.platform.map(|platform| platform.json());
+    let target = Target::new(&["images", "load"])
+        .query("quiet", if quiet { "1" } else { "0" })
+        .option("platform", platform.as_deref());
     let response = client
         .begin_with(Method::POST, target, Content::archive(file))
         .await?;

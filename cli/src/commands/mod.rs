@@ -43,6 +43,7 @@ mod disk_usage;
 mod environment;
 mod filters;
 mod foreground;
+mod platform;
 mod prune;
 mod volumes;
 

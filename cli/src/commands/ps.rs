@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard_stubs::models::{ContainerSummary, MountPoint, PortSummary};
 use clap::Args;
-use serde_json::{Map, Value};
 
 use super::filters::{self, Filter};
 use super::print;
@@ -106,7 +105,7 @@ fn row(container: ContainerSummary, truncate: bool, now: i64) -> Row {
     let platform = container
         .image_manifest_descriptor
         .and_then(|descriptor| descriptor.platform);
-    let fields: [(&str, Value); 15] = [
+    Row::new([
         ("ID", if truncate { short_id(&id).into() } else { id.into() }),
         ("Image", image.into()),
         ("Command", go_quote(&command).into()),
@@ -129,12 +128,8 @@ fn row(container: ContainerSummary, truncate: bool, now: i64) -> Row {
         ("Networks", joined_networks(networks.unwrap_or_default()).into()),
         ("Platform", serde_json::to_value(platform).unwrap_or_default()),
         ("Size", "0B".into()),
-    ];
-    let fields: Map<String, Value> = fields
-        .map(|(name, value)| (name.to_owned(), value))
-        .into_iter()
-        .collect();
-    Row { fields, labels }
+    ])
+    .with_labels(&labels)
 }
 
 /// The name it was created from; what of an ID fits into the column when the name is an ID.

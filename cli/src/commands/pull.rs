@@ -79,26 +79,15 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
     if name.is_only_name() && !arguments.all_tags && !arguments.quiet {
         print_line("Using default tag: latest")?;
     }
-    let show = if arguments.quiet {
-        Show::Nothing
-    } else {
-        Show::Output
-    };
     Pull {
         image,
         platform: arguments.platform.as_deref(),
         all_tags: arguments.all_tags,
-        show,
+        show: Show::unless(arguments.quiet),
     }
     .run(client)
     .await?;
-    let pulled = name.to_string();
-    let shown = if arguments.all_tags {
-        pulled.trim_end_matches(":latest")
-    } else {
-        &pulled
-    };
-    Ok(print_line(shown)?)
+    Ok(print_line(&name.transferred(arguments.all_tags))?)
 }
 
 impl Pull<'_> {

@@ -3,6 +3,7 @@
 use clap::Args;
 use hyper::Method;
 
+use super::platform::Platform;
 use super::print_line;
 use crate::api::{Client, Content, Target};
 use crate::credentials::{self, RemoteName};
@@ -16,9 +17,9 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     all_tags: bool,
 
-    /// Push the image for this platform, such as linux/amd64
+    /// Push the image only if it is for this platform, such as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    platform: Option<Platform>,
 
     /// Suppress verbose output
     #[arg(short, long)]
@@ -46,21 +47,15 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         }
     };
     let auth = credentials::auth_header(image)?;
+    let platform = arguments.platform.map(|platform| platform.json());
     let target = Target::new(&["images", name, "push"])
         .option("tag", tag)
-        .option("platform", arguments.platform.as_deref());
+        .option("platform", platform.as_deref());
     let content = Content::default().with_registry_auth(&auth);
     let response = client.begin_with(Method::POST, target, content).await?;
-    let show = if arguments.quiet {
-        Show::Nothing
-    } else {
-        Show::Output
-    };
-    progress::follow(response, show).await?;
+    progress::follow(response, Show::unless(arguments.quiet)).await?;
     if arguments.quiet {
-        let pushed = RemoteName::parse(image).to_string();
-        let all = pushed.trim_end_matches(":latest");
-        print_line(if arguments.all_tags { all } else { &pushed })?;
+        print_line(&RemoteName::parse(image).transferred(arguments.all_tags))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use bollard_stubs::models::ImageDeleteResponseItem;
 use clap::Args;
 
+use super::platform::Platform;
 use super::print_line;
 use crate::api::{Client, Target};
 use crate::failure::{CommandResult, Failure, complain};
@@ -14,9 +15,13 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     force: bool,
 
-    /// Do not delete untagged parents
+    /// Do not delete untagged parents (hull's images have none: each keeps its layers itself)
     #[arg(long)]
     no_prune: bool,
+
+    /// Remove the image only if it is for this platform, such as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<Platform>,
 
     /// Names or IDs
     #[arg(required = true, value_name = "IMAGE")]
@@ -24,12 +29,16 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
+    let platforms: Vec<String> = arguments.platform.iter().map(Platform::json).collect();
     let mut failed = false;
     // One behind the other: a name may be gone with the one before it.
     for image in &arguments.images {
         let target = Target::new(&["images", image])
             .flag("force", arguments.force)
             .flag("noprune", arguments.no_prune);
+        let target = platforms
+            .iter()
+            .fold(target, |target, platform| target.query("platforms", platform));
         match client.delete_for::<Vec<ImageDeleteResponseItem>>(target).await {
             Ok(removed) => {
                 for item in removed {

@@ -1,9 +1,9 @@
 //! `hull run`
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::container_spec::{ContainerOptions, print_id, start_failure};
-use super::foreground::{Foreground, check_terminal};
+use super::foreground::{Foreground, SignalOptions, check_terminal};
 use crate::api::{Client, Target};
 use crate::failure::{CommandResult, Failure, OWN_FAILURE};
 use crate::stream::DetachKeys;
@@ -25,19 +25,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
     detach_keys: DetachKeys,
 
-    /// Proxy received signals to the process (default true)
-    #[arg(
-        long,
-        value_name = "BOOL",
-        action = ArgAction::Set,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t = true,
-        default_missing_value = "true",
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    sig_proxy: bool,
+    #[command(flatten)]
+    signals: SignalOptions,
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
@@ -45,7 +34,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         container,
         detach,
         detach_keys,
-        sig_proxy,
+        signals,
     } = arguments;
     let streams = container
         .streams(detach)
@@ -65,7 +54,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         tty: container.tty,
         streams,
         detach_keys,
-        sig_proxy,
+        sig_proxy: signals.sig_proxy,
         auto_remove: container.rm,
     }
     .run()

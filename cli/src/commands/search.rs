@@ -1,11 +1,8 @@
 //! `hull search`
 
-use std::collections::BTreeMap;
-
 use bollard_stubs::models::ImageSearchResponseItem;
 use clap::Args;
 use hyper::Method;
-use serde_json::{Map, Value};
 
 use super::filters::{self, Filter};
 use super::print;
@@ -72,7 +69,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
 fn row(item: ImageSearchResponseItem, whole: bool) -> Row {
     let description = item.description.unwrap_or_default().replace(['\n', '\r'], " ");
     let mark = |on: Option<bool>| if on == Some(true) { "[OK]" } else { "" };
-    let fields: [(&str, Value); 5] = [
+    Row::new([
         ("Name", item.name.unwrap_or_default().into()),
         (
             "Description",
@@ -89,13 +86,5 @@ fn row(item: ImageSearchResponseItem, whole: bool) -> Row {
         ),
         ("IsOfficial", mark(item.is_official).into()),
         ("IsAutomated", mark(item.is_automated).into()),
-    ];
-    let fields: Map<String, Value> = fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    Row {
-        fields,
-        labels: BTreeMap::new(),
-    }
+    ])
 }

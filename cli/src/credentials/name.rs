@@ -60,6 +60,24 @@ impl<'a> RemoteName<'a> {
         }
     }
 
+    /// The whole name of what was pulled or pushed: with the tag that is meant, unless all were.
+    pub(crate) fn transferred(&self, all_tags: bool) -> String {
+        match all_tags {
+            true => self.repository(),
+            false => self.to_string(),
+        }
+    }
+
+    /// The whole name without a tag or digest.
+    fn repository(&self) -> String {
+        let namespace = if self.domain == DOCKER_HUB && !self.path.contains('/') {
+            "library/"
+        } else {
+            ""
+        };
+        format!("{}/{namespace}{}", self.domain, self.path)
+    }
+
     /// Whether it names neither a tag nor a digest.
     pub(crate) fn is_only_name(&self) -> bool {
         self.suffix.is_empty()
@@ -69,12 +87,7 @@ impl<'a> RemoteName<'a> {
 impl fmt::Display for RemoteName<'_> {
     /// The whole name, with the tag that is meant.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let namespace = if self.domain == DOCKER_HUB && !self.path.contains('/') {
-            "library/"
-        } else {
-            ""
-        };
-        write!(f, "{}/{namespace}{}", self.domain, self.path)?;
+        f.write_str(&self.repository())?;
         match self.suffix {
             "" => write!(f, ":{DEFAULT_TAG}"),
             suffix => f.write_str(suffix),

@@ -16,6 +16,29 @@ pub(crate) struct Row {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
+impl Row {
+    /// A row without labels.
+    pub(crate) fn new<const N: usize>(fields: [(&str, Value); N]) -> Self {
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        Self {
+            fields: fields.collect(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// The same with labels.
+    pub(crate) fn with_labels<'a>(
+        mut self,
+        labels: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Self {
+        let labels = labels
+            .into_iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        self.labels = labels.collect();
+        self
+    }
+}
+
 /// How a list is written.
 #[derive(Debug)]
 pub(crate) enum ListFormat {

@@ -41,6 +41,13 @@ pub(crate) enum Show {
     Nothing,
 }
 
+impl Show {
+    /// All of it on standard output, unless a command is to be quiet.
+    pub(crate) fn unless(quiet: bool) -> Self {
+        if quiet { Self::Nothing } else { Self::Output }
+    }
+}
+
 /// Shows a transfer to its end; the values that the daemon sent beside it.
 pub(crate) async fn follow(mut response: Pending, show: Show) -> Result<Vec<Value>, ProgressError> {
     let mut display = Display::new(show);

@@ -321,9 +321,71 @@ fn save_writes_what_came_and_load_sends_what_is_there() {
     let load = requests.pop().unwrap();
     assert_eq!(
         (load.line.as_str(), load.body),
-        ("POST /images/load?quiet=0", content)
+        ("POST /images/load?quiet=1", content)
     );
     assert_eq!(requests[0].line, "GET /images/get?names=a&names=h%3A1%2Fb");
+}
+
+#[test]
+fn an_import_of_a_url_is_left_to_the_daemon() {
+    let api = Api::serve(|_| {
+        progress(&[
+            json!({"status": "Downloading from http://h/a.tar"}),
+            json!({"status": "Importing", "progressDetail": {"current": 5, "total": 10}}),
+            json!({"status": "sha256:00"}),
+        ])
+    });
+    golden("import-url", &api, &["import", "http://h/a.tar?b=c", "a"]);
+    let request = api.requests().pop().unwrap();
+    assert_eq!(
+        request.line,
+        "POST /images/create?fromSrc=http%3A%2F%2Fh%2Fa.tar%3Fb%3Dc&repo=a"
+    );
+    assert_eq!(request.body, b"");
+}
+
+#[test]
+fn a_platform_is_sent_as_the_api_takes_it() {
+    let api = Api::serve(|request| match route(&request.line) {
+        "DELETE /images/a" | "GET /images/a/history" => Answer::Json(200, "[]".to_owned()),
+        "GET /images/a/json" => Answer::Json(200, "{}".to_owned()),
+        _ => progress(&[]),
+    });
+    let (amd, arm) = ("linux/amd64", "linux/arm/v7");
+    for arguments in [
+        &["push", "--platform", amd, "a"][..],
+        &["save", "--platform", amd, "a"],
+        &["load", "--platform", arm],
+        &["history", "--platform", amd, "a"],
+        &["image", "inspect", "--platform", amd, "a"],
+        &["rmi", "--platform", amd, "--platform", arm, "a"],
+    ] {
+        let status = hull(&api, arguments).stdin(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{arguments:?}");
+    }
+    let amd = "%7B%22architecture%22%3A%22amd64%22%2C%22os%22%3A%22linux%22%7D";
+    let arm = "%7B%22architecture%22%3A%22arm%22%2C%22os%22%3A%22linux%22%2C%22variant%22%3A%22v7%22%7D";
+    let mut lines = api.request_lines();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            format!("DELETE /images/a?platforms={amd}&platforms={arm}"),
+            format!("GET /images/a/history?platform={amd}"),
+            format!("GET /images/a/json?platform={amd}"),
+            format!("GET /images/get?platform={amd}&names=a"),
+            format!("POST /images/a/push?tag=latest&platform={amd}"),
+            format!("POST /images/load?quiet=1&platform={arm}"),
+        ]
+    );
+    let refused = hull(&api, &["push", "--platform", "linux/", "a"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("is no platform"),
+        "{said}"
+    );
 }
 
 #[test]
