@@ -36,6 +36,8 @@ pub enum Request {
     Configure(HostSettings),
     /// To the agent: how many microVMs run? Answered with [`Message::MicroVms`].
     CountMicroVms,
+    /// To the agent: does the VM still go on? Answered with [`Message::Alive`].
+    Pulse,
 }
 
 /// A command to be run in the helper VM.
@@ -126,6 +128,8 @@ pub enum Message {
     Busy(String),
     /// Answer to [`Request::CountMicroVms`].
     MicroVms(u32),
+    /// Answer to [`Request::Pulse`].
+    Alive,
 }
 
 /// A message that cannot be sent or understood.
@@ -176,6 +180,7 @@ impl Message {
             Message::Exit(_) => 11,
             Message::Busy(_) => 12,
             Message::MicroVms(_) => 13,
+            Message::Alive => 14,
         }
     }
 
@@ -189,7 +194,7 @@ impl Message {
         let payload: &[u8] = match self {
             Message::Input(bytes) | Message::Output(bytes) | Message::ErrorOutput(bytes) => bytes,
             Message::Error(text) | Message::Busy(text) => text.as_bytes(),
-            Message::Stopped | Message::InputEnd => &[],
+            Message::Stopped | Message::InputEnd | Message::Alive => &[],
             Message::Exit(code) => std::slice::from_ref(code),
             Message::Request(request) => {
                 encoded = json(serde_json::to_vec(request))?;
@@ -243,6 +248,7 @@ impl Message {
             11 => Message::Exit(payload.first().copied().unwrap_or(u8::MAX)),
             12 => Message::Busy(String::from_utf8_lossy(&payload).into_owned()),
             13 => Message::MicroVms(json(kind, &payload)?),
+            14 => Message::Alive,
             kind => return Err(ProtocolError::UnknownKind { kind }),
         })
     }
@@ -315,6 +321,7 @@ mod tests {
                 ..HostSettings::default()
             })),
             Message::Request(Request::CountMicroVms),
+            Message::Request(Request::Pulse),
             Message::Event(Event::Progress("a step".to_owned())),
             Message::Event(Event::Ready),
             Message::Event(Event::Failed("no".to_owned())),
@@ -329,6 +336,7 @@ mod tests {
             Message::Exit(130),
             Message::Busy("a pull".to_owned()),
             Message::MicroVms(70_000),
+            Message::Alive,
         ]
     }
 

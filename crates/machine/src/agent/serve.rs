@@ -157,6 +157,7 @@ impl Front {
                 let count = self.daemon()?.micro_vms()?;
                 Message::MicroVms(count).send(&mut stream).await
             }
+            Request::Pulse => Message::Alive.send(&mut stream).await,
             Request::Status | Request::StopIfIdle => refuse(&mut stream, &Message::Request(request)).await,
         }
     }

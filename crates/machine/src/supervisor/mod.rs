@@ -8,6 +8,7 @@
 mod confine;
 mod forward;
 mod processes;
+mod pulse;
 mod start;
 
 use std::fs;
@@ -101,6 +102,14 @@ pub enum SupervisorError {
     /// The VM boots too slowly, or hangs.
     #[error("the helper VM was not ready within {seconds} s\n{log}")]
     TooSlow {
+        /// How long it was given.
+        seconds: u64,
+        /// The last lines of its console.
+        log: String,
+    },
+    /// The VM hangs.
+    #[error("the helper VM gave no sign of life for {seconds} s and was killed\n{log}")]
+    Silent {
         /// How long it was given.
         seconds: u64,
         /// The last lines of its console.

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::processes::Processes;
-use super::{LaunchSpec, SupervisorError, file, image_id, log_tail};
+use super::{LaunchSpec, SupervisorError, file, image_id, log_tail, pulse};
 use crate::agent::PREAMBLE;
 use crate::dirs::MachineDirs;
 use crate::link::{LinkEnd, LinkError, LinkStream, Opener, link};
@@ -134,6 +134,9 @@ impl RunningVm {
             error = self.processes.ended(dirs) => error,
             error = &mut self.link => {
                 self.processes.explain(error.unwrap_or(LinkError::Closed).into(), dirs).await
+            }
+            seconds = pulse::stops(&self.opener) => {
+                SupervisorError::Silent { seconds, log: log_tail(&dirs.console_log()) }
             }
         }
     }
