@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Create(Box<commands::create::Arguments>),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(commands::diff::Arguments),
+    /// Get real time events from the server
+    Events(commands::events::Arguments),
     /// Export a container's filesystem as a tar archive
     Export(commands::export::Arguments),
     /// Show the history of an image
@@ -85,6 +87,12 @@ pub(crate) enum Command {
     Load(commands::load::Arguments),
     /// Fetch the logs of a container
     Logs(commands::logs::Arguments),
+    /// Pause all processes within one or more containers
+    Pause(commands::pause::Arguments),
+    /// Rename a container
+    Rename(commands::rename::Arguments),
+    /// Restart one or more containers
+    Restart(commands::restart::Arguments),
     /// Remove one or more containers
     Rm(commands::rm::Arguments),
     /// Remove one or more images
@@ -93,10 +101,18 @@ pub(crate) enum Command {
     Save(commands::save::Arguments),
     /// Start one or more stopped containers
     Start(commands::start::Arguments),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(commands::stats::Arguments),
     /// Stop one or more running containers
     Stop(commands::stop::Arguments),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
     Tag(commands::tag::Arguments),
+    /// Display the running processes of a container
+    Top(commands::top::Arguments),
+    /// Unpause all processes within one or more containers
+    Unpause(commands::pause::UnpauseArguments),
+    /// Update configuration of one or more containers
+    Update(commands::update::Arguments),
     /// Block until one or more containers stop, then print their exit codes
     Wait(commands::wait::Arguments),
 }

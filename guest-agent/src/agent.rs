@@ -24,7 +24,7 @@ use crate::poll::{EventFlags, Poller, Token, Watched};
 use crate::process::{self, Process};
 use crate::report::{self, Report};
 use crate::stream::{self, Greeting};
-use crate::{archive, boot, init, restored};
+use crate::{archive, boot, init, restored, usage};
 
 /// How long a process may take from its fork to its exec. Only a container that works against its own `exec` needs
 /// longer: by a working directory on a FUSE mount that never answers, say.
@@ -269,6 +269,11 @@ impl Agent {
             )),
             Call::Forget { process } => self.forget(process),
             Call::Sync => self.sync(),
+            Call::Freeze(hold) => answer(self.cgroup.freeze(hold), Reply::Frozen),
+            Call::Limit(limits) => answer(self.cgroup.limit(&limits), |()| Reply::Done),
+            Call::Usage => answer(usage::read(self.cgroup.as_fd()), |usage| {
+                Reply::Usage(Box::new(usage))
+            }),
         };
         self.respond(id, self.generation, result);
     }
@@ -553,6 +558,10 @@ impl Agent {
 
 fn accept(listener: &Watched) -> Option<OwnedFd> {
     accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
+}
+
+fn answer<T>(result: Result<T, OsError>, reply: impl FnOnce(T) -> Reply) -> Result<Reply, CallError> {
+    result.map(reply).map_err(|error| failed(error.to_string()))
 }
 
 fn failed(message: impl Into<String>) -> CallError {

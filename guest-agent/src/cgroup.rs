@@ -49,16 +49,38 @@ impl Cgroup {
     /// Sets its limits.
     pub(crate) fn limit(&self, limits: &Limits) -> Result<(), OsError> {
         for (file, value) in settings(limits) {
-            let fd = openat(
-                &self.directory,
-                file,
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .during("open", format!("{PATH}/{file}"))?;
-            write(&fd, value.as_bytes()).during("write", format!("{value:?} to {PATH}/{file}"))?;
+            self.set(file, &value)?;
         }
         Ok(())
+    }
+
+    /// Holds all processes, or lets them go on; answers whether they are all held.
+    pub(crate) fn freeze(&self, hold: bool) -> Result<bool, OsError> {
+        self.set("cgroup.freeze", if hold { "1" } else { "0" })?;
+        let mut buffer = [0; 256];
+        let path = "cgroup.events";
+        let events = openat(
+            &self.directory,
+            path,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .and_then(|file| pread(&file, &mut buffer, 0))
+        .during("read", format!("{PATH}/{path}"))?;
+        Ok(is_frozen(&String::from_utf8_lossy(&buffer[..events])))
+    }
+
+    fn set(&self, file: &str, value: &str) -> Result<(), OsError> {
+        let fd = openat(
+            &self.directory,
+            file,
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .during("open", format!("{PATH}/{file}"))?;
+        write(&fd, value.as_bytes())
+            .during("write", format!("{value:?} to {PATH}/{file}"))
+            .map(drop)
     }
 
     /// How many processes the out-of-memory killer has ended in it so far.
@@ -95,6 +117,10 @@ fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
     settings
 }
 
+fn is_frozen(events: &str) -> bool {
+    events.lines().any(|line| line == "frozen 1")
+}
+
 fn parse_oom_kills(events: &str) -> u64 {
     events
         .lines()
@@ -123,6 +149,13 @@ mod tests {
         ];
         let expected = expected.map(|(file, value)| (file, value.to_string()));
         assert_eq!(settings(&limits), expected);
+    }
+
+    #[test]
+    fn a_cgroup_is_frozen_when_its_events_say_so() {
+        assert!(is_frozen("populated 1\nfrozen 1\n"));
+        assert!(!is_frozen("populated 1\nfrozen 0\n"));
+        assert!(!is_frozen(""));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, cp, create, diff, exec, export, inspect, kill, logs, prune, ps, rm, run, start, stop, wait,
+    attach, cp, create, diff, exec, export, inspect, kill, logs, pause, prune, ps, rename, restart, rm, run,
+    start, stats, stop, top, update, wait,
 };
 use crate::api::Client;
 use crate::failure::CommandResult;
@@ -38,8 +39,14 @@ enum Command {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Arguments),
+    /// Pause all processes within one or more containers
+    Pause(pause::Arguments),
     /// Remove all stopped containers
     Prune(prune::ContainerArguments),
+    /// Rename a container
+    Rename(rename::Arguments),
+    /// Restart one or more containers
+    Restart(restart::Arguments),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(rm::Arguments),
@@ -47,8 +54,16 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Start one or more stopped containers
     Start(start::Arguments),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(stats::Arguments),
     /// Stop one or more running containers
     Stop(stop::Arguments),
+    /// Display the running processes of a container
+    Top(top::Arguments),
+    /// Unpause all processes within one or more containers
+    Unpause(pause::UnpauseArguments),
+    /// Update configuration of one or more containers
+    Update(update::Arguments),
     /// Block until one or more containers stop, then print their exit codes
     Wait(wait::Arguments),
 }
@@ -65,11 +80,18 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         Command::Kill(arguments) => kill::execute(client, arguments).await,
         Command::Logs(arguments) => logs::execute(client, arguments).await,
         Command::Ls(arguments) => ps::execute(client, arguments).await,
+        Command::Pause(arguments) => pause::execute(client, arguments).await,
         Command::Prune(arguments) => prune::containers(client, arguments).await,
+        Command::Rename(arguments) => rename::execute(client, arguments).await,
+        Command::Restart(arguments) => restart::execute(client, arguments).await,
         Command::Rm(arguments) => rm::execute(client, arguments).await,
         Command::Run(arguments) => run::execute(client, *arguments).await,
         Command::Start(arguments) => start::execute(client, arguments).await,
+        Command::Stats(arguments) => stats::execute(client, arguments).await,
         Command::Stop(arguments) => stop::execute(client, arguments).await,
+        Command::Top(arguments) => top::execute(client, arguments).await,
+        Command::Unpause(arguments) => pause::unpause(client, arguments).await,
+        Command::Update(arguments) => update::execute(client, arguments).await,
         Command::Wait(arguments) => wait::execute(client, arguments).await,
     }
 }

@@ -11,6 +11,7 @@ use bollard_stubs::models::{ContainerCreateBody, ContainerCreateResponse, HostCo
 use clap::{Args, ValueEnum};
 
 use super::pull::{Pull, PullPolicy};
+use super::restart_policy::RestartPolicy;
 use super::volumes::{Volumes, tmpfs};
 use super::{environment, print};
 use crate::api::{ApiError, Client, Target};
@@ -106,6 +107,10 @@ pub(crate) struct ContainerOptions {
     #[arg(long)]
     read_only: bool,
 
+    /// Restart policy to apply when a container exits
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<RestartPolicy>,
+
     /// Automatically remove the container when it exits
     #[arg(long)]
     pub(super) rm: bool,
@@ -180,6 +185,10 @@ impl ContainerOptions {
     /// Asks the daemon for the container and writes its ID to the `--cidfile`; the ID.
     pub(super) async fn create(&self, client: &Client, streams: AttachedStreams) -> Result<String, Failure> {
         let own_failure = |error: anyhow::Error| Failure::new(OWN_FAILURE, error);
+        if self.rm && self.restart.as_ref().is_some_and(|policy| !policy.is_none()) {
+            let conflict = "conflicting options: cannot specify both --restart and --rm";
+            return Err(own_failure(anyhow::anyhow!(conflict)));
+        }
         let cidfile = self.open_cidfile().map_err(own_failure)?;
         let body = self.body(streams).map_err(own_failure)?;
         let response = match self.create_or_pull(client, &body).await {
@@ -308,6 +317,7 @@ impl ContainerOptions {
             memory: self.memory,
             nano_cpus: self.cpus,
             readonly_rootfs: Some(self.read_only),
+            restart_policy: self.restart.clone().map(Into::into),
             tmpfs: (!self.tmpfs.is_empty()).then(|| tmpfs(&self.tmpfs)),
             ..Default::default()
         }
@@ -350,7 +360,7 @@ fn labels(values: &[String]) -> HashMap<String, String> {
 }
 
 /// A decimal number of CPUs, in billionths.
-fn parse_cpus(text: &str) -> Result<i64, String> {
+pub(super) fn parse_cpus(text: &str) -> Result<i64, String> {
     const DIGITS: usize = 9;
     let invalid = || format!("failed to parse {text:?} as a number of CPUs, such as 1.5");
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

@@ -6,6 +6,7 @@ pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod history;
@@ -21,18 +22,24 @@ pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod manifest;
+pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rename;
+pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod search;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod top;
+pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -45,6 +52,7 @@ mod filters;
 mod foreground;
 mod platform;
 mod prune;
+mod restart_policy;
 mod volumes;
 
 use std::io::{self, Write};
@@ -81,6 +89,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Cp(arguments) => cp::execute(&client, arguments).await,
         Command::Create(arguments) => create::execute(&client, *arguments).await,
         Command::Diff(arguments) => diff::execute(&client, arguments).await,
+        Command::Events(arguments) => events::execute(&client, arguments).await,
         Command::Export(arguments) => export::execute(&client, arguments).await,
         Command::History(arguments) => history::execute(&client, arguments).await,
         Command::Import(arguments) => import::execute(&client, arguments).await,
@@ -88,12 +97,19 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Kill(arguments) => kill::execute(&client, arguments).await,
         Command::Load(arguments) => load::execute(&client, arguments).await,
         Command::Logs(arguments) => logs::execute(&client, arguments).await,
+        Command::Pause(arguments) => pause::execute(&client, arguments).await,
+        Command::Rename(arguments) => rename::execute(&client, arguments).await,
+        Command::Restart(arguments) => restart::execute(&client, arguments).await,
         Command::Rm(arguments) => rm::execute(&client, arguments).await,
         Command::Rmi(arguments) => rmi::execute(&client, arguments).await,
         Command::Save(arguments) => save::execute(&client, arguments).await,
         Command::Start(arguments) => start::execute(&client, arguments).await,
+        Command::Stats(arguments) => stats::execute(&client, arguments).await,
         Command::Stop(arguments) => stop::execute(&client, arguments).await,
         Command::Tag(arguments) => tag::execute(&client, arguments).await,
+        Command::Top(arguments) => top::execute(&client, arguments).await,
+        Command::Unpause(arguments) => pause::unpause(&client, arguments).await,
+        Command::Update(arguments) => update::execute(&client, arguments).await,
         Command::Wait(arguments) => wait::execute(&client, arguments).await,
     }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
-use super::{disk_usage, info, print, prune};
+use super::{disk_usage, events, info, print, prune};
 use crate::api::{Client, Target};
 use crate::failure::{CommandResult, Failure};
 use crate::format::decimal_size;
@@ -21,6 +21,8 @@ enum Command {
     Check(CheckArguments),
     /// Show disk usage
     Df(disk_usage::Arguments),
+    /// Get real time events from the server
+    Events(events::Arguments),
     /// Display system-wide information
     Info(info::Arguments),
     /// Remove unused data
@@ -60,6 +62,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
     match arguments.command {
         Command::Check(arguments) => check(client, arguments).await,
         Command::Df(arguments) => disk_usage::execute(client, arguments).await,
+        Command::Events(arguments) => events::execute(client, arguments).await,
         Command::Info(arguments) => info::execute(client, arguments).await,
         Command::Prune(arguments) => prune::system(client, arguments).await,
     }

@@ -6,12 +6,27 @@ const MINIMUM_WIDTH: usize = 10;
 const PADDING: usize = 3;
 
 /// Rows of cells.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    minimum: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::with_columns_of(MINIMUM_WIDTH)
+    }
 }
 
 impl Table {
+    /// A table whose columns have at least this width.
+    pub(crate) fn with_columns_of(minimum: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            minimum,
+        }
+    }
+
     /// Adds a row given as text with tabs between its cells. Text with line breaks becomes
     /// several rows.
     pub(crate) fn push(&mut self, text: &str) {
@@ -26,7 +41,7 @@ impl Table {
         for row in &self.rows {
             // The last cell of a row ends the line and takes part in no column.
             for (column, cell) in row[..row.len() - 1].iter().enumerate() {
-                let width = (cell.chars().count() + PADDING).max(MINIMUM_WIDTH);
+                let width = (cell.chars().count() + PADDING).max(self.minimum);
                 match widths.get_mut(column) {
                     None => widths.push(width),
                     Some(widest) => *widest = width.max(*widest),

@@ -11,6 +11,7 @@ mod filters;
 mod hijack;
 mod human_time;
 mod progress;
+mod ps;
 mod query;
 mod routes;
 mod server;

@@ -1,11 +1,15 @@
 //! A container in memory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use sandbox::Sandbox;
 use tokio::sync::watch;
 
+use crate::events::{EventKind, Events};
 use crate::exec_process::ExecProcess;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord};
 use crate::log::LogWriter;
@@ -15,7 +19,8 @@ use crate::{Container, EngineError, Result, Status};
 /// A container in memory. What changes of it is behind locks that are held for moments only, but for `operation`.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) record: ContainerRecord,
+    id: String,
+    record: RwLock<Arc<ContainerRecord>>,
     pub(crate) folder: ContainerFolder,
     /// Held by whoever starts or removes it, or works on its files while it does not run.
     pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
@@ -27,6 +32,11 @@ pub(crate) struct Live {
     execs: Mutex<Vec<Arc<ExecProcess>>>,
     /// The length of its log.
     pub(crate) grown: watch::Sender<u64>,
+    /// The pause before its last restart.
+    pub(crate) restart_pause: Mutex<Duration>,
+    /// Whether it is stopped only to be started, so that one that goes with its end stays.
+    pub(crate) kept: AtomicBool,
+    events: Events,
 }
 
 /// How a container stands, for those who wait for it.
@@ -47,10 +57,16 @@ pub(crate) struct Run {
 
 impl Live {
     /// A container with its state as it is on the disk.
-    pub(crate) fn new(record: ContainerRecord, folder: ContainerFolder, state: StateRecord) -> Arc<Live> {
+    pub(crate) fn new(
+        record: ContainerRecord,
+        folder: ContainerFolder,
+        state: StateRecord,
+        events: Events,
+    ) -> Arc<Live> {
         let streams = Mutex::new(Streams::new(streams_spec(&record)));
         Arc::new(Live {
-            record,
+            id: record.id.clone(),
+            record: RwLock::new(Arc::new(record)),
             folder,
             operation: Arc::default(),
             standing: watch::Sender::new(Standing {
@@ -62,17 +78,59 @@ impl Live {
             run: Mutex::default(),
             execs: Mutex::default(),
             grown: watch::Sender::new(0),
+            restart_pause: Mutex::default(),
+            kept: AtomicBool::new(false),
+            events,
         })
     }
 
     pub(crate) fn id(&self) -> &str {
-        &self.record.id
+        &self.id
+    }
+
+    /// What it is at this moment.
+    pub(crate) fn record(&self) -> Arc<ContainerRecord> {
+        self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what it is, on the disk first.
+    pub(crate) async fn change_record(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        if self.status() == Status::Removing {
+            return Err(EngineError::NoSuchContainer(self.id.clone()));
+        }
+        let mut record = ContainerRecord::clone(&self.record());
+        change(&mut record);
+        let (folder, durable) = (self.folder.clone(), self.is_durable());
+        let record = Arc::new(record);
+        let written = record.clone();
+        blocking("write a container's description", move || {
+            folder.write_record(&written, durable)
+        })
+        .await?;
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+        Ok(())
     }
 
     /// Whether what is written about it must outlast a power cut. One that is removed with its end does not: a power
     /// cut is its end.
     pub(crate) fn is_durable(&self) -> bool {
-        !self.record.config.auto_remove
+        !self.record().config.auto_remove
+    }
+
+    /// Tells what happens to it, with more about it than what is told always.
+    pub(crate) fn tell<'a>(
+        &self,
+        action: impl Into<String>,
+        more: impl IntoIterator<Item = (&'a str, String)>,
+    ) {
+        let record = self.record();
+        let mut attributes: BTreeMap<String, String> = record.config.labels.clone();
+        attributes.insert("image".into(), record.config.image.clone());
+        attributes.insert("name".into(), record.name.clone());
+        attributes.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        self.events
+            .publish(EventKind::Container, action, &self.id, attributes);
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -151,7 +209,7 @@ impl Live {
 
     /// Ends the clients of the run that is over; those who come now are for the next.
     pub(crate) fn renew_streams(&self) {
-        let fresh = Streams::new(streams_spec(&self.record));
+        let fresh = Streams::new(streams_spec(&self.record()));
         std::mem::replace(&mut *lock(&self.streams), fresh).close();
     }
 
@@ -165,11 +223,14 @@ impl Live {
 
     /// What it runs in; an error if it does not run. `action` is told in it.
     pub(crate) fn running(&self, action: &str) -> Result<Run> {
+        if self.status() == Status::Restarting {
+            return Err(EngineError::Restarting(self.id.clone()));
+        }
         self.run()
             .filter(|_| self.is_up())
             .ok_or_else(|| EngineError::NotRunning {
                 action: action.to_owned(),
-                id: self.record.id.clone(),
+                id: self.id.clone(),
             })
     }
 
@@ -180,7 +241,7 @@ impl Live {
     /// What a client is told of it.
     pub(crate) fn view(&self) -> Container {
         let standing = self.standing.borrow().record.clone();
-        let record = &self.record;
+        let record = self.record();
         Container {
             id: record.id.clone(),
             name: record.name.clone(),
@@ -201,7 +262,7 @@ impl Live {
 
     /// The folder for the sockets of its microVM.
     pub(crate) fn runtime(&self, runtime: &Path) -> std::path::PathBuf {
-        runtime.join(crate::ids::short(&self.record.id))
+        runtime.join(crate::ids::short(&self.id))
     }
 }
 

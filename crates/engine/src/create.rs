@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Rlimit;
+use crate::{RestartPolicy, Rlimit};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -52,6 +52,8 @@ pub struct ContainerCreate {
     pub stop_timeout: Option<u32>,
     /// Whether the container is removed when it ends.
     pub auto_remove: bool,
+    /// Whether it is started again when it ends.
+    pub restart: RestartPolicy,
     /// Whether its root is read-only.
     pub read_only: bool,
     /// Whether a minimal init runs as its PID 1.

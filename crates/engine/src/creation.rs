@@ -12,8 +12,8 @@ use crate::engine::Shared;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord, make_folder, sync_folder};
 use crate::streams::blocking;
 use crate::{
-    ContainerCreate, Created, EngineError, Result, capabilities, limits, merge, mounts, network_files,
-    signals,
+    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, limits, merge, mounts,
+    network_files, signals,
 };
 
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
@@ -43,9 +43,10 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     };
     let work = shared.clone();
     let live = blocking("make a container", move || make(&work, record)).await?;
-    let id = live.record.id.clone();
+    let id = live.id().to_owned();
     shared.images.hold_for(&id, hold);
-    reservation.keep(live);
+    reservation.keep(live.clone());
+    live.tell("create", []);
     tracing::debug!(container = id, ?resolved, made = ?began.elapsed(), "a container was made");
     Ok(Created {
         id,
@@ -59,6 +60,11 @@ fn check(create: &ContainerCreate) -> Result<()> {
         return Err(EngineError::Unsupported(
             "privileged containers are not supported: give it what it needs with --cap-add; its microVM is its own"
                 .into(),
+        ));
+    }
+    if create.auto_remove && create.restart != RestartPolicy::No {
+        return Err(EngineError::Invalid(
+            "can't create 'AutoRemove' container with restart policy".into(),
         ));
     }
     capabilities::resolve(&create.cap_add, &create.cap_drop)?;
@@ -94,7 +100,12 @@ fn make(shared: &Shared, mut record: ContainerRecord) -> Result<Arc<Live>> {
         let _ = fs::remove_dir_all(&new);
         mounts::remove_volumes(&volumes, &record.nameless_volumes);
     })?;
-    Ok(Live::new(record, folder, StateRecord::default()))
+    Ok(Live::new(
+        record,
+        folder,
+        StateRecord::default(),
+        shared.events.clone(),
+    ))
 }
 
 /// Fills the folder, then gives it its name.

@@ -1,12 +1,14 @@
 //! The engine.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use sandbox::{Clock, Templates};
 
 use crate::container::Live;
 use crate::disk::Disks;
+use crate::events::Events;
 use crate::exec_process::{self, ExecProcess};
 use crate::folder::{make_folder, remove_folder};
 use crate::guest_spec::INIT;
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) disks: Disks,
     pub(crate) registry: Registry,
+    pub(crate) events: Events,
     pub(crate) templates: Templates,
     guest_kernel: OnceLock<Option<String>>,
 }
@@ -77,7 +80,7 @@ impl Shared {
     async fn try_remove_held(&self, live: &Arc<Live>, volumes: bool) -> Result<()> {
         live.stop_saving().await;
         let (path, durable) = (live.folder.path().to_owned(), live.is_durable());
-        let volumes = volumes.then(|| (self.volumes(), live.record.nameless_volumes.clone()));
+        let volumes = volumes.then(|| (self.volumes(), live.record().nameless_volumes.clone()));
         blocking("remove a container", move || {
             remove_folder(&path, durable)?;
             if let Some((volumes, names)) = volumes {
@@ -90,6 +93,7 @@ impl Shared {
         self.images.release(live.id());
         live.renew_streams();
         live.change(|standing| standing.removed = true);
+        live.tell("destroy", []);
         tracing::debug!(container = live.id(), "a container was removed");
         Ok(())
     }
@@ -155,12 +159,16 @@ impl Engine {
     ) -> Result<()> {
         let (shared, live, signal) = (self.shared.clone(), self.find(name)?, signal.map(str::to_owned));
         complete(async move {
-            match stop::stop(&live, signal.as_deref(), timeout).await {
-                Ok(()) | Err(EngineError::NotModified(_)) => {
-                    start::start(&shared, &live, Clock::start()).await
-                }
-                Err(error) => Err(error),
+            live.kept.store(true, Ordering::Release);
+            let stopped = stop::stop(&live, signal.as_deref(), timeout).await;
+            live.kept.store(false, Ordering::Release);
+            match stopped {
+                Ok(()) | Err(EngineError::NotModified(_)) => {}
+                Err(error) => return Err(error),
             }
+            start::start(&shared, &live, Clock::start()).await?;
+            live.tell("restart", []);
+            Ok(())
         })
         .await
     }
@@ -175,13 +183,30 @@ impl Engine {
     /// Holds a container.
     pub async fn pause(&self, name: &str) -> Result<()> {
         let live = self.find(name)?;
-        complete(async move { stop::pause(&live).await }).await
+        complete(async move { pause::pause(&live).await }).await
     }
 
     /// Lets a held container go on.
     pub async fn unpause(&self, name: &str) -> Result<()> {
         let live = self.find(name)?;
-        complete(async move { stop::unpause(&live).await }).await
+        complete(async move { pause::unpause(&live).await }).await
+    }
+
+    /// Gives a container another name.
+    pub async fn rename(&self, name: &str, new: &str) -> Result<()> {
+        let (shared, live, new) = (self.shared.clone(), self.find(name)?, new.to_owned());
+        complete(async move { rename::rename(&shared, &live, &new).await }).await
+    }
+
+    /// Changes what a container may use, and when it is started again.
+    pub async fn update(&self, name: &str, update: ContainerUpdate) -> Result<()> {
+        let (shared, live) = (self.shared.clone(), self.find(name)?);
+        complete(async move { update::update(&shared, &live, update).await }).await
+    }
+
+    /// What happens from now on, and what happened since a moment in the past, as far as it is kept.
+    pub fn events(&self, since: Option<jiff::Timestamp>) -> EventStream {
+        self.shared.events.listen(since)
     }
 
     /// Begins to wait for a container. An end that comes after this returned is not missed.
@@ -197,15 +222,15 @@ impl Engine {
             if live.watch().borrow().removed {
                 return Err(EngineError::NoSuchContainer(live.id().to_owned()));
             }
-            if live.is_up() {
+            if live.is_up() || live.status() == Status::Restarting {
                 if !force {
-                    let (name, status) = (&live.record.name, live.status().as_str());
-                    return Err(EngineError::Conflict(format!(
-                        "cannot remove container \"{name}\": container is {status}: stop the container before \
-                         removing or force remove"
-                    )));
+                    return Err(EngineError::Conflict(refuse_removal(&live)));
                 }
-                stop::kill(&live, "").await?;
+                match stop::kill(&live, "").await {
+                    // It may have ended by itself.
+                    Ok(()) | Err(EngineError::NotRunning { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             shared.try_remove_held(&live, volumes).await
         })
@@ -216,7 +241,7 @@ impl Engine {
     pub async fn list(&self, filter: &ListFilter) -> Result<Vec<Container>> {
         let created = |name: &Option<String>| -> Result<_> {
             name.as_deref()
-                .map(|name| Ok(self.find(name)?.record.created))
+                .map(|name| Ok(self.find(name)?.record().created))
                 .transpose()
         };
         let mut looked = Looked {
@@ -267,7 +292,7 @@ impl Engine {
         Ok(LogReader::new(
             live.folder.log(),
             options,
-            live.record.config.terminal,
+            live.record().config.terminal,
             follow,
         ))
     }
@@ -276,11 +301,15 @@ impl Engine {
     /// returned is not missed.
     pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attachment> {
         let live = self.find(name)?;
-        if live.status() == Status::Paused {
-            return Err(EngineError::Conflict(format!(
-                "container {} is paused, unpause the container before attach",
-                live.id()
-            )));
+        match live.status() {
+            Status::Paused => {
+                return Err(EngineError::Conflict(format!(
+                    "container {} is paused, unpause the container before attach",
+                    live.id()
+                )));
+            }
+            Status::Restarting => return Err(EngineError::Restarting(live.id().to_owned())),
+            _ => {}
         }
         let client = ClientSpec {
             stdin: options.stdin && options.stream,
@@ -297,6 +326,7 @@ impl Engine {
             (false, Some(history)) => attachment.output = AttachOutput::past(history),
             (false, None) => attachment.output = AttachOutput::nothing(),
         }
+        live.tell("attach", []);
         Ok(attachment)
     }
 
@@ -309,7 +339,10 @@ impl Engine {
             action: "resize the terminal of",
             id,
             source,
-        })
+        })?;
+        let (height, width) = (size.rows.to_string(), size.columns.to_string());
+        live.tell("resize", [("height", height), ("width", width)]);
+        Ok(())
     }
 
     /// Makes a process ready in a running container; answers its id.
@@ -318,7 +351,7 @@ impl Engine {
         live.running("")?;
         if live.status() == Status::Paused {
             return Err(EngineError::Conflict(format!(
-                "container {} is paused, unpause the container before exec",
+                "Container {} is paused, unpause the container before exec",
                 live.id()
             )));
         }
@@ -331,6 +364,8 @@ impl Engine {
             ));
         }
         let id = ids::new_id().map_err(EngineError::io("read", "random numbers"))?;
+        let action = format!("exec_create: {}", create.args.join(" "));
+        live.tell(action, [("execID", id.clone())]);
         exec_process::add(&live, ExecProcess::new(id.clone(), &live, create));
         Ok(id)
     }
@@ -354,7 +389,10 @@ impl Engine {
 
     /// The whole root of a container as a tar archive, without its volumes.
     pub async fn export(&self, name: &str) -> Result<Archive> {
-        archive::export(&self.shared, &self.find(name)?, name).await
+        let live = self.find(name)?;
+        let archive = archive::export(&self.shared, &live, name).await?;
+        live.tell("export", []);
+        Ok(archive)
     }
 
     /// What a container has changed of its image.
@@ -370,12 +408,18 @@ impl Engine {
     /// What is at a path of a container, and a tar archive of it. Its entries are named by the last name of the path: `.`
     /// for one that ends in `/.`, nothing for the root.
     pub async fn path_archive(&self, name: &str, path: &str) -> Result<(PathStat, Archive)> {
-        archive::read(&self.shared, &self.find(name)?, name, path).await
+        let live = self.find(name)?;
+        let found = archive::read(&self.shared, &live, name, path).await?;
+        live.tell("archive-path", [("path", path.to_owned())]);
+        Ok(found)
     }
 
     /// Begins to unpack a tar archive in a directory of a container.
     pub async fn unpack(&self, name: &str, options: UnpackOptions) -> Result<Unpacking> {
-        archive::unpack(&self.shared, &self.find(name)?, name, options).await
+        let (live, path) = (self.find(name)?, options.path.clone());
+        let unpacking = archive::unpack(&self.shared, &live, name, options).await?;
+        live.tell("extract-to-dir", [("path", path)]);
+        Ok(unpacking)
     }
 
     /// The engine as a whole.
@@ -392,6 +436,7 @@ impl Engine {
             paused,
             stopped: statuses.len() - running - paused,
             images: shared.images.summaries().await?.len(),
+            listeners: shared.events.listeners(),
             cpus: host.cpus,
             memory_bytes: host.memory_bytes,
             host_name: host.name,
@@ -431,10 +476,22 @@ impl Shared {
             disks,
             templates,
             registry: Registry::default(),
+            events: Events::default(),
             guest_kernel: OnceLock::new(),
             spec,
         })
     }
+}
+
+/// Why a container that runs is not removed.
+fn refuse_removal(live: &Live) -> String {
+    let (name, status) = (live.record().name.clone(), live.status());
+    let advice = match status {
+        Status::Paused => " and must be unpaused first",
+        _ => ": stop the container before removing or force remove",
+    };
+    let status = status.as_str();
+    format!("cannot remove container \"/{name}\": container is {status}{advice}")
 }
 
 /// The id that was given to this state when it was opened first.

@@ -74,6 +74,17 @@ pub enum EngineError {
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// The container has ended and is about to be started again.
+    #[error("Container {0} is restarting, wait until the container is running")]
+    Restarting(String),
+    /// Another error, and what it was met in, as `Cannot update container x`.
+    #[error("{context}: {source}")]
+    Within {
+        /// What it was met in.
+        context: String,
+        /// The error.
+        source: Box<EngineError>,
+    },
     /// It is so already.
     #[error("container {0} is in that state already")]
     NotModified(String),
@@ -132,7 +143,10 @@ impl EngineError {
             | Self::NoSuchImage(_)
             | Self::NoSuchExec(_)
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
-            Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) => ErrorKind::Conflict,
+            Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) | Self::Restarting(_) => {
+                ErrorKind::Conflict
+            }
+            Self::Within { source, .. } => source.kind(),
             Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) | Self::Exec(_) => {
                 ErrorKind::InvalidParameter
             }
@@ -142,6 +156,15 @@ impl EngineError {
             Self::Sandbox { .. } | Self::Io { .. } | Self::Images(_) | Self::Internal(_) => {
                 ErrorKind::Internal
             }
+        }
+    }
+
+    /// Puts what it was met in in front of it.
+    pub(crate) fn within(context: impl Into<String>) -> impl FnOnce(EngineError) -> EngineError {
+        let context = context.into();
+        move |source| Self::Within {
+            context,
+            source: Box::new(source),
         }
     }
 

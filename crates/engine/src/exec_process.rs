@@ -80,7 +80,11 @@ impl ExecProcess {
     }
 
     /// Starts it.
-    pub(crate) async fn start(self: &Arc<Self>, live: &Live, start: ExecStart) -> Result<Option<Attachment>> {
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        start: ExecStart,
+    ) -> Result<Option<Attachment>> {
         let sandbox = live.running("")?.sandbox;
         let process = self.claim()?;
         let client = ClientSpec {
@@ -136,12 +140,12 @@ impl ExecProcess {
     /// Starts the process and connects its streams; answers what sees it to its end.
     async fn bring_up(
         self: &Arc<Self>,
-        live: &Live,
+        live: &Arc<Live>,
         sandbox: &Sandbox,
         process: ProcessId,
         start: ExecStart,
     ) -> Result<impl Future<Output = ()> + Send + use<>> {
-        let spec = exec(&live.record, &self.create, process, start.size)?;
+        let spec = exec(&live.record(), &self.create, process, start.size)?;
         let command = spec.args.first().cloned().unwrap_or_default();
         let started = sandbox.guest().start_process(spec).await;
         let pid = started.map_err(|error| match error {
@@ -149,6 +153,8 @@ impl ExecProcess {
             error => self.lost("exec in")(error),
         })?;
         self.state().pid = pid;
+        let action = format!("exec_start: {}", self.create.args.join(" "));
+        live.tell(action, [("execID", self.id.clone())]);
         let stdout = sandbox.output(process, kind(OutputStream::Stdout), 0);
         let stderr = async {
             match self.create.terminal {
@@ -168,11 +174,14 @@ impl ExecProcess {
             Ok::<_, SandboxError>(())
         };
         let (stdout, stderr, ()) = tokio::try_join!(stdout, stderr, stdin).map_err(self.lost("exec in"))?;
-        Ok(self.clone().follow(sandbox.clone(), process, stdout, stderr))
+        Ok(self
+            .clone()
+            .follow(live.clone(), sandbox.clone(), process, stdout, stderr))
     }
 
     async fn follow(
         self: Arc<Self>,
+        live: Arc<Live>,
         sandbox: Sandbox,
         process: ProcessId,
         stdout: sandbox::OutputStream,
@@ -192,7 +201,12 @@ impl ExecProcess {
         };
         let exit = async {
             let exited = sandbox.guest().exited(process).await;
-            self.state().exit_code = Some(exited.as_ref().map_or(exit_code_of_lost(), |status| status.code));
+            let code = exited.as_ref().map_or(exit_code_of_lost(), |status| status.code);
+            self.state().exit_code = Some(code);
+            live.tell(
+                "exec_die",
+                [("execID", self.id.clone()), ("exitCode", code.to_string())],
+            );
             self.streams.hub.release();
             exited.is_ok()
         };

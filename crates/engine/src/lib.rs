@@ -18,6 +18,7 @@ mod detach;
 mod disk;
 mod engine;
 mod error;
+mod events;
 mod exec;
 mod exec_process;
 mod folder;
@@ -34,15 +35,21 @@ mod merge;
 mod mounts;
 mod names;
 mod network_files;
+mod pause;
+mod processes;
 mod registry;
+mod rename;
+mod restart;
 mod restore;
 mod run;
 mod signals;
 mod start;
 mod state;
+mod stats;
 mod stdin;
 mod stop;
 mod streams;
+mod update;
 mod view;
 mod wait;
 
@@ -53,6 +60,7 @@ pub use client_files::ClientFiles;
 pub use create::*;
 pub use engine::*;
 pub use error::*;
+pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
 pub use image_store::{
     CheckReport, DamagedObject, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer, Problem,
@@ -61,8 +69,15 @@ pub use image_store::{
 pub use images::*;
 pub use log::LogReader;
 pub use logs::*;
-pub use sandbox::{Change, ChangeKind, PathStat, Rlimit, Timeline, WindowSize};
+pub use processes::ProcessList;
+pub use restart::RestartPolicy;
+pub use sandbox::{
+    Change, ChangeKind, DeviceUsage, PathStat, ProcessClock, ProcessInfo, Rlimit, Timeline, Usage as GuestUsage,
+    WindowSize,
+};
 pub use state::*;
+pub use stats::Sample;
 pub use stop::StopTimeout;
+pub use update::ContainerUpdate;
 pub use view::*;
 pub use wait::*;

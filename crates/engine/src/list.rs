@@ -34,8 +34,10 @@ fn passes(container: &Container, filter: &ListFilter, looked: &Looked) -> bool {
             mount.name == *volume || mount.target == *volume || mount.source.as_os_str() == volume.as_str()
         })
     };
-    (all || matches!(state.status, Status::Running | Status::Paused))
-        && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
+    (all || matches!(
+        state.status,
+        Status::Running | Status::Paused | Status::Restarting
+    )) && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
         && one_of(&filter.names, |name| {
             format!("/{}", container.name).contains(name.as_str())
         })

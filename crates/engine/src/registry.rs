@@ -68,14 +68,33 @@ impl Registry {
         let mut entries = self.entries();
         entries
             .names
-            .insert(live.record.name.clone(), live.record.id.clone());
-        entries.containers.insert(live.record.id.clone(), live);
+            .insert(live.record().name.clone(), live.id().to_owned());
+        entries.containers.insert(live.id().to_owned(), live);
+    }
+
+    /// Takes a further name for a container, until one of its names is [given back](Registry::give_back).
+    pub(crate) fn take_name(&self, live: &Live, name: &str) -> Result<String> {
+        let name = names::check(name)?;
+        let mut entries = self.entries();
+        if let Some(id) = entries.names.get(name) {
+            return Err(EngineError::NameInUse {
+                name: name.to_owned(),
+                id: id.clone(),
+            });
+        }
+        entries.names.insert(name.to_owned(), live.id().to_owned());
+        Ok(name.to_owned())
+    }
+
+    /// Frees a name.
+    pub(crate) fn give_back(&self, name: &str) {
+        self.entries().names.remove(name);
     }
 
     pub(crate) fn remove(&self, live: &Live) {
         let mut entries = self.entries();
         entries.containers.remove(live.id());
-        entries.names.remove(&live.record.name);
+        entries.names.remove(&live.record().name);
     }
 
     /// The container with this id, name, or prefix of its id.
@@ -134,6 +153,7 @@ impl Drop for Reservation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Events;
     use crate::folder::{ContainerFolder, ContainerRecord, StateRecord};
     use crate::{ContainerCreate, VmSize};
 
@@ -154,6 +174,7 @@ mod tests {
             record,
             ContainerFolder::new("/nonexistent".into()),
             StateRecord::default(),
+            Events::default(),
         )
     }
 
@@ -190,7 +211,7 @@ mod tests {
         for (id, name) in [("aa11", "one"), ("aa22", "two"), ("bb33", "aa")] {
             registry.insert(live(id, name));
         }
-        let found = |name: &str| registry.find(name).map(|live| live.record.name.clone());
+        let found = |name: &str| registry.find(name).map(|live| live.record().name.clone());
         assert_eq!(found("aa11").unwrap(), "one");
         assert_eq!(found("two").unwrap(), "two");
         assert_eq!(found("b").unwrap(), "aa");

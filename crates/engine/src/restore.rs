@@ -10,17 +10,19 @@ use sandbox::{Sandbox, SandboxError, SandboxRecord};
 
 use crate::container::{Live, Run};
 use crate::engine::Shared;
+use crate::events::Events;
 use crate::exec_process::reserve_ids;
 use crate::folder::{ContainerFolder, is_remnant};
 use crate::log::{LogWriter, Offsets, recover};
 use crate::run::{Output, follow, found_dead};
 use crate::streams::blocking;
-use crate::{EngineError, Result, Status};
+use crate::{EngineError, Result, Status, pause, restart};
 
 /// Reads all containers, goes on with those that run, and removes what a crash left half made or half removed.
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
     let containers = shared.containers();
-    let found = blocking("read the containers", move || read_all(&containers)).await?;
+    let events = shared.events.clone();
+    let found = blocking("read the containers", move || read_all(&containers, &events)).await?;
     let mut resumed = tokio::task::JoinSet::new();
     let mut running = HashSet::new();
     for live in found {
@@ -32,11 +34,12 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
         }
     }
     resumed.join_all().await;
+    restart::begin(shared);
     remove_strays(&shared.microvms(), &running).await;
     Ok(())
 }
 
-fn read_all(containers: &Path) -> Result<Vec<Arc<Live>>> {
+fn read_all(containers: &Path, events: &Events) -> Result<Vec<Arc<Live>>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(containers).map_err(EngineError::io("read the folder", containers))? {
         let path = entry
@@ -49,7 +52,7 @@ fn read_all(containers: &Path) -> Result<Vec<Arc<Live>>> {
             }
             continue;
         }
-        match read(path.clone()) {
+        match read(path.clone(), events) {
             Ok(live) => found.push(live),
             // One damaged container must not keep the others from being used.
             Err(error) => tracing::error!(folder = %path.display(), %error, "a container cannot be read"),
@@ -58,11 +61,11 @@ fn read_all(containers: &Path) -> Result<Vec<Arc<Live>>> {
     Ok(found)
 }
 
-fn read(path: PathBuf) -> Result<Arc<Live>> {
+fn read(path: PathBuf, events: &Events) -> Result<Arc<Live>> {
     let folder = ContainerFolder::new(path);
     let record = folder.read_record()?;
     let state = folder.read_state()?;
-    Ok(Live::new(record, folder, state))
+    Ok(Live::new(record, folder, state, events.clone()))
 }
 
 /// Goes on with a container that ran when the earlier engine ended.
@@ -104,7 +107,7 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
     let (log, logged) = recover_log(live, state.log_start).await?;
     if state.state.status == Status::Paused {
         // Whether it is still held is asked of nobody: it is made so.
-        sandbox.pause().await.map_err(failed)?;
+        pause::hold(sandbox.guest()).await.map_err(failed)?;
     }
     let run = Run {
         sandbox,
@@ -112,7 +115,8 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
     };
     live.set_run(Some(run.clone()));
     let output = Output::open(live, &run, logged).await.map_err(failed)?;
-    let config = &live.record.config;
+    let record = live.record();
+    let config = &record.config;
     if config.stdin_once && !config.terminal {
         // The one client that its stdin was for went with the earlier engine.
         live.streams().stdin.end().await;

@@ -1,6 +1,7 @@
 //! A container from the start of its init to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,8 +12,8 @@ use crate::engine::Shared;
 use crate::guest_spec::INIT;
 use crate::log::Offsets;
 use crate::signals;
-use crate::streams::{Sink, kind};
-use crate::{ContainerState, OutputStream, Status};
+use crate::streams::{Sink, kind, lock};
+use crate::{ContainerState, OutputStream, Status, restart};
 
 /// How long output may take to arrive after the end of who wrote it. It is there already, and nobody is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -156,7 +157,8 @@ pub(crate) async fn found_dead(shared: &Arc<Shared>, live: &Arc<Live>, reason: S
 }
 
 async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox>, outcome: Outcome) {
-    let ephemeral = live.record.config.auto_remove;
+    let config = live.record().config.clone();
+    let ephemeral = config.auto_remove && !live.kept.load(Ordering::Acquire);
     let mut record = live.watch().borrow().record.clone();
     record.state = ContainerState {
         // One that goes with its end is never seen as one that could be started again.
@@ -172,6 +174,16 @@ async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox
         finished_at: Some(Timestamp::now()),
         ..record.state
     };
+    let pause = {
+        let mut pause = lock(&live.restart_pause);
+        let next = restart::next_pause(config.restart, &record.state, *pause);
+        *pause = next.unwrap_or_default();
+        next
+    };
+    if pause.is_some() {
+        record.state.status = Status::Restarting;
+        record.state.restarts = record.state.restarts.saturating_add(1);
+    }
     record.sandbox = None;
     if let Some(sandbox) = sandbox {
         record.timeline = sandbox.clock().timeline();
@@ -180,11 +192,33 @@ async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox
     live.set_run(None);
     live.renew_streams();
     live.execs().retain(|exec| !exec.has_started());
+    let state = record.state.clone();
     live.save_end(record).await;
+    tell_end(live, &state);
+    if let Some(pause) = pause {
+        restart::restart_after(shared, live, pause);
+    }
     if ephemeral {
         let _operation = live.operation.lock().await;
         if !live.watch().borrow().removed {
             shared.remove_held(live, true).await;
         }
     }
+}
+
+fn tell_end(live: &Live, state: &ContainerState) {
+    if state.oom_killed {
+        live.tell("oom", []);
+    }
+    let seconds = match (state.started_at, state.finished_at) {
+        (Some(started), Some(finished)) => finished.duration_since(started).as_secs(),
+        _ => 0,
+    };
+    live.tell(
+        "die",
+        [
+            ("exitCode", state.exit_code.to_string()),
+            ("execDuration", seconds.to_string()),
+        ],
+    );
 }

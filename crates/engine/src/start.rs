@@ -11,7 +11,7 @@ use crate::engine::Shared;
 use crate::guest_spec::{GuestSpec, guest_spec};
 use crate::log::{LogWriter, Offsets};
 use crate::run::{Output, follow};
-use crate::streams::blocking;
+use crate::streams::{blocking, lock};
 use crate::{ContainerState, EngineError, Result, Status};
 
 /// How long an agent may take to come up. A host that starts many microVMs on few CPUs is slow, not broken.
@@ -23,7 +23,23 @@ const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
     let _operation = live.operation.lock().await;
     check(live)?;
-    match run(shared, live, clock).await {
+    *lock(&live.restart_pause) = Duration::ZERO;
+    start_held(shared, live, clock, 0).await
+}
+
+/// Starts a container that stands as restarting; nothing is done when it does not any more.
+pub(crate) async fn start_again(shared: &Arc<Shared>, live: &Arc<Live>) -> Result<()> {
+    let _operation = live.operation.lock().await;
+    let standing = live.watch().borrow().clone();
+    if standing.removed || standing.record.state.status != Status::Restarting {
+        return Ok(());
+    }
+    start_held(shared, live, Clock::start(), standing.record.state.restarts).await
+}
+
+/// For a caller that holds its operation lock.
+async fn start_held(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32) -> Result<()> {
+    match run(shared, live, clock, restarts).await {
         Ok((run, output)) => {
             tokio::spawn(follow(shared.clone(), live.clone(), run, output));
             Ok(())
@@ -42,7 +58,7 @@ fn check(live: &Live) -> Result<()> {
     match standing.record.state.status {
         _ if standing.removed => Err(EngineError::NoSuchContainer(id.to_owned())),
         Status::Created | Status::Exited => Ok(()),
-        Status::Running => Err(EngineError::NotModified(id.to_owned())),
+        Status::Running | Status::Restarting => Err(EngineError::NotModified(id.to_owned())),
         Status::Paused => Err(EngineError::Conflict(
             "cannot start a paused container, try unpause instead".into(),
         )),
@@ -53,8 +69,8 @@ fn check(live: &Live) -> Result<()> {
 }
 
 /// Brings it up to its init running; nothing of it is left if that fails.
-async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Run, Output)> {
-    let guest = guest_spec(&live.record, &shared.spec.client_files)?;
+async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32) -> Result<(Run, Output)> {
+    let guest = guest_spec(&live.record(), &shared.spec.client_files)?;
     let spec = sandbox_spec(shared, live, &guest);
     if let Some(template) = shared.templates.find(&spec) {
         let restored = SandboxSpec {
@@ -62,7 +78,7 @@ async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Ru
             template: Some(template.clone()),
             ..spec.clone()
         };
-        match attempt(live, &restored, guest.clone(), clock.clone()).await {
+        match attempt(live, &restored, guest.clone(), clock.clone(), restarts).await {
             // Once the agent was there, a failure is the container's own.
             Err(error) if clock.timeline().ready.is_none() => {
                 tracing::warn!(container = live.id(), %error, "a template does not serve; the kernel is booted");
@@ -74,7 +90,7 @@ async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<(Ru
             result => return result,
         }
     }
-    let started = attempt(live, &spec, guest, clock).await;
+    let started = attempt(live, &spec, guest, clock, restarts).await;
     if started.is_ok() {
         shared.templates.prepare(&spec);
     }
@@ -86,9 +102,10 @@ async fn attempt(
     spec: &SandboxSpec,
     guest: GuestSpec,
     clock: Clock,
+    restarts: u32,
 ) -> Result<(Run, Output)> {
     let sandbox = Sandbox::start(spec, clock).map_err(lost(live))?;
-    let started = bring_up(live, &sandbox, guest).await;
+    let started = bring_up(live, &sandbox, guest, restarts).await;
     if started.is_err() {
         sandbox.stop().await;
         live.set_run(None);
@@ -96,7 +113,12 @@ async fn attempt(
     started
 }
 
-async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Result<(Run, Output)> {
+async fn bring_up(
+    live: &Arc<Live>,
+    sandbox: &Sandbox,
+    spec: GuestSpec,
+    restarts: u32,
+) -> Result<(Run, Output)> {
     let command = spec.init.args.first().cloned().unwrap_or_default();
     let guest = sandbox.guest();
     // Both are sent before the agent is up, so that it need not wait for a host that waits for it.
@@ -124,12 +146,14 @@ async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Resul
             status: Status::Running,
             pid: Some(sandbox.record().pid),
             started_at: Some(Timestamp::now()),
+            restarts,
             ..ContainerState::default()
         };
         standing.record.sandbox = Some(sandbox.record().clone());
         standing.record.timeline = sandbox.clock().timeline();
     });
     live.save().await?;
+    live.tell("start", []);
     let output = match output {
         // A request to start that is too large to come in one piece may be overtaken, and its streams be refused.
         Err(SandboxError::Unexpected { .. }) => Output::open(live, &run, Offsets::default()).await,
@@ -139,7 +163,7 @@ async fn bring_up(live: &Arc<Live>, sandbox: &Sandbox, spec: GuestSpec) -> Resul
 }
 
 pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> SandboxSpec {
-    let lib = &shared.spec.lib;
+    let (lib, record) = (&shared.spec.lib, live.record());
     SandboxSpec {
         id: crate::ids::short(live.id()).to_owned(),
         vmm: lib.join("hull-vmm"),
@@ -147,9 +171,9 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
         initramfs: lib.join("initramfs.cpio"),
         runtime: live.runtime(&shared.microvms()),
         folder: live.folder.path().to_owned(),
-        vcpus: live.record.vm.vcpus,
-        memory_mib: live.record.vm.memory_mib,
-        layers: live.record.layers.clone(),
+        vcpus: record.vm.vcpus,
+        memory_mib: record.vm.memory_mib,
+        layers: record.layers.clone(),
         disk: Some(live.folder.disk()),
         folders: spec.folders.clone(),
         boot_timeout: BOOT_TIMEOUT,
@@ -227,7 +251,7 @@ async fn failed(shared: &Arc<Shared>, live: &Arc<Live>, error: &EngineError) {
         standing.record.sandbox = None;
     });
     live.renew_streams();
-    if live.record.config.auto_remove {
+    if live.record().config.auto_remove {
         shared.remove_held(live, true).await;
     } else if let Err(error) = live.save().await {
         tracing::warn!(container = live.id(), %error, "a failed start is not written down");

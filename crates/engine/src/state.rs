@@ -12,10 +12,12 @@ pub enum Status {
     Created,
     /// Its init runs.
     Running,
-    /// Its microVM is held.
+    /// Its processes are held.
     Paused,
     /// Its init has ended.
     Exited,
+    /// Its init has ended, and it is started again after a pause.
+    Restarting,
     /// It is being removed.
     Removing,
 }
@@ -28,6 +30,7 @@ impl Status {
             Status::Running => "running",
             Status::Paused => "paused",
             Status::Exited => "exited",
+            Status::Restarting => "restarting",
             Status::Removing => "removing",
         }
     }
@@ -51,4 +54,8 @@ pub struct ContainerState {
     pub started_at: Option<Timestamp>,
     /// When its last run ended.
     pub finished_at: Option<Timestamp>,
+    /// How often it was started again by its restart policy since it was last started by somebody.
+    pub restarts: u32,
+    /// Whether somebody asked for its end since it was last started.
+    pub stopped: bool,
 }

@@ -7,7 +7,8 @@ use sandbox::SandboxError;
 
 use crate::container::Live;
 use crate::guest_spec::INIT;
-use crate::{EngineError, Result, Status, signals};
+use crate::pause::resume;
+use crate::{EngineError, Result, restart, signals};
 
 /// Docker's time from the stop signal to SIGKILL.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,14 +26,20 @@ pub enum StopTimeout {
 
 /// Asks a container to end and ends it after `timeout`.
 pub(crate) async fn stop(live: &Arc<Live>, signal: Option<&str>, timeout: Option<StopTimeout>) -> Result<()> {
-    let config = &live.record.config;
+    let record = live.record();
+    let config = &record.config;
     let signal = match signal.unwrap_or(&config.stop_signal) {
         "" => signals::TERM,
         signal => signals::parse(signal)?,
     };
+    if restart::give_up(live).await? {
+        live.tell("stop", []);
+        return Ok(());
+    }
     if !live.is_up() {
         return Err(EngineError::NotModified(live.id().to_owned()));
     }
+    is_wanted(live);
     let own = config
         .stop_timeout
         .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()));
@@ -50,7 +57,15 @@ pub(crate) async fn stop(live: &Arc<Live>, signal: Option<&str>, timeout: Option
             }
         }
     }
+    // It may have ended by itself a moment before, and be about to be started again.
+    restart::give_up(live).await?;
+    live.tell("stop", []);
     Ok(())
+}
+
+/// Notes that somebody wants its end, so that it is not started again by itself.
+fn is_wanted(live: &Live) {
+    live.change(|standing| standing.record.state.stopped = true);
 }
 
 /// Sends a signal to a container's init. SIGKILL ends the container whatever its guest does.
@@ -60,13 +75,26 @@ pub(crate) async fn kill(live: &Arc<Live>, signal: &str) -> Result<()> {
     } else {
         signals::parse(signal)?
     };
-    let action = format!("cannot kill container: {}: ", live.record.name);
+    let record = live.record();
+    let action = format!("cannot kill container: {}: ", record.name);
+    if restart::give_up(live).await? {
+        return Ok(());
+    }
     live.running(&action)?;
+    // A container that has a stop signal of its own takes others for what they are.
+    let stop_signal = &record.config.stop_signal;
+    let ends = signal == signals::KILL || stop_signal.is_empty() || signals::parse(stop_signal)? == signal;
+    if ends {
+        is_wanted(live);
+    }
     if signal != signals::KILL {
-        return send(live, signal, &action).await;
+        send(live, signal, &action).await?;
+        // What it does about the signal it does when it goes on.
+        return if ends { resume(live).await } else { Ok(()) };
     }
     resume(live).await?;
     end(live).await;
+    restart::give_up(live).await?;
     Ok(())
 }
 
@@ -89,82 +117,23 @@ pub(crate) async fn end(live: &Arc<Live>) {
     }
 }
 
-/// Holds a container.
-pub(crate) async fn pause(live: &Arc<Live>) -> Result<()> {
-    let run = live.running("")?;
-    if live.status() == Status::Paused {
-        return Err(EngineError::Conflict(format!(
-            "container {} is already paused",
-            live.id()
-        )));
-    }
-    let id = live.id().to_owned();
-    run.sandbox.pause().await.map_err(|source| EngineError::Sandbox {
-        action: "pause",
-        id,
-        source,
-    })?;
-    set_status(live, Status::Running, Status::Paused).await
-}
-
-/// Lets a held container go on.
-pub(crate) async fn unpause(live: &Arc<Live>) -> Result<()> {
-    live.running("")?;
-    if live.status() != Status::Paused {
-        return Err(EngineError::Conflict(format!(
-            "container {} is not paused",
-            live.id()
-        )));
-    }
-    resume(live).await
-}
-
-/// Lets it go on if it is held, so that it can carry out what it is asked.
-async fn resume(live: &Arc<Live>) -> Result<()> {
-    if live.status() != Status::Paused {
-        return Ok(());
-    }
-    let id = live.id().to_owned();
-    let run = live.running("")?;
-    run.sandbox
-        .resume()
-        .await
-        .map_err(|source| EngineError::Sandbox {
-            action: "resume",
-            id,
-            source,
-        })?;
-    set_status(live, Status::Paused, Status::Running).await
-}
-
-/// Changes the status, unless it has become another one meanwhile.
-async fn set_status(live: &Live, from: Status, to: Status) -> Result<()> {
-    live.change(|standing| {
-        let status = &mut standing.record.state.status;
-        if *status == from {
-            *status = to;
-        }
-    });
-    live.save().await
-}
-
 async fn send(live: &Live, signal: i32, action: &str) -> Result<()> {
     let run = live.running(action)?;
     let not_running = || EngineError::NotRunning {
         action: action.to_owned(),
         id: live.id().to_owned(),
     };
-    run.sandbox
-        .guest()
-        .signal(INIT, signal)
-        .await
-        .map_err(|error| match error {
-            SandboxError::Guest(error) if error.kind == sandbox::CallErrorKind::NotFound => not_running(),
-            SandboxError::Ended(_) => not_running(),
-            source => EngineError::Sandbox {
-                action: "signal",
-                id: live.id().to_owned(),
-                source,
-            },
-        })
+    let sent = run.sandbox.guest().signal(INIT, signal).await;
+    if sent.is_ok() {
+        live.tell("kill", [("signal", signal.to_string())]);
+    }
+    sent.map_err(|error| match error {
+        SandboxError::Guest(error) if error.kind == sandbox::CallErrorKind::NotFound => not_running(),
+        SandboxError::Ended(_) => not_running(),
+        source => EngineError::Sandbox {
+            action: "signal",
+            id: live.id().to_owned(),
+            source,
+        },
+    })
 }

@@ -264,8 +264,8 @@ pub(crate) fn kind(stream: OutputStream) -> StreamKind {
     }
 }
 
-pub(crate) fn lock(log: &Mutex<LogWriter>) -> std::sync::MutexGuard<'_, LogWriter> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Work on a blocking thread, with its result.

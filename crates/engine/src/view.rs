@@ -115,6 +115,8 @@ pub struct Info {
     pub stopped: usize,
     /// Images.
     pub images: usize,
+    /// Who listens to events.
+    pub listeners: usize,
     /// CPUs of the host.
     pub cpus: usize,
     /// Memory of the host in bytes.

@@ -52,8 +52,13 @@ impl Waiter {
         let over = |standing: &Standing| {
             standing.removed
                 || match condition {
+                    // One that is started again has stopped in between.
                     WaitCondition::NotRunning => {
-                        !matches!(standing.record.state.status, Status::Running | Status::Paused)
+                        standing.exits > exits
+                            || !matches!(
+                                standing.record.state.status,
+                                Status::Running | Status::Paused | Status::Restarting
+                            )
                     }
                     WaitCondition::NextExit => standing.exits > exits,
                     WaitCondition::Removed => false,

@@ -15,12 +15,14 @@
 
 mod container;
 mod frame;
+mod observe;
 mod process;
 mod restored;
 mod task;
 
 pub use container::*;
 pub use frame::*;
+pub use observe::*;
 pub use process::*;
 pub use restored::*;
 pub use task::*;
@@ -95,6 +97,13 @@ pub enum Call {
         /// What it is to do.
         task: Task,
     },
+    /// Hold all processes of the container, or let them go on: `cgroup.freeze`. Answered with [`Reply::Frozen`]: a
+    /// process is held when it comes out of the kernel, so the host asks again until it is so.
+    Freeze(bool),
+    /// Change the limits of the container; what is `None` stays as it is. Answered with [`Reply::Done`].
+    Limit(Limits),
+    /// What the container uses. Answered with [`Reply::Usage`].
+    Usage,
 }
 
 /// The answer to a [`Request`], or an [`Event`].
@@ -123,6 +132,10 @@ pub enum Reply {
     },
     /// The processes.
     State(Vec<ProcessState>),
+    /// Whether all processes of the container are held.
+    Frozen(bool),
+    /// What the container uses.
+    Usage(Box<Usage>),
 }
 
 /// Something that happened in the guest.

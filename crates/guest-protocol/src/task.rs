@@ -1,4 +1,4 @@
-//! Tasks: what the agent itself does with the container's file system.
+//! Tasks: what the agent itself does with the container's file system, or looks up about its processes.
 //!
 //! A task is a process like another, started with [`Call::StartTask`](crate::Call::StartTask) under a
 //! [`ProcessId`](crate::ProcessId) of its own: its streams, its end, its signals and its
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The longest message of a task, in bytes.
 pub const MAX_TASK_MESSAGE: usize = 8192;
 
-/// What to do with the container's file system.
+/// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     /// Write the whole root to stdout as a tar archive, without volumes: `docker export`.
@@ -36,6 +36,9 @@ pub enum Task {
     Changes,
     /// Write the writable layer to stdout as an OCI image layer: a tar archive with whiteouts.
     Layer,
+    /// Write a [`ProcessClock`](crate::ProcessClock) frame to stdout, and behind it one
+    /// [`ProcessInfo`](crate::ProcessInfo) frame for each process of the container, in the order of their ids.
+    Processes,
 }
 
 /// How to unpack an archive.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guest_protocol::{
-    Call, CallError, Event, ExitStatus, FrameError, Message, ProcessId, Reply, Request, encode,
+    Call, CallError, Event, ExitStatus, FrameError, Limits, Message, ProcessId, Reply, Request, Usage, encode,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -124,6 +124,28 @@ impl Guest {
             exits.statuses.remove(&process);
         });
         self.done(Call::Forget { process })
+    }
+
+    /// Holds all processes of the container, or lets them go on; answers whether all are held. A process is held when
+    /// it comes out of the kernel, so ask again until all are.
+    pub async fn freeze(&self, hold: bool) -> Result<bool> {
+        match self.send(Call::Freeze(hold)).await? {
+            Reply::Frozen(all) => Ok(all),
+            other => Err(unexpected("hold the processes", &other)),
+        }
+    }
+
+    /// Changes the limits of the container; what is `None` stays as it is.
+    pub fn limit(&self, limits: Limits) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::Limit(limits))
+    }
+
+    /// What the container uses.
+    pub async fn usage(&self) -> Result<Usage> {
+        match self.send(Call::Usage).await? {
+            Reply::Usage(usage) => Ok(*usage),
+            other => Err(unexpected("measure the container", &other)),
+        }
     }
 
     /// Writes everything to the disk and unmounts it.

@@ -28,6 +28,7 @@ use tar_stream::{ArchiveError, WriteError};
 
 use crate::capabilities::{CapabilitySet, UnknownCapability};
 use crate::os_error::{During, OsError};
+use crate::processes::{self, ListError};
 use crate::sys;
 use crate::user::UserError;
 use crate::view::ViewError;
@@ -90,6 +91,8 @@ enum TaskError {
     Output(#[from] WriteError),
     #[error("cannot write the answer: {0}")]
     Answer(#[from] FrameError),
+    #[error(transparent)]
+    Processes(#[from] ListError),
 }
 
 impl TaskError {
@@ -173,6 +176,10 @@ fn carry_out(container: &ContainerSpec, task: &Task, input: File, output: File) 
             let layers = trees::layers(container)?;
             restrict()?;
             layer::layer(container, &layers, output)
+        }
+        Task::Processes => {
+            restrict()?;
+            Ok(processes::list(output)?)
         }
     }
 }

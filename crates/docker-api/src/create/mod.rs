@@ -2,24 +2,28 @@
 
 mod mounts;
 mod refusal;
+pub(crate) mod restart;
+mod update;
 
 use std::collections::BTreeMap;
 
 use bollard_stubs::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum,
-    ResourcesUlimits, RestartPolicyNameEnum,
+    ResourcesUlimits,
 };
 use engine::{AttachFlags, ContainerCreate, Resources, Rlimit};
 use serde_json::Value;
 
 use self::refusal::unsupported;
+pub(crate) use self::update::read_update;
 use crate::error::ApiError;
 
 /// Reads the body of `POST /containers/create`.
 ///
 /// Every option either reaches the engine, or has no effect by its nature, or is refused by its name.
-pub(crate) fn read(body: Value, name: Option<&str>) -> Result<ContainerCreate, ApiError> {
+pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreate, ApiError> {
     refusal::check(&body)?;
+    let restart = restart::take(body.get_mut("HostConfig"))?.unwrap_or_default();
     let body: ContainerCreateBody = serde_json::from_value(lists_from_text(body))
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     if body.healthcheck.as_ref().is_some_and(asks_for_health) {
@@ -53,6 +57,7 @@ pub(crate) fn read(body: Value, name: Option<&str>) -> Result<ContainerCreate, A
         stop_signal: body.stop_signal.unwrap_or_default(),
         stop_timeout: body.stop_timeout.map(stop_timeout).transpose()?,
         auto_remove: host.auto_remove.unwrap_or_default(),
+        restart,
         read_only: host.readonly_rootfs.unwrap_or_default(),
         init: host.init.unwrap_or_default(),
         privileged: host.privileged.unwrap_or_default(),
@@ -139,21 +144,8 @@ fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
     {
         return Err(unsupported("Isolation", Some(isolation.as_ref())));
     }
-    check_restart(host)?;
     check_log(host)?;
     check_swap(host)
-}
-
-fn check_restart(host: &HostConfig) -> Result<(), ApiError> {
-    use RestartPolicyNameEnum::{EMPTY, NO};
-    match host
-        .restart_policy
-        .as_ref()
-        .and_then(|policy| policy.name.as_ref())
-    {
-        None | Some(EMPTY | NO) => Ok(()),
-        Some(policy) => Err(unsupported("RestartPolicy", Some(policy.as_ref()))),
-    }
 }
 
 fn check_log(host: &HostConfig) -> Result<(), ApiError> {

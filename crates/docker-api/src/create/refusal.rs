@@ -78,6 +78,18 @@ const HOST: &[&str] = &[
     "VolumeDriver",
 ];
 
+/// The same for an update.
+const UPDATE: &[&str] = &[
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuShares",
+    "Memory",
+    "MemorySwap",
+    "NanoCpus",
+    "PidsLimit",
+    "RestartPolicy",
+];
+
 /// The same for one of `HostConfig.Mounts`.
 const MOUNT: &[&str] = &[
     "BindOptions",
@@ -113,7 +125,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("PidMode", "--pid"),
     ("PortBindings", "-p"),
     ("PublishAllPorts", "-P"),
-    ("RestartPolicy", "--restart"),
     ("Runtime", "--runtime"),
     ("SecurityOpt", "--security-opt"),
     ("StorageOpt", "--storage-opt"),
@@ -143,6 +154,11 @@ pub(super) fn check(body: &Value) -> Result<(), ApiError> {
         }
     }
     check_endpoints(container)
+}
+
+/// Refuses an update that asks for something hull does not do.
+pub(super) fn check_update(body: &Value) -> Result<(), ApiError> {
+    only(object("the body", body)?, UPDATE)
 }
 
 /// Networks a container is to join: the default one, with nothing asked of it, is named by every client.

@@ -91,11 +91,6 @@ fn modes_that_cannot_be_had_are_refused_with_their_value() {
             "hull does not support CgroupnsMode `host` (--cgroupns) yet",
         ),
         (
-            "RestartPolicy",
-            json!({"Name": "always"}),
-            "hull does not support RestartPolicy `always` (--restart) yet",
-        ),
-        (
             "LogConfig",
             json!({"Type": "syslog"}),
             "hull does not support LogConfig `syslog` (--log-driver, --log-opt) yet",

@@ -111,6 +111,18 @@ pub(super) async fn kill(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// `POST /containers/{name}/rename`
+pub(super) async fn rename(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<StatusCode, ApiError> {
+    engine
+        .rename(&name, params.text("name").unwrap_or_default())
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// `POST /containers/{name}/pause`
 pub(super) async fn pause(
     State(engine): State<Engine>,

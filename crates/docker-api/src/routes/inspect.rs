@@ -7,12 +7,12 @@ use axum::extract::{Path, State};
 use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
     HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountPoint, NetworkSettings, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
 };
 use engine::{Container, ContainerCreate, Engine, MountKind, Rlimit, Status, Timeline, VmSize};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::create::restart;
 use crate::error::ApiError;
 
 /// What stands for a moment that has not come.
@@ -64,7 +64,7 @@ fn describe(container: Container) -> Inspection {
         hosts_path: Some(String::new()),
         log_path: Some(container.log_path.display().to_string()),
         name: Some(format!("/{}", container.name)),
-        restart_count: Some(0),
+        restart_count: Some(i64::from(container.state.restarts)),
         driver: Some("erofs".into()),
         platform: Some("linux".into()),
         mount_label: Some(String::new()),
@@ -93,11 +93,16 @@ fn describe_state(state: &engine::ContainerState) -> ContainerState {
             Status::Running => ContainerStateStatusEnum::RUNNING,
             Status::Paused => ContainerStateStatusEnum::PAUSED,
             Status::Exited => ContainerStateStatusEnum::EXITED,
+            Status::Restarting => ContainerStateStatusEnum::RESTARTING,
             Status::Removing => ContainerStateStatusEnum::REMOVING,
         }),
-        running: Some(matches!(state.status, Status::Running | Status::Paused)),
+        // To Docker one that is started again runs on.
+        running: Some(matches!(
+            state.status,
+            Status::Running | Status::Paused | Status::Restarting
+        )),
         paused: Some(state.status == Status::Paused),
-        restarting: Some(false),
+        restarting: Some(state.status == Status::Restarting),
         oom_killed: Some(state.oom_killed),
         dead: Some(false),
         pid: Some(state.pid.map_or(0, i64::from)),
@@ -161,10 +166,7 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         }),
         network_mode: Some(network_mode(config).into()),
         port_bindings: Some(HashMap::new()),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: Some(0),
-        }),
+        restart_policy: Some(restart::describe(config.restart)),
         auto_remove: Some(config.auto_remove),
         cap_add: list(&config.cap_add),
         cap_drop: list(&config.cap_drop),

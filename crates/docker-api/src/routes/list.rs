@@ -18,7 +18,21 @@ use crate::query::Params;
 
 /// Filters that are understood.
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation", // says nothing on Linux
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 /// `GET /containers/json`
@@ -31,13 +45,26 @@ pub(super) async fn list(
             "hull does not support the sizes of containers (ps --size) yet",
         ));
     }
-    let mut filter = read_filter(&params.filters()?.only(FILTERS)?)?;
+    let filters = params.filters()?.only(FILTERS)?;
+    let mut filter = read_filter(&filters)?;
     filter.all = params.flag("all");
     filter.limit = params
         .number::<i64>("limit")?
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|&l| l > 0);
-    let containers = engine.list(&filter).await?;
+    if asks_for_what_none_has(&filters) {
+        return Ok(Json(Vec::new()));
+    }
+    let exposed = read_ports(filters.values("expose"))?;
+    let limit = filter.limit;
+    if !exposed.is_empty() {
+        // Those that are left are counted, running or not.
+        filter.all |= limit.is_some();
+        filter.limit = None;
+    }
+    let mut containers = engine.list(&filter).await?;
+    containers.retain(|container| exposed.is_empty() || exposes(container, &exposed));
+    containers.truncate(limit.unwrap_or(usize::MAX));
     Ok(Json(summarize_all(&engine, containers).await?))
 }
 
@@ -75,6 +102,7 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
         statuses: filters
             .values("status")
             .iter()
+            .filter(|status| *status != "dead")
             .map(|status| read_status(status))
             .collect::<Result<_, _>>()?,
         exit_codes: filters
@@ -90,13 +118,54 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
     })
 }
 
-/// Statuses that hull's containers never have are refused like those nobody knows.
+/// Whether the filters ask for what no container of hull has: a published port, a network, a health check, a task of a
+/// swarm, or the state that Docker leaves a container in that it could not remove.
+fn asks_for_what_none_has(filters: &Filters) -> bool {
+    let only = |name: &str, none: fn(&str) -> bool| {
+        let values = filters.values(name);
+        !values.is_empty() && values.iter().all(|value| none(value))
+    };
+    only("publish", |_| true)
+        || only("network", |_| true)
+        || only("health", |health| health != "none")
+        || only("is-task", |task| matches!(task, "1" | "true"))
+        || only("status", |status| status == "dead")
+}
+
+/// Ports as `80`, `80/tcp` or `80-90/udp`: first, last and protocol.
+fn read_ports(texts: &[String]) -> Result<Vec<(u16, u16, String)>, ApiError> {
+    let read = |text: &String| {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) if first <= last => Ok((first, last, protocol.to_owned())),
+            _ => Err(ApiError::bad_request(format!("invalid filter 'expose={text}'"))),
+        }
+    };
+    texts.iter().map(read).collect()
+}
+
+fn exposes(container: &Container, wanted: &[(u16, u16, String)]) -> bool {
+    container.config.exposed_ports.iter().any(|port| {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let number = number.parse::<u16>();
+        wanted.iter().any(|(first, last, own)| {
+            own == protocol
+                && number
+                    .as_ref()
+                    .is_ok_and(|number| (first..=last).contains(&number))
+        })
+    })
+}
+
+/// Statuses that nobody knows are refused.
 fn read_status(status: &str) -> Result<Status, ApiError> {
     let known = [
         Status::Created,
         Status::Running,
         Status::Paused,
         Status::Exited,
+        Status::Restarting,
         Status::Removing,
     ];
     match known.into_iter().find(|known| known.as_str() == status) {
@@ -136,6 +205,7 @@ fn summary_state(status: Status) -> ContainerSummaryStateEnum {
         Status::Running => ContainerSummaryStateEnum::RUNNING,
         Status::Paused => ContainerSummaryStateEnum::PAUSED,
         Status::Exited => ContainerSummaryStateEnum::EXITED,
+        Status::Restarting => ContainerSummaryStateEnum::RESTARTING,
         Status::Removing => ContainerSummaryStateEnum::REMOVING,
     }
 }
@@ -161,6 +231,13 @@ fn status_words(state: &ContainerState, now: Timestamp) -> String {
         Status::Running => format!("Up {}", since(state.started_at)),
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Restarting => {
+            format!(
+                "Restarting ({}) {} ago",
+                state.exit_code,
+                since(state.finished_at)
+            )
+        }
         Status::Removing => "Removal In Progress".into(),
     }
 }
@@ -196,6 +273,33 @@ mod tests {
     }
 
     #[test]
+    fn what_no_container_has_is_known() {
+        for (json, none) in [
+            (r#"{"status":["dead"]}"#, true),
+            (r#"{"status":["dead","running"]}"#, false),
+            (r#"{"network":["web"]}"#, true),
+            (r#"{"health":["none"]}"#, false),
+            (r#"{"health":["healthy"]}"#, true),
+            (r#"{"is-task":["false"]}"#, false),
+            ("", false),
+        ] {
+            let filters = Filters::parse(json).unwrap().only(FILTERS).unwrap();
+            assert_eq!(asks_for_what_none_has(&filters), none, "{json}");
+        }
+    }
+
+    #[test]
+    fn exposed_ports_are_asked_for_by_number_and_range() {
+        let ports =
+            |texts: &[&str]| read_ports(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(ports(&["80"]).unwrap(), [(80, 80, "tcp".to_owned())]);
+        assert_eq!(ports(&["80-90/udp"]).unwrap(), [(80, 90, "udp".to_owned())]);
+        for nonsense in ["", "x", "90-80", "70000"] {
+            assert!(ports(&[nonsense]).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
     fn a_status_is_said_in_dockers_words() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let ago = |seconds: i64| Some(Timestamp::from_second(1_000_000 - seconds).unwrap());
@@ -213,6 +317,10 @@ mod tests {
         assert_eq!(words(Status::Running, ago(3), None), "Up 3 seconds");
         assert_eq!(words(Status::Paused, ago(60), None), "Up About a minute (Paused)");
         assert_eq!(words(Status::Exited, ago(9), ago(7200)), "Exited (3) 2 hours ago");
+        assert_eq!(
+            words(Status::Restarting, ago(9), ago(2)),
+            "Restarting (3) 2 seconds ago"
+        );
     }
 
     #[test]

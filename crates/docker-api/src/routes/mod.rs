@@ -4,14 +4,18 @@ mod archive;
 mod check;
 mod containers;
 mod disk_usage;
+mod events;
 mod exec;
 mod images;
 mod inspect;
 mod list;
 mod logs;
 mod prune;
+mod stats;
 mod streams;
 mod system;
+mod top;
+mod update;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -39,6 +43,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         )
         .route("/distribution/{*path}", get(images::distribution))
         .route("/auth", post(images::log_in))
+        .route("/events", get(events::events))
         .route("/system/df", get(disk_usage::disk_usage))
         .route("/hull/manifest", get(images::manifest))
         .route("/hull/system/check", post(check::check))
@@ -51,6 +56,10 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/containers/{name}/stop", post(containers::stop))
         .route("/containers/{name}/restart", post(containers::restart))
         .route("/containers/{name}/kill", post(containers::kill))
+        .route("/containers/{name}/rename", post(containers::rename))
+        .route("/containers/{name}/update", post(update::update))
+        .route("/containers/{name}/top", get(top::top))
+        .route("/containers/{name}/stats", get(stats::stats))
         .route("/containers/{name}/pause", post(containers::pause))
         .route("/containers/{name}/unpause", post(containers::unpause))
         .route("/containers/{name}/wait", post(containers::wait))

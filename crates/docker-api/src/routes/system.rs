@@ -127,7 +127,7 @@ fn describe_info(info: Info) -> SystemInfo {
         logging_driver: Some("json-file".into()),
         cgroup_driver: Some(SystemInfoCgroupDriverEnum::CGROUPFS),
         cgroup_version: Some(SystemInfoCgroupVersionEnum::_2),
-        n_events_listener: Some(0),
+        n_events_listener: count(info.listeners),
         kernel_version: Some(info.kernel),
         operating_system: Some(info.operating_system),
         os_version: Some(String::new()),

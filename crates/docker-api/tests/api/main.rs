@@ -6,5 +6,6 @@ mod containers;
 mod docker_cli;
 mod images;
 mod layout;
+mod lifecycle;
 mod protocol;
 mod server;

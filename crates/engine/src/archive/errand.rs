@@ -53,7 +53,7 @@ impl Errand {
             id: live.id().to_owned(),
             source,
         };
-        let spec = spec(shared, &live.record, needs)?;
+        let spec = spec(shared, &live.record(), needs)?;
         let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), Clock::start()).map_err(failed)?;
         let errand = Errand {
             held: Some(Held {

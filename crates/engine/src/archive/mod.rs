@@ -316,7 +316,8 @@ pub(crate) async fn unpack(
     name: &str,
     options: UnpackOptions,
 ) -> Result<Unpacking> {
-    let user = &live.record.config.user;
+    let record = live.record();
+    let user = &record.config.user;
     let spec = UnpackSpec {
         path: clean(&options.path)?,
         keep_kinds: options.keep_kinds,

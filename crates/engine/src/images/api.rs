@@ -17,7 +17,7 @@ use super::push::PushRequest;
 use super::remote;
 use super::transfers::Follower;
 use crate::engine::{Engine, complete};
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, Status};
 
 const DOCKER_HUB: &str = "docker.io";
 
@@ -172,14 +172,18 @@ impl Engine {
                 "refusing to create a tag with a digest reference".into(),
             ));
         }
-        let images = self.shared.clone();
+        let shared = self.shared.clone();
         complete(async move {
-            images
+            let name = target.storage_name();
+            shared
                 .images
                 .ask("name an image", move |store| {
                     store.tag(&source, &target).map(drop)
                 })
-                .await
+                .await?;
+            let image = shared.images.resolve(&name).await?;
+            shared.events.image("tag", &image.id, super::familiar(&name));
+            Ok(())
         })
         .await
     }
@@ -189,10 +193,20 @@ impl Engine {
         let (shared, name) = (self.shared.clone(), name.to_owned());
         complete(async move {
             let users = Users::of(&shared.registry.all());
-            shared
+            let id = shared.images.resolve(&name).await?.id;
+            let removed = shared
                 .images
                 .ask("remove an image", move |store| store.remove(&name, force, &users))
-                .await
+                .await?;
+            for removal in &removed {
+                match removal {
+                    Removal::Untagged(_) => shared.events.image("untag", &id, &id),
+                    Removal::Deleted(gone) if *gone == id => shared.events.image("delete", &id, &id),
+                    // A layer.
+                    Removal::Deleted(_) => {}
+                }
+            }
+            Ok(removed)
         })
         .await
     }
@@ -222,10 +236,10 @@ impl Engine {
         let mut removed = Vec::new();
         let mut reclaimed = 0;
         for live in self.shared.registry.all() {
-            if live.is_up() || !select(&live.view()) {
+            if live.is_up() || live.status() == Status::Restarting || !select(&live.view()) {
                 continue;
             }
-            let size = self.container_size(&live.record.id).await.unwrap_or_default();
+            let size = self.container_size(live.id()).await.unwrap_or_default();
             match self.remove(live.id(), false, false).await {
                 Ok(()) => {
                     removed.push(live.id().to_owned());

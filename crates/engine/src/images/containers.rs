@@ -8,7 +8,7 @@ use image_store::{Hold, Image, ImageUser, ImageUsers, Reference};
 
 use super::Images;
 use crate::container::Live;
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, Status};
 
 /// The containers of an engine at one moment, by the images that they were made from.
 #[derive(Debug)]
@@ -20,14 +20,15 @@ impl Users {
         for live in containers {
             let user = ImageUser {
                 container: live.id().to_owned(),
-                is_running: live.is_up(),
+                is_running: live.is_up() || live.status() == Status::Restarting,
             };
-            match users.get_mut(&live.record.image_id) {
+            let image_id = live.record().image_id.clone();
+            match users.get_mut(&image_id) {
                 // One that runs is the stronger reason.
                 Some(other) if other.is_running || !user.is_running => {}
                 Some(other) => *other = user,
                 None => {
-                    users.insert(live.record.image_id.clone(), user);
+                    users.insert(image_id, user);
                 }
             }
         }
@@ -79,7 +80,7 @@ impl Images {
     /// Holds the layers of the containers that there are, then removes what nobody needs: what a crash left.
     pub(crate) fn hold_existing(&self, containers: &[Arc<Live>]) {
         for live in containers {
-            let paths: Vec<PathBuf> = live.record.layers.clone();
+            let paths: Vec<PathBuf> = live.record().layers.clone();
             self.hold_for(live.id(), self.store.hold_layers(&paths));
         }
         let store = self.store.clone();

@@ -1,0 +1,93 @@
+//! An update request as the engine's [`ContainerUpdate`].
+
+use engine::ContainerUpdate;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{nano_cpus, not_negative, refusal, restart, unsupported};
+use crate::error::ApiError;
+
+/// What can be updated.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Body {
+    cpu_period: Option<i64>,
+    cpu_quota: Option<i64>,
+    cpu_shares: Option<i64>,
+    memory: Option<i64>,
+    memory_swap: Option<i64>,
+    nano_cpus: Option<i64>,
+    pids_limit: Option<i64>,
+}
+
+/// Reads the body of `POST /containers/{name}/update`. What is zero stays as it is.
+pub(crate) fn read_update(mut body: Value) -> Result<ContainerUpdate, ApiError> {
+    refusal::check_update(&body)?;
+    let restart = restart::take(Some(&mut body))?;
+    let body: Body = serde_json::from_value(body)
+        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    // A microVM has no swap: what is passed asks for none, or for what can be had.
+    let swap = body.memory_swap.unwrap_or_default();
+    if !matches!(swap, 0 | -1) && Some(swap) != body.memory {
+        return Err(unsupported("MemorySwap", Some(&swap.to_string())));
+    }
+    let given = |value: u64| (value > 0).then_some(value);
+    Ok(ContainerUpdate {
+        restart,
+        memory_bytes: given(not_negative("Memory", body.memory)?),
+        nano_cpus: given(nano_cpus(body.nano_cpus, body.cpu_quota, body.cpu_period)?),
+        cpu_shares: given(not_negative("CpuShares", body.cpu_shares)?),
+        // 0 and less take the limit away.
+        pids: body
+            .pids_limit
+            .map(|pids| u64::try_from(pids).unwrap_or_default()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::RestartPolicy;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_client_leaves_at_zero_stays() {
+        let body = json!({
+            "CpuShares": 0, "Memory": 0, "CgroupParent": "", "BlkioWeightDevice": null, "NanoCpus": 0,
+            "PidsLimit": null, "MemorySwap": 0, "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
+        });
+        assert_eq!(read_update(body), Ok(ContainerUpdate::default()));
+    }
+
+    #[test]
+    fn what_is_given_reaches_the_engine() {
+        let body = json!({
+            "Memory": 67_108_864, "MemorySwap": -1, "CpuQuota": 50_000, "CpuPeriod": 100_000, "PidsLimit": -1,
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
+        });
+        let expected = ContainerUpdate {
+            restart: Some(RestartPolicy::OnFailure { retries: 2 }),
+            memory_bytes: Some(67_108_864),
+            nano_cpus: Some(500_000_000),
+            cpu_shares: None,
+            pids: Some(0),
+        };
+        assert_eq!(read_update(body), Ok(expected));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_refused_by_its_names() {
+        let refusal = |body| read_update(body).unwrap_err().message().to_owned();
+        assert_eq!(
+            refusal(json!({"CpusetCpus": "0"})),
+            "hull does not support CpusetCpus (--cpuset-cpus) yet"
+        );
+        assert_eq!(
+            refusal(json!({"Memory": 10, "MemorySwap": 20})),
+            "hull does not support MemorySwap `20` (--memory-swap) yet"
+        );
+        assert!(refusal(json!({"Memory": -1})).contains("negative"));
+        assert!(refusal(json!([])).contains("not an object"));
+    }
+}

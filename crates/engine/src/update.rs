@@ -1,0 +1,164 @@
+//! Changing what a container may use, and when it is started again.
+
+use std::sync::Arc;
+
+use sandbox::Limits;
+
+use crate::container::Live;
+use crate::engine::Shared;
+use crate::{EngineError, Resources, RestartPolicy, Result, Status, VmSize, limits};
+
+/// What is to be changed; `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContainerUpdate {
+    /// When it is started again.
+    pub restart: Option<RestartPolicy>,
+    /// Memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// CPU time in billionths of a CPU.
+    pub nano_cpus: Option<u64>,
+    /// Weight against others.
+    pub cpu_shares: Option<u64>,
+    /// How many processes; 0 is no limit.
+    pub pids: Option<u64>,
+}
+
+impl ContainerUpdate {
+    fn apply(&self, resources: &mut Resources) {
+        let change = |value: &mut u64, new: Option<u64>| *value = new.unwrap_or(*value);
+        change(&mut resources.memory_bytes, self.memory_bytes);
+        change(&mut resources.nano_cpus, self.nano_cpus);
+        change(&mut resources.cpu_shares, self.cpu_shares);
+        change(&mut resources.pids, self.pids);
+    }
+}
+
+/// Changes a container, at once if it runs. What its microVM cannot give while it runs is refused.
+pub(crate) async fn update(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpdate) -> Result<()> {
+    let _operation = live.operation.lock().await;
+    let context = format!("Cannot update container {}", live.id());
+    carry_out(shared, live, update)
+        .await
+        .map_err(EngineError::within(context))?;
+    live.tell("update", []);
+    Ok(())
+}
+
+async fn carry_out(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpdate) -> Result<()> {
+    let record = live.record();
+    if live.status() == Status::Removing || live.watch().borrow().removed {
+        return Err(EngineError::Conflict(
+            "container is marked for removal and cannot be \"update\"".into(),
+        ));
+    }
+    let restart = update.restart.unwrap_or(record.config.restart);
+    if record.config.auto_remove && restart != RestartPolicy::No {
+        return Err(EngineError::Invalid(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
+        ));
+    }
+    let mut resources = record.config.resources;
+    update.apply(&mut resources);
+    let size = limits::vm_size(&resources, &shared.host)?;
+    let mut vm = size;
+    if live.is_up() {
+        check_fits(size, record.vm)?;
+        vm = record.vm;
+        let run = live.running("")?;
+        let changed = changes(&record.config.resources, &resources);
+        run.sandbox
+            .guest()
+            .limit(changed)
+            .await
+            .map_err(|source| EngineError::Sandbox {
+                action: "change the limits of",
+                id: live.id().to_owned(),
+                source,
+            })?;
+    }
+    live.change_record(|record| {
+        record.config.resources = resources;
+        record.config.restart = restart;
+        record.vm = vm;
+    })
+    .await
+}
+
+/// A microVM that runs has the memory and the vCPUs that it was started with.
+fn check_fits(wanted: VmSize, has: VmSize) -> Result<()> {
+    let (option, wanted, has, unit) = if wanted.memory_mib > has.memory_mib {
+        ("memory", wanted.memory_mib, has.memory_mib, "MiB of memory")
+    } else if wanted.vcpus > has.vcpus {
+        ("cpus", wanted.vcpus.into(), has.vcpus.into(), "vCPUs")
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Conflict(format!(
+        "--{option}: the container's microVM runs with {has} {unit} and would need {wanted}: stop the container first"
+    )))
+}
+
+/// The limits that differ. One that is taken away is as large as can be.
+fn changes(before: &Resources, after: &Resources) -> Limits {
+    let (old, new) = (limits::limits(before), limits::limits(after));
+    Limits {
+        memory_bytes: change(old.memory_bytes, new.memory_bytes, u64::MAX / 2),
+        pids: change(old.pids, new.pids, MOST_PIDS),
+        cpu_quota_us: change(old.cpu_quota_us, new.cpu_quota_us, MOST_QUOTA_US),
+        cpu_weight: change(old.cpu_weight, new.cpu_weight, DEFAULT_WEIGHT),
+    }
+}
+
+/// More than a kernel has ids for.
+const MOST_PIDS: u64 = 1 << 22;
+/// A period's time of more CPUs than a microVM can have.
+const MOST_QUOTA_US: u64 = 1_000_000_000;
+/// `cpu.weight` of a cgroup that nobody gave one.
+const DEFAULT_WEIGHT: u32 = 100;
+
+fn change<T: PartialEq>(old: Option<T>, new: Option<T>, none: T) -> Option<T> {
+    if old == new { None } else { Some(new.unwrap_or(none)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_changed_and_a_limit_can_be_taken_away() {
+        let before = Resources {
+            memory_bytes: 64 << 20,
+            pids: 10,
+            ..Resources::default()
+        };
+        let mut after = before;
+        ContainerUpdate {
+            pids: Some(0),
+            nano_cpus: Some(500_000_000),
+            ..ContainerUpdate::default()
+        }
+        .apply(&mut after);
+        assert_eq!(after.memory_bytes, before.memory_bytes);
+        let expected = Limits {
+            pids: Some(MOST_PIDS),
+            cpu_quota_us: Some(50_000),
+            ..Limits::default()
+        };
+        assert_eq!(changes(&before, &after), expected);
+        assert_eq!(changes(&before, &before), Limits::default());
+    }
+
+    #[test]
+    fn a_running_microvm_gives_no_more_than_it_has() {
+        let has = VmSize {
+            vcpus: 1,
+            memory_mib: 129,
+        };
+        assert!(check_fits(has, has).is_ok());
+        let more = VmSize { vcpus: 2, ..has };
+        let error = check_fits(more, has).unwrap_err().to_string();
+        assert!(error.contains("--cpus") && error.contains("would need 2"), "{error}");
+        let more = VmSize { memory_mib: 512, ..has };
+        assert!(check_fits(more, has).unwrap_err().to_string().contains("--memory"));
+    }
+}
