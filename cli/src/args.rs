@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Image(commands::image::Arguments),
     /// Look at image manifests and manifest lists
     Manifest(commands::manifest::Arguments),
+    /// Manage volumes
+    Volume(commands::volume::Arguments),
     /// Manage hull
     System(commands::system::Arguments),
     /// Manage the helper VM, for hosts that cannot run microVMs themselves

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use bollard_stubs::models::{ContainerCreateBody, ContainerCreateResponse, HostConfig};
 use clap::{Args, ValueEnum};
 
+use super::mount::MountOption;
 use super::pull::{Pull, PullPolicy};
 use super::restart_policy::RestartPolicy;
 use super::volumes::{Volumes, tmpfs};
@@ -87,6 +88,10 @@ pub(crate) struct ContainerOptions {
     #[arg(short, long, value_name = "BYTES", value_parser = parse_memory)]
     memory: Option<i64>,
 
+    /// Attach a filesystem mount to the container
+    #[arg(long, value_name = "MOUNT")]
+    mount: Vec<MountOption>,
+
     /// Assign a name to the container
     #[arg(long)]
     name: Option<String>,
@@ -138,6 +143,10 @@ pub(crate) struct ContainerOptions {
     /// Bind mount a volume
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
     volume: Vec<String>,
+
+    /// Mount volumes from the specified container(s)
+    #[arg(long, value_name = "CONTAINER")]
+    volumes_from: Vec<String>,
 
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIRECTORY")]
@@ -318,6 +327,8 @@ impl ContainerOptions {
             nano_cpus: self.cpus,
             readonly_rootfs: Some(self.read_only),
             restart_policy: self.restart.clone().map(Into::into),
+            volumes_from: list(&self.volumes_from),
+            mounts: (!self.mount.is_empty()).then(|| self.mount.iter().map(|mount| mount.0.clone()).collect()),
             tmpfs: (!self.tmpfs.is_empty()).then(|| tmpfs(&self.tmpfs)),
             ..Default::default()
         }
@@ -397,7 +408,7 @@ mod tests {
     fn every_option_reaches_the_body() {
         let body = body(
             "-it --rm --name n -e A=1 -w /w -u 1:2 --entrypoint /e -m 64m --cpus 1.5 -h host --read-only \
-             --tmpfs /t:size=1m -v /a:/b:ro -v /c --init --cap-add NET_ADMIN --cap-drop ALL \
+             --tmpfs /t:size=1m -v /a:/b:ro -v /c --volumes-from d:ro --mount type=volume,src=v,dst=/v --init --cap-add NET_ADMIN --cap-drop ALL \
              --stop-signal SIGINT --stop-timeout 3 -l k=v image cmd -x --rm",
         );
         assert_eq!(body["Cmd"], json!(["cmd", "-x", "--rm"]));
@@ -424,6 +435,8 @@ mod tests {
             ("/HostConfig/Memory", json!(64 << 20)),
             ("/HostConfig/NanoCpus", json!(1_500_000_000)),
             ("/HostConfig/ReadonlyRootfs", json!(true)),
+            ("/HostConfig/VolumesFrom", json!(["d:ro"])),
+            ("/HostConfig/Mounts/0/Source", json!("v")),
             ("/HostConfig/Tmpfs", json!({"/t": "size=1m"})),
         ] {
             assert_eq!(body.pointer(pointer), Some(&expected), "{pointer}");

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::print;
+use super::volume::Volume;
 use crate::api::{Client, Target};
 use crate::failure::CommandResult;
 use crate::format::{ListFormat, Row, ago, decimal_size, ellipsis, short_id};
@@ -33,6 +34,10 @@ const IMAGE_HEADERS: [(&str, &str); 8] = [
     ("UniqueSize", "UNIQUE SIZE"),
     ("Containers", "CONTAINERS"),
 ];
+
+const VOLUME_TABLE: &str = "{{.Name}}\t{{.Links}}\t{{.Size}}";
+
+const VOLUME_HEADERS: [(&str, &str); 3] = [("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")];
 
 const CONTAINER_TABLE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.Created}}\t{{.Status}}\t{{.Names}}";
@@ -71,7 +76,7 @@ struct DiskUsage {
     layers_size: i64,
     images: Vec<ImageSummary>,
     containers: Vec<ContainerSummary>,
-    volumes: Vec<Value>,
+    volumes: Vec<Volume>,
     build_cache: Vec<Value>,
 }
 
@@ -84,7 +89,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         let rows = [
             images(&usage),
             containers(&usage),
-            others("Local Volumes", &usage.volumes),
+            volumes(&usage),
             others("Build Cache", &usage.build_cache),
         ];
         format.render(&HEADERS, &rows)?
@@ -133,6 +138,14 @@ fn containers(usage: &DiskUsage) -> Row {
     summary("Containers", usage.containers.len(), count, all, all - used)
 }
 
+fn volumes(usage: &DiskUsage) -> Row {
+    let data = || usage.volumes.iter().filter_map(|volume| volume.usage_data.as_ref());
+    let all: i64 = data().map(|data| data.size).sum();
+    let active = || data().filter(|data| data.ref_count > 0);
+    let used: i64 = active().map(|data| data.size).sum();
+    summary("Local Volumes", usage.volumes.len(), active().count(), all, all - used)
+}
+
 /// Things that hull has none of yet, in Docker's rows.
 fn others(kind: &str, things: &[Value]) -> Row {
     summary(kind, things.len(), 0, 0, 0)
@@ -161,12 +174,26 @@ fn details(usage: &DiskUsage) -> anyhow::Result<String> {
         .iter()
         .map(|container| container_row(container, now))
         .collect();
+    let volumes: Vec<Row> = usage.volumes.iter().map(volume_row).collect();
     let table = |template| ListFormat::parse(None, template, false);
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
         table(IMAGE_TABLE)?.render(&IMAGE_HEADERS, &images)?,
-        table(CONTAINER_TABLE)?.render(&CONTAINER_HEADERS, &containers)?
+        table(CONTAINER_TABLE)?.render(&CONTAINER_HEADERS, &containers)?,
+        table(VOLUME_TABLE)?.render(&VOLUME_HEADERS, &volumes)?
     ))
+}
+
+fn volume_row(volume: &Volume) -> Row {
+    let (links, size) = match &volume.usage_data {
+        Some(usage) => (usage.ref_count, usage.size),
+        None => (0, 0),
+    };
+    row([
+        ("Name", volume.name.clone()),
+        ("Links", links.to_string()),
+        ("Size", decimal_size(size)),
+    ])
 }
 
 fn image_row(image: &ImageSummary, now: i64) -> Row {

@@ -27,6 +27,14 @@ impl Filter {
         }
     }
 
+    /// The filter by which `volume prune` says that volumes with names are meant, too.
+    pub(super) fn all() -> Self {
+        Self {
+            name: "all".to_owned(),
+            value: "1".to_owned(),
+        }
+    }
+
     /// The filter by which `prune` says whether only images without a name are meant.
     pub(super) fn dangling(only: bool) -> Self {
         Self {

@@ -80,6 +80,31 @@ impl From<ImageArguments> for Arguments {
     }
 }
 
+/// `hull volume inspect`
+#[derive(Debug, Args)]
+#[command(override_usage = "hull volume inspect [OPTIONS] VOLUME [VOLUME...]")]
+pub(crate) struct VolumeArguments {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+impl From<VolumeArguments> for Arguments {
+    fn from(arguments: VolumeArguments) -> Self {
+        Self {
+            format: arguments.format,
+            size: false,
+            kind: Some(Kind::Volume),
+            platform: None,
+            names: arguments.names,
+        }
+    }
+}
+
 impl From<ContainerArguments> for Arguments {
     fn from(arguments: ContainerArguments) -> Self {
         Self {
@@ -99,6 +124,8 @@ enum Kind {
     Container,
     /// An image.
     Image,
+    /// A volume.
+    Volume,
 }
 
 /// How the objects are written.
@@ -137,12 +164,13 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
 }
 
 async fn find(client: &Client, name: &str, arguments: &Arguments) -> Result<Option<Bytes>, ApiError> {
-    for kind in [Kind::Container, Kind::Image] {
+    for kind in [Kind::Container, Kind::Image, Kind::Volume] {
         if arguments.kind.is_some_and(|wanted| wanted != kind) {
             continue;
         }
         let target = match kind {
             Kind::Container => Target::new(&["containers", name, "json"]).flag("size", arguments.size),
+            Kind::Volume => Target::new(&["volumes", name]),
             Kind::Image => {
                 let platform = arguments.platform.as_ref().map(Platform::json);
                 Target::new(&["images", name, "json"]).option("platform", platform.as_deref())

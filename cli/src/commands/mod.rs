@@ -41,6 +41,7 @@ pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod update;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod wait;
 
 mod archive_file;
@@ -50,6 +51,7 @@ mod disk_usage;
 mod environment;
 mod filters;
 mod foreground;
+mod mount;
 mod platform;
 mod prune;
 mod restart_policy;
@@ -82,6 +84,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Container(arguments) => container::execute(&client, *arguments).await,
         Command::Image(arguments) => image::execute(&client, arguments).await,
         Command::Manifest(arguments) => manifest::execute(&client, arguments).await,
+        Command::Volume(arguments) => volume::execute(&client, arguments).await,
         Command::System(arguments) => system::execute(&client, arguments).await,
         Command::Machine(arguments) => machine::execute(&client, arguments).await,
         Command::Doctor(arguments) => doctor::execute(&client, arguments).await,

@@ -1,7 +1,9 @@
-//! `hull image prune`, `hull container prune` and `hull system prune`
+//! `hull image prune`, `hull container prune`, `hull volume prune` and `hull system prune`
 
 use anyhow::anyhow;
-use bollard_stubs::models::{ContainerPruneResponse, ImageDeleteResponseItem, ImagePruneResponse};
+use bollard_stubs::models::{
+    ContainerPruneResponse, ImageDeleteResponseItem, ImagePruneResponse, VolumePruneResponse,
+};
 use clap::Args;
 
 use super::confirm::confirm;
@@ -55,6 +57,26 @@ pub(crate) struct SystemArguments {
     /// Do not prompt for confirmation
     #[arg(short, long)]
     force: bool,
+
+    /// Prune anonymous volumes
+    #[arg(long)]
+    volumes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "hull volume prune [OPTIONS]")]
+pub(crate) struct VolumeArguments {
+    /// Remove all unused volumes, not just anonymous ones
+    #[arg(short, long)]
+    all: bool,
+
+    /// Provide filter values (e.g. "label=<label>")
+    #[arg(long, value_name = "NAME=VALUE")]
+    filter: Vec<Filter>,
+
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
 }
 
 /// What is gone, for people.
@@ -93,14 +115,33 @@ pub(crate) async fn containers(client: &Client, arguments: ContainerArguments) -
     Ok(report.print()?)
 }
 
+pub(crate) async fn volumes(client: &Client, arguments: VolumeArguments) -> CommandResult {
+    let which = if arguments.all { "all" } else { "anonymous" };
+    let warning = format!(
+        "WARNING! This will remove {which} local volumes not used by at least one container.\n{SURE}"
+    );
+    if !arguments.force && !confirm(&warning)? {
+        return Err(anyhow!("volume prune has been cancelled").into());
+    }
+    let mut report = Report::default();
+    report
+        .prune_volumes(client, arguments.all, arguments.filter)
+        .await?;
+    Ok(report.print()?)
+}
+
 pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> CommandResult {
     let images = if arguments.all {
         "all images without at least one container associated to them"
     } else {
         "all dangling images"
     };
+    let volumes = match arguments.volumes {
+        true => "  - all anonymous volumes not used by at least one container\n",
+        false => "",
+    };
     let warning = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n\n{}{SURE}",
+        "WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n\n{}{SURE}",
         items(&arguments.filter)
     );
     if !arguments.force && !confirm(&warning)? {
@@ -108,6 +149,11 @@ pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> Comma
     }
     let mut report = Report::default();
     report.prune_containers(client, &arguments.filter).await?;
+    if arguments.volumes {
+        report
+            .prune_volumes(client, false, arguments.filter.clone())
+            .await?;
+    }
     report
         .prune_images(client, arguments.all, arguments.filter)
         .await?;
@@ -152,6 +198,28 @@ impl Report {
         if !removed.is_empty() {
             self.text.push_str("Deleted Images:\n");
             self.text.extend(removed.into_iter().filter_map(line));
+            self.text.push('\n');
+        }
+        self.reclaimed += pruned.space_reclaimed.unwrap_or_default();
+        Ok(())
+    }
+
+    async fn prune_volumes(
+        &mut self,
+        client: &Client,
+        all: bool,
+        mut filters: Vec<Filter>,
+    ) -> Result<(), ApiError> {
+        if all {
+            filters.push(Filter::all());
+        }
+        let target =
+            Target::new(&["volumes", "prune"]).option("filters", filters::parameter(&filters).as_deref());
+        let pruned: VolumePruneResponse = client.post_for(target).await?;
+        let names = pruned.volumes_deleted.unwrap_or_default();
+        if !names.is_empty() {
+            self.text.push_str("Deleted Volumes:\n");
+            self.text.extend(names.into_iter().map(|name| name + "\n"));
             self.text.push('\n');
         }
         self.reclaimed += pruned.space_reclaimed.unwrap_or_default();

@@ -68,8 +68,12 @@ pub struct ContainerCreate {
     pub no_new_privileges: bool,
     /// Whether Docker's default seccomp profile is left out.
     pub seccomp_unconfined: bool,
-    /// What is mounted over the root, in this order.
+    /// What is mounted over the root.
     pub mounts: Vec<MountCreate>,
+    /// Paths that the image or the user wants a volume without a name at, where nothing else is mounted.
+    pub volumes: BTreeSet<String>,
+    /// Containers whose mounts it has, too.
+    pub volumes_from: Vec<VolumesFrom>,
     /// Size of `/dev/shm` in bytes; 0 is 64 MiB.
     pub shm_bytes: u64,
     /// What it may use.
@@ -142,17 +146,50 @@ pub enum MountSource {
         path: PathBuf,
         /// Whether a missing one is made, as a folder (what `-v` does, and `--mount` does not).
         create: bool,
+        /// Whether what is mounted below it on the host is left out.
+        #[serde(default)]
+        non_recursive: bool,
     },
     /// A volume, made when it is missing; `None` has a name made up and goes with the container.
     Volume {
         /// Its name.
         name: Option<String>,
+        /// Labels of one that is made.
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+        /// Whether an empty one stays empty, whatever the image has in its place.
+        #[serde(default)]
+        no_copy: bool,
+        /// The path in it that is mounted, which must be there; empty for all of it.
+        #[serde(default)]
+        subpath: String,
     },
     /// An empty file system in memory.
     Tmpfs {
         /// Mount options separated by commas, such as `size=64m,mode=1777,exec`.
         options: String,
     },
+}
+
+impl MountSource {
+    /// A volume that goes with its container.
+    pub fn nameless_volume() -> MountSource {
+        MountSource::Volume {
+            name: None,
+            labels: BTreeMap::new(),
+            no_copy: false,
+            subpath: String::new(),
+        }
+    }
+}
+
+/// A container whose mounts another one has, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumesFrom {
+    /// Its name or id.
+    pub container: String,
+    /// Whether they are read-only in the other one.
+    pub read_only: bool,
 }
 
 /// What [`Engine::create`](crate::Engine::create) made.

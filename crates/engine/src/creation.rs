@@ -10,10 +10,12 @@ use jiff::Timestamp;
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord, make_folder, sync_folder};
+use crate::mounts::Planned;
 use crate::streams::blocking;
+use crate::volumes::VolumeHold;
 use crate::{
-    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, limits, merge, mounts,
-    network_files, signals,
+    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, limits, merge, network_files,
+    signals,
 };
 
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
@@ -41,11 +43,18 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
         nameless_volumes: Vec::new(),
         vm,
     };
+    let mut planned = Planned::default();
+    for from in &record.config.volumes_from {
+        planned.inherit(&*shared.registry.find(&from.container)?, from.read_only);
+    }
     let work = shared.clone();
-    let live = blocking("make a container", move || make(&work, record)).await?;
+    let (live, volumes) = blocking("make a container", move || make(&work, record, planned)).await?;
     let id = live.id().to_owned();
     shared.images.hold_for(&id, hold);
     reservation.keep(live.clone());
+    for volume in volumes.keep() {
+        shared.tell_volume("create", &volume.name);
+    }
     live.tell("create", []);
     tracing::debug!(container = id, ?resolved, made = ?began.elapsed(), "a container was made");
     Ok(Created {
@@ -87,9 +96,13 @@ fn check(create: &ContainerCreate) -> Result<()> {
     Ok(())
 }
 
-fn make(shared: &Shared, mut record: ContainerRecord) -> Result<Arc<Live>> {
-    let volumes = shared.volumes();
-    let planned = mounts::plan(&record.config.mounts, &shared.spec.client_files, &volumes)?;
+fn make(
+    shared: &Shared,
+    mut record: ContainerRecord,
+    inherited: Planned,
+) -> Result<(Arc<Live>, VolumeHold)> {
+    let mut volumes = VolumeHold::new(&shared.volumes, !record.config.auto_remove);
+    let planned = inherited.add(&record.config, &shared.spec.client_files, &mut volumes)?;
     record.mounts = planned.points;
     record.nameless_volumes = planned.nameless_volumes;
     let containers = shared.containers();
@@ -98,14 +111,14 @@ fn make(shared: &Shared, mut record: ContainerRecord) -> Result<Arc<Live>> {
     let folder = made.inspect_err(|_| {
         // The error that is about to be told matters more than one from here; the next start removes what stays.
         let _ = fs::remove_dir_all(&new);
-        mounts::remove_volumes(&volumes, &record.nameless_volumes);
     })?;
-    Ok(Live::new(
+    let live = Live::new(
         record,
         folder,
         StateRecord::default(),
         shared.events.clone(),
-    ))
+    );
+    Ok((live, volumes))
 }
 
 /// Fills the folder, then gives it its name.

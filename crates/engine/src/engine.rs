@@ -17,6 +17,7 @@ use crate::images::Images;
 use crate::list::{Looked, choose};
 use crate::log::{Follow, LogReader};
 use crate::registry::Registry;
+use crate::volumes::Volumes;
 use crate::streams::{AttachOutput, ClientSpec, History, blocking, lock};
 use crate::*;
 
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) events: Events,
     pub(crate) templates: Templates,
+    pub(crate) volumes: Volumes,
     guest_kernel: OnceLock<Option<String>>,
 }
 
@@ -61,35 +63,26 @@ impl Shared {
         self.spec.root.join("containers")
     }
 
-    pub(crate) fn volumes(&self) -> PathBuf {
-        self.spec.root.join("volumes")
-    }
-
     /// For the sockets of microVMs, a folder for each.
     pub(crate) fn microvms(&self) -> PathBuf {
         self.spec.runtime.join("vm")
     }
 
     /// Removes a container that does not run, for a caller that holds its operation lock.
-    pub(crate) async fn remove_held(&self, live: &Arc<Live>, volumes: bool) {
+    pub(crate) async fn remove_held(self: &Arc<Self>, live: &Arc<Live>, volumes: bool) {
         if let Err(error) = self.try_remove_held(live, volumes).await {
             tracing::error!(container = live.id(), %error, "a container stays");
         }
     }
 
-    async fn try_remove_held(&self, live: &Arc<Live>, volumes: bool) -> Result<()> {
+    async fn try_remove_held(self: &Arc<Self>, live: &Arc<Live>, volumes: bool) -> Result<()> {
         live.stop_saving().await;
         let (path, durable) = (live.folder.path().to_owned(), live.is_durable());
-        let volumes = volumes.then(|| (self.volumes(), live.record().nameless_volumes.clone()));
-        blocking("remove a container", move || {
-            remove_folder(&path, durable)?;
-            if let Some((volumes, names)) = volumes {
-                mounts::remove_volumes(&volumes, &names);
-            }
-            Ok(())
-        })
-        .await?;
+        blocking("remove a container", move || remove_folder(&path, durable)).await?;
         self.registry.remove(live);
+        if volumes {
+            self.remove_volumes_of(live).await;
+        }
         self.images.release(live.id());
         live.renew_streams();
         live.change(|standing| standing.removed = true);
@@ -456,13 +449,10 @@ impl Engine {
 impl Shared {
     fn open(spec: EngineSpec) -> Result<Shared> {
         let root = &spec.root;
-        for folder in [
-            &root.join("containers"),
-            &root.join("volumes"),
-            &spec.runtime.join("vm"),
-        ] {
+        for folder in [&root.join("containers"), &spec.runtime.join("vm")] {
             make_folder(folder)?;
         }
+        let volumes = Volumes::open(root.join("volumes"))?;
         let id = engine_id(root)?;
         let images = Images::open(root, &spec.lib, spec.registries.clone())?;
         let disks = Disks::new(root.join("disks"));
@@ -475,6 +465,7 @@ impl Shared {
             images,
             disks,
             templates,
+            volumes,
             registry: Registry::default(),
             events: Events::default(),
             guest_kernel: OnceLock::new(),

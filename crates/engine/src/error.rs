@@ -36,6 +36,17 @@ pub enum EngineError {
     /// No image has this name or id.
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    /// No volume has this name.
+    #[error("get {0}: no such volume")]
+    NoSuchVolume(String),
+    /// Containers mount the volume.
+    #[error("remove {name}: volume is in use - [{users}]")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// The ids of the containers.
+        users: String,
+    },
     /// No exec has this id.
     #[error("No such exec instance: {0}")]
     NoSuchExec(String),
@@ -142,10 +153,13 @@ impl EngineError {
             Self::NoSuchContainer(_)
             | Self::NoSuchImage(_)
             | Self::NoSuchExec(_)
+            | Self::NoSuchVolume(_)
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
-            Self::NameInUse { .. } | Self::NotRunning { .. } | Self::Conflict(_) | Self::Restarting(_) => {
-                ErrorKind::Conflict
-            }
+            Self::NameInUse { .. }
+            | Self::VolumeInUse { .. }
+            | Self::NotRunning { .. }
+            | Self::Conflict(_)
+            | Self::Restarting(_) => ErrorKind::Conflict,
             Self::Within { source, .. } => source.kind(),
             Self::AmbiguousId(_) | Self::Invalid(_) | Self::Start(_) | Self::Exec(_) => {
                 ErrorKind::InvalidParameter

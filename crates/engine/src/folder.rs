@@ -6,7 +6,7 @@
 //! <root>/containers/.new-<id>/      a container that is being made
 //! <root>/containers/.gone-<id>/     a container that is being removed
 //! <root>/disks/                     the template of the writable disks
-//! <root>/volumes/<name>/_data/      volumes
+//! <root>/volumes/                   volumes, as volumes/store.rs says
 //! ```
 //! A container appears and goes with one rename; its files are replaced by rename, too.
 
@@ -36,7 +36,7 @@ pub(crate) struct ContainerRecord {
     /// Entrypoint and command.
     pub(crate) args: Vec<String>,
     pub(crate) mounts: Vec<MountPoint>,
-    /// Volumes that were made for it without a name, and go with it.
+    /// Volumes without a name, made for it or taken over from another container, that go with the last one.
     pub(crate) nameless_volumes: Vec<String>,
     pub(crate) vm: VmSize,
 }
@@ -136,7 +136,7 @@ pub(crate) fn is_remnant(name: &str) -> bool {
     name.starts_with(".new-") || name.starts_with(".gone-")
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(EngineError::io("read", path))?;
     let parsed = serde_json::from_slice(&text).map_err(io::Error::from);
     parsed.map_err(EngineError::io("read", path))
@@ -144,7 +144,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Replaces a file, so that it is there as a whole, before or after, whatever happens. `durable` makes that hold for
 /// a power cut, too, and the new one stay.
-fn write_json<T: Serialize>(folder: &Path, name: &str, value: &T, durable: bool) -> Result<()> {
+pub(crate) fn write_json<T: Serialize>(folder: &Path, name: &str, value: &T, durable: bool) -> Result<()> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
     let write = || -> io::Result<()> {
         let text = serde_json::to_vec(value)?;

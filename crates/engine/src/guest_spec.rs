@@ -6,6 +6,7 @@ use sandbox::{
 };
 
 use crate::folder::ContainerRecord;
+use crate::volumes::Fill;
 use crate::{
     ClientFiles, ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files,
 };
@@ -47,13 +48,19 @@ pub(crate) struct GuestSpec {
     pub(crate) init: ProcessSpec,
     /// The host's folders that the container needs.
     pub(crate) folders: Vec<FolderSpec>,
+    /// Volumes that are filled before the init starts.
+    pub(crate) fills: Vec<Fill>,
 }
 
 /// The container and its init.
-pub(crate) fn guest_spec(record: &ContainerRecord, files: &ClientFiles) -> Result<GuestSpec> {
+pub(crate) fn guest_spec(
+    record: &ContainerRecord,
+    files: &ClientFiles,
+    fills: Vec<Fill>,
+) -> Result<GuestSpec> {
     let config = &record.config;
     let hostname = hostname(record);
-    let (folders, mounts) = mounts::realize(&record.mounts, files)?;
+    let (folders, mounts) = mounts::realize(&record.mounts, files, &fills)?;
     let container = ContainerSpec {
         rootfs: Rootfs {
             layers_tag: LAYERS_TAG.into(),
@@ -87,6 +94,7 @@ pub(crate) fn guest_spec(record: &ContainerRecord, files: &ClientFiles) -> Resul
         container,
         init: init(record)?,
         folders,
+        fills,
     })
 }
 
@@ -199,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_plain_container_is_dockers() {
-        let spec = guest_spec(&record(ContainerCreate::default()), &ClientFiles::default()).unwrap();
+        let spec = guest_spec(&record(ContainerCreate::default()), &ClientFiles::default(), Vec::new()).unwrap();
         assert_eq!(spec.container.hostname, "0123456789ab");
         assert_eq!(spec.container.rootfs.layers, ["0.erofs", "1.erofs"]);
         assert!(spec.container.masked_paths.contains(&"/proc/kcore".into()));

@@ -51,6 +51,7 @@ mod stop;
 mod streams;
 mod update;
 mod view;
+mod volumes;
 mod wait;
 
 pub use ::registry::{ConfigError as RegistryConfigError, InsecureHost, Mirror, RegistryConfig};
@@ -80,4 +81,5 @@ pub use stats::Sample;
 pub use stop::StopTimeout;
 pub use update::ContainerUpdate;
 pub use view::*;
+pub use volumes::{Volume, VolumeCreate};
 pub use wait::*;

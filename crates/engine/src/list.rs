@@ -37,7 +37,8 @@ fn passes(container: &Container, filter: &ListFilter, looked: &Looked) -> bool {
     (all || matches!(
         state.status,
         Status::Running | Status::Paused | Status::Restarting
-    )) && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
+    ))
+        && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
         && one_of(&filter.names, |name| {
             format!("/{}", container.name).contains(name.as_str())
         })
@@ -94,6 +95,9 @@ mod tests {
                 target: "/data".into(),
                 read_only: false,
                 options: String::new(),
+                copy: true,
+                subpath: String::new(),
+                non_recursive: false,
             }],
             log_path: "/log".into(),
             exec_ids: Vec::new(),

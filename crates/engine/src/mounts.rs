@@ -1,70 +1,148 @@
 //! Mounts of a container: what is checked and made when it is created, and what its microVM gets.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use sandbox::{FOLDERS_TAG, FolderSpec, Mount, TmpfsFlags};
 
-use crate::folder::make_folder;
-use crate::ids::new_id;
-use crate::{ClientFiles, EngineError, MountCreate, MountKind, MountPoint, MountSource, Result};
+use crate::container::Live;
+use crate::volumes::{Fill, VolumeHold};
+use crate::{
+    ClientFiles, ContainerCreate, EngineError, MountCreate, MountKind, MountPoint, MountSource, Result,
+    VolumeCreate,
+};
 
 /// The mounts of a new container.
 #[derive(Debug, Default)]
 pub(crate) struct Planned {
+    /// Those that lie in others behind them.
     pub(crate) points: Vec<MountPoint>,
     /// Volumes that go with the container.
     pub(crate) nameless_volumes: Vec<String>,
 }
 
-/// Checks mounts and makes the volumes and folders that are missing.
-pub(crate) fn plan(mounts: &[MountCreate], files: &ClientFiles, volumes: &Path) -> Result<Planned> {
-    let mut targets = HashSet::new();
-    for mount in mounts {
-        check_target(&mount.target)?;
-        if !targets.insert(mount.target.trim_end_matches('/')) {
-            return Err(EngineError::Invalid(format!(
-                "Duplicate mount point: {}",
-                mount.target
-            )));
+impl Planned {
+    /// The mounts of a container that another one takes over (`--volumes-from`), and the nameless volumes among them.
+    pub(crate) fn inherit(&mut self, from: &Live, read_only: bool) {
+        let record = from.record();
+        for point in record
+            .mounts
+            .iter()
+            .filter(|point| point.kind != MountKind::Tmpfs)
+        {
+            self.points.retain(|other| other.target != point.target);
+            self.points.push(MountPoint {
+                read_only: point.read_only || read_only,
+                copy: false,
+                ..point.clone()
+            });
         }
+        self.nameless_volumes
+            .extend(record.nameless_volumes.iter().cloned());
     }
-    let mut planned = Planned::default();
-    for mount in mounts {
+
+    /// Checks the mounts that are asked for and makes the volumes and folders that are missing.
+    pub(crate) fn add(
+        mut self,
+        config: &ContainerCreate,
+        files: &ClientFiles,
+        hold: &mut VolumeHold,
+    ) -> Result<Planned> {
+        let mut targets = HashSet::new();
+        for mount in &config.mounts {
+            if !targets.insert(target(&mount.target)?) {
+                return Err(EngineError::Invalid(format!(
+                    "Duplicate mount point: {}",
+                    mount.target
+                )));
+            }
+        }
+        self.points
+            .retain(|inherited| !targets.contains(&inherited.target));
+        for inherited in self.points.iter().filter(|point| point.kind == MountKind::Volume) {
+            hold.take_existing(&inherited.name)?;
+        }
+        for mount in &config.mounts {
+            self.mount(mount, files, hold)?;
+        }
+        for path in &config.volumes {
+            let path = target(path)?;
+            if self.points.iter().all(|point| point.target != path) {
+                let source = MountSource::nameless_volume();
+                let read_only = false;
+                self.mount(
+                    &MountCreate {
+                        source,
+                        target: path,
+                        read_only,
+                    },
+                    files,
+                    hold,
+                )?;
+            }
+        }
+        self.points.sort_by_key(|point| point.target.matches('/').count());
+        let mounted: HashSet<&String> = self.points.iter().map(|point| &point.name).collect();
+        self.nameless_volumes.retain(|name| mounted.contains(name));
+        Ok(self)
+    }
+
+    fn mount(&mut self, mount: &MountCreate, files: &ClientFiles, hold: &mut VolumeHold) -> Result<()> {
         let point = match &mount.source {
-            MountSource::Bind { path, create } => bind(path, *create, files)?,
-            MountSource::Volume { name } => volume(name.as_deref(), volumes, &mut planned.nameless_volumes)?,
+            MountSource::Bind {
+                path,
+                create,
+                non_recursive,
+            } => MountPoint {
+                non_recursive: *non_recursive,
+                ..bind(path, *create, files)?
+            },
+            MountSource::Volume {
+                name,
+                labels,
+                no_copy,
+                subpath,
+            } => {
+                let record = hold.take(VolumeCreate {
+                    name: name.clone(),
+                    labels: labels.clone(),
+                })?;
+                if name.is_none() {
+                    self.nameless_volumes.push(record.name.clone());
+                }
+                let data = hold.data(&record.name);
+                MountPoint {
+                    // What is below a path of the volume is not the image's to fill.
+                    copy: !no_copy && subpath.is_empty(),
+                    subpath: check_subpath(subpath)?,
+                    ..point(MountKind::Volume, record.name, data, String::new())
+                }
+            }
             MountSource::Tmpfs { options } => {
                 let options = tmpfs(options)?;
                 point(MountKind::Tmpfs, String::new(), PathBuf::new(), options.text)
             }
         };
-        let read_only = mount.read_only || is_read_only(&mount.source);
-        planned.points.push(MountPoint {
-            target: mount.target.clone(),
-            read_only,
+        self.points.push(MountPoint {
+            target: target(&mount.target)?,
+            read_only: mount.read_only || is_read_only(&mount.source),
             ..point
         });
-    }
-    Ok(planned)
-}
-
-/// Removes volumes.
-pub(crate) fn remove_volumes(volumes: &Path, names: &[String]) {
-    for name in names {
-        if let Err(error) = fs::remove_dir_all(volumes.join(name)) {
-            tracing::warn!(volume = name, %error, "a volume that went with its container stays");
-        }
+        Ok(())
     }
 }
 
-/// What the microVM gets for these mounts, and where the agent mounts it.
-pub(crate) fn realize(points: &[MountPoint], files: &ClientFiles) -> Result<(Vec<FolderSpec>, Vec<Mount>)> {
+/// What the microVM gets for these mounts, and where the agent mounts it. Those that are to be filled can be written in
+/// any case, by the agent; the container sees them as it should.
+pub(crate) fn realize(
+    points: &[MountPoint],
+    files: &ClientFiles,
+    fills: &[Fill],
+) -> Result<(Vec<FolderSpec>, Vec<Mount>)> {
     let mut folders = Vec::new();
     let mut mounts = Vec::new();
-    for point in points {
+    for (index, point) in points.iter().enumerate() {
         let source = match point.kind {
             MountKind::Bind | MountKind::Volume => {
                 let path = match point.kind {
@@ -78,7 +156,9 @@ pub(crate) fn realize(points: &[MountPoint], files: &ClientFiles) -> Result<(Vec
                 folders.push(FolderSpec {
                     name: name.clone(),
                     path,
-                    read_only: point.read_only,
+                    beneath: point.subpath.clone().into(),
+                    recursive: !point.non_recursive,
+                    read_only: point.read_only && fills.iter().all(|fill| fill.mount != index),
                 });
                 sandbox::MountSource::Shared {
                     tag: FOLDERS_TAG.into(),
@@ -110,22 +190,37 @@ fn point(kind: MountKind, name: String, source: PathBuf, options: String) -> Mou
         target: String::new(),
         read_only: false,
         options,
+        copy: false,
+        subpath: String::new(),
+        non_recursive: false,
     }
 }
 
-fn check_target(target: &str) -> Result<()> {
+/// A target as it is kept: without what means nothing in a path.
+fn target(target: &str) -> Result<String> {
     if !target.starts_with('/') {
         return Err(EngineError::Invalid(format!(
             "invalid mount config: invalid mount path: '{target}' mount path must be absolute"
         )));
     }
-    let inside = target.split('/').filter(|part| !part.is_empty() && *part != ".");
-    if inside.clone().any(|part| part == "..") || inside.count() == 0 {
+    let names = target.split('/').filter(|name| !name.is_empty() && *name != ".");
+    if names.clone().any(|name| name == "..") || names.clone().next().is_none() {
         return Err(EngineError::Invalid(format!(
             "invalid specification: destination can't be '{target}'"
         )));
     }
-    Ok(())
+    Ok(names.fold(String::new(), |path, name| path + "/" + name))
+}
+
+/// A path in a volume.
+fn check_subpath(subpath: &str) -> Result<String> {
+    let is_below = |name: &str| name != "..";
+    if subpath.starts_with('/') || !subpath.split('/').all(is_below) {
+        return Err(EngineError::Invalid(format!(
+            "invalid mount config for type \"volume\": subpath must be a relative path within the volume: {subpath}"
+        )));
+    }
+    Ok(subpath.to_owned())
 }
 
 fn bind(path: &Path, create: bool, files: &ClientFiles) -> Result<MountPoint> {
@@ -162,42 +257,6 @@ fn missing(path: &Path) -> EngineError {
         "invalid mount config for type \"bind\": bind source path does not exist: {}",
         path.display()
     ))
-}
-
-fn volume(name: Option<&str>, volumes: &Path, nameless: &mut Vec<String>) -> Result<MountPoint> {
-    let name = match name {
-        Some(name) => {
-            check_volume(name)?;
-            name.to_owned()
-        }
-        None => {
-            let id = new_id().map_err(EngineError::io("read", "random numbers"))?;
-            nameless.push(id.clone());
-            id
-        }
-    };
-    let data = volumes.join(&name).join("_data");
-    if !data.exists() {
-        make_folder(&volumes.join(&name))?;
-        // Its owner and mode are seen in the container: those of a folder that anyone may enter.
-        fs::create_dir(&data).map_err(EngineError::io("make the volume", &data))?;
-    }
-    Ok(point(MountKind::Volume, name, data, String::new()))
-}
-
-fn check_volume(name: &str) -> Result<()> {
-    let valid = name.len() > 1
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if valid {
-        return Ok(());
-    }
-    Err(EngineError::Invalid(format!(
-        "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
-         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )))
 }
 
 fn is_read_only(source: &MountSource) -> bool {
@@ -249,122 +308,4 @@ fn tmpfs(options: &str) -> Result<Tmpfs> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mount(source: MountSource, target: &str) -> MountCreate {
-        MountCreate {
-            source,
-            target: target.into(),
-            read_only: false,
-        }
-    }
-
-    fn here() -> ClientFiles {
-        ClientFiles::default()
-    }
-
-    fn named(name: &str) -> MountSource {
-        MountSource::Volume {
-            name: Some(name.into()),
-        }
-    }
-
-    #[test]
-    fn volumes_are_made_and_kept_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let mounts = [
-            mount(named("data"), "/data"),
-            mount(MountSource::Volume { name: None }, "/tmp"),
-        ];
-        let planned = plan(&mounts, &here(), folder.path()).unwrap();
-        assert_eq!(planned.points[0].source, folder.path().join("data/_data"));
-        assert_eq!(planned.nameless_volumes.len(), 1);
-        assert!(planned.points.iter().all(|point| point.source.is_dir()));
-        fs::write(planned.points[0].source.join("kept"), "").unwrap();
-        assert_eq!(
-            plan(&mounts[..1], &here(), folder.path()).unwrap().points,
-            planned.points[..1]
-        );
-        remove_volumes(folder.path(), &planned.nameless_volumes);
-        assert!(folder.path().join("data/_data/kept").exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(plan(&[mount(named("../x"), "/x")], &here(), folder.path()).is_err());
-    }
-
-    #[test]
-    fn a_missing_folder_is_made_only_when_asked() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b");
-        let bind = |create| {
-            [mount(
-                MountSource::Bind {
-                    path: path.clone(),
-                    create,
-                },
-                "/x",
-            )]
-        };
-        let error = plan(&bind(false), &here(), folder.path()).unwrap_err();
-        assert!(
-            error.to_string().contains("bind source path does not exist"),
-            "{error}"
-        );
-        let points = plan(&bind(true), &here(), folder.path()).unwrap().points;
-        let (folders, mounts) = realize(&points, &here()).unwrap();
-        assert_eq!(folders[0].path, path.canonicalize().unwrap());
-        assert_eq!(
-            mounts[0].source,
-            sandbox::MountSource::Shared {
-                tag: FOLDERS_TAG.into(),
-                path: folders[0].name.clone()
-            }
-        );
-        fs::remove_dir(&path).unwrap();
-        assert!(realize(&points, &here()).is_err());
-    }
-
-    #[test]
-    fn targets_are_absolute_inside_the_root_and_different() {
-        let tmpfs = || MountSource::Tmpfs {
-            options: String::new(),
-        };
-        for target in ["x", "/", "/.", "/a/../b", ""] {
-            assert!(
-                plan(&[mount(tmpfs(), target)], &here(), Path::new("/nonexistent")).is_err(),
-                "{target}"
-            );
-        }
-        let twice = [mount(tmpfs(), "/a"), mount(tmpfs(), "/a/")];
-        assert_eq!(
-            plan(&twice, &here(), Path::new("/nonexistent"))
-                .unwrap_err()
-                .to_string(),
-            "Duplicate mount point: /a/"
-        );
-    }
-
-    #[test]
-    fn tmpfs_options_are_sorted_out() {
-        let options = tmpfs("size=64m,exec,mode=1777,rw").unwrap();
-        assert_eq!(options.kernel, "size=64m,mode=1777");
-        assert_eq!(
-            options.flags,
-            TmpfsFlags {
-                no_exec: false,
-                no_suid: true,
-                no_dev: true
-            }
-        );
-        for nonsense in ["size", "size=", "loop", "mode=1,x=2"] {
-            assert!(tmpfs(nonsense).is_err(), "{nonsense}");
-        }
-        let read_only = [mount(MountSource::Tmpfs { options: "ro".into() }, "/x")];
-        assert!(
-            plan(&read_only, &here(), Path::new("/nonexistent"))
-                .unwrap()
-                .points[0]
-                .read_only
-        );
-    }
-}
+mod tests;

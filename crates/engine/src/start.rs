@@ -12,6 +12,7 @@ use crate::guest_spec::{GuestSpec, guest_spec};
 use crate::log::{LogWriter, Offsets};
 use crate::run::{Output, follow};
 use crate::streams::{blocking, lock};
+use crate::volumes;
 use crate::{ContainerState, EngineError, Result, Status};
 
 /// How long an agent may take to come up. A host that starts many microVMs on few CPUs is slow, not broken.
@@ -69,8 +70,14 @@ fn check(live: &Live) -> Result<()> {
 }
 
 /// Brings it up to its init running; nothing of it is left if that fails.
-async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32) -> Result<(Run, Output)> {
-    let guest = guest_spec(&live.record(), &shared.spec.client_files)?;
+async fn run(
+    shared: &Arc<Shared>,
+    live: &Arc<Live>,
+    clock: Clock,
+    restarts: u32,
+) -> Result<(Run, Output)> {
+    let fills = volumes::begin_fills(shared, live).await?;
+    let guest = guest_spec(&live.record(), &shared.spec.client_files, fills)?;
     let spec = sandbox_spec(shared, live, &guest);
     if let Some(template) = shared.templates.find(&spec) {
         let restored = SandboxSpec {
@@ -121,12 +128,17 @@ async fn bring_up(
 ) -> Result<(Run, Output)> {
     let command = spec.init.args.first().cloned().unwrap_or_default();
     let guest = sandbox.guest();
-    // Both are sent before the agent is up, so that it need not wait for a host that waits for it.
     let created = guest.create_container(spec.container);
-    let started = guest.start_process(spec.init);
+    // Both are sent before the agent is up, so that it need not wait for a host that waits for it; but an init waits for
+    // its volumes.
+    let early = spec.fills.is_empty().then(|| guest.start_process(spec.init.clone()));
     let log = open_log(live).await?;
     created.await.map_err(|error| refused(live, &command, error))?;
     sandbox.clock().mark(Step::Created);
+    for fill in &spec.fills {
+        fill.carry_out(sandbox).await?;
+    }
+    let started = early.unwrap_or_else(|| guest.start_process(spec.init));
     let run = Run {
         sandbox: sandbox.clone(),
         log: Arc::new(Mutex::new(log)),

@@ -58,6 +58,15 @@ pub struct MountPoint {
     pub read_only: bool,
     /// Options of a tmpfs.
     pub options: String,
+    /// Whether a volume that is empty gets what the image has in its place.
+    #[serde(default)]
+    pub copy: bool,
+    /// The path in the volume that is mounted; empty for all of it.
+    #[serde(default)]
+    pub subpath: String,
+    /// Whether what is mounted below the source on the host is left out.
+    #[serde(default)]
+    pub non_recursive: bool,
 }
 
 /// Kinds of mounts.

@@ -31,6 +31,9 @@ pub enum Task {
     },
     /// Unpack the tar archive on stdin.
     Write(UnpackSpec),
+    /// Copy what the image has at the target of a mount into what is mounted there: files, owners, modes, times and
+    /// attributes, those of the folder itself, too. Nothing is done where the image has no folder.
+    Fill(FillSpec),
     /// Write one [`Change`] frame to stdout for each difference between the container's root and its image, in the
     /// order of a walk over the tree.
     Changes,
@@ -51,6 +54,15 @@ pub struct UnpackSpec {
     pub keep_kinds: bool,
     /// Docker's `user[:group]`, as for a process: who everything then belongs to. Without one the archive says it.
     pub owner: Option<String>,
+}
+
+/// Which mount to fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillSpec {
+    /// Its place among the mounts of the container. It must be a folder of the host that can be written.
+    pub mount: u32,
+    /// Whether an earlier copy was cut short: what is there is copied over. Without it only an empty folder is filled.
+    pub again: bool,
 }
 
 /// What is at a path.

@@ -18,6 +18,7 @@ use vm_spec::{
 };
 
 use crate::end::EXIT_REPORT;
+use crate::shared;
 use crate::spec::KERNEL_PARAMETERS;
 use crate::template::Template;
 use crate::{
@@ -180,12 +181,17 @@ fn devices(spec: &SandboxSpec, shape: &Shape, handed: &mut Handed) -> Result<Vec
         }));
     }
     if shape.folders {
-        let folder = |folder: &crate::FolderSpec| SharedFolder {
-            name: folder.name.clone(),
-            root: Resource::Path(folder.path.clone()),
-            read_only: folder.read_only,
+        let folder = |folder: &crate::FolderSpec| {
+            Ok(SharedFolder {
+                name: folder.name.clone(),
+                root: match shared::open(folder)? {
+                    Some(root) => handed.add(root),
+                    None => Resource::Path(folder.path.clone()),
+                },
+                read_only: folder.read_only,
+            })
         };
-        let folders = spec.folders.iter().map(folder).collect();
+        let folders = spec.folders.iter().map(folder).collect::<Result<_>>()?;
         devices.push(DeviceSpec::Folders(FoldersSpec {
             tag: FOLDERS_TAG.into(),
             folders,

@@ -12,6 +12,7 @@ mod guest;
 mod launch;
 mod process;
 mod sandbox;
+mod shared;
 mod spec;
 mod streams;
 mod supervise;
@@ -25,9 +26,9 @@ pub use error::*;
 pub use guest::*;
 pub use guest_protocol::{
     CallError, Change, ChangeKind, ContainerSpec, DeviceUsage, ErrorKind as CallErrorKind, ExitStatus, File,
-    Limits, Mount, MountSource, Namespaces, PathStat, ProcessClock, ProcessId, ProcessInfo, ProcessSpec,
-    ProcessState, Rlimit, Rootfs, STREAM_WINDOW, StreamKind, Task, TaskFailure, TmpfsFlags, UnpackSpec, Usage,
-    WindowSize,
+    FillSpec, Limits, Mount, MountSource, Namespaces, PathStat, ProcessClock, ProcessId, ProcessInfo,
+    ProcessSpec, ProcessState, Rlimit, Rootfs, STREAM_WINDOW, StreamKind, Task, TaskFailure, TmpfsFlags,
+    UnpackSpec, Usage, WindowSize,
 };
 pub use sandbox::*;
 pub use spec::*;

@@ -97,6 +97,10 @@ pub struct FolderSpec {
     pub name: String,
     /// The folder, or file, on the host.
     pub path: PathBuf,
+    /// What of it the guest gets: a relative path that nothing in the folder can lead out of it. Empty for all of it.
+    pub beneath: PathBuf,
+    /// Whether what is mounted below it is seen, too.
+    pub recursive: bool,
     /// Whether the device refuses to change it.
     pub read_only: bool,
 }

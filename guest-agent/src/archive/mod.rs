@@ -5,6 +5,7 @@
 //! matter whether the container runs. All paths are resolved beneath that root.
 
 mod changes;
+mod fill;
 mod inspect;
 mod layer;
 mod owners;
@@ -85,6 +86,10 @@ enum TaskError {
     Write { path: String, source: io::Error },
     #[error("the archive is compressed with {0}: decompress it first")]
     Compressed(&'static str),
+    #[error("the container has no folder of the host as its mount {0}")]
+    NoMount(u32),
+    #[error("the agent panicked while it read the image")]
+    Reader,
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
@@ -166,6 +171,11 @@ fn carry_out(container: &ContainerSpec, task: &Task, input: File, output: File) 
             let root = trees::full_root(container)?;
             restrict()?;
             unpack::unpack(container, &root, spec, input)
+        }
+        Task::Fill(spec) => {
+            let places = fill::Places::open(container, spec)?;
+            restrict()?;
+            places.copy(container)
         }
         Task::Changes => {
             let layers = trees::layers(container)?;

@@ -39,16 +39,39 @@ pub(super) fn unpack(container: &ContainerSpec, root: &Root, spec: &UnpackSpec, 
         )?),
         None => None,
     };
-    let mut unpacker = Unpacker {
-        root,
-        destination,
-        keep_kinds: spec.keep_kinds,
-        owner,
-        owners: Owners::of(container),
-        parent: None,
-        directory_times: BTreeMap::new(),
-        buffer: vec![0; PIECE],
-    };
+    unpack_with(
+        Unpacker {
+            root,
+            destination,
+            keep_kinds: spec.keep_kinds,
+            owner,
+            owners: Owners::of(container),
+            parent: None,
+            directory_times: BTreeMap::new(),
+            buffer: vec![0; PIECE],
+        },
+        input,
+    )
+}
+
+/// Unpacks an archive at the top of a tree; what is there already is replaced.
+pub(super) fn unpack_whole(container: &ContainerSpec, root: &Root, input: File) -> Result<()> {
+    unpack_with(
+        Unpacker {
+            root,
+            destination: String::new(),
+            keep_kinds: false,
+            owner: None,
+            owners: Owners::of(container),
+            parent: None,
+            directory_times: BTreeMap::new(),
+            buffer: vec![0; PIECE],
+        },
+        input,
+    )
+}
+
+fn unpack_with(mut unpacker: Unpacker<'_>, input: File) -> Result<()> {
     let mut input = BufReader::with_capacity(PIECE, input);
     if let Some(compression) = compression(&mut input) {
         return Err(TaskError::Compressed(compression));
@@ -381,7 +404,7 @@ impl Unpacker<'_> {
     }
 }
 
-fn times(mtime: Timestamp) -> Timestamps {
+pub(super) fn times(mtime: Timestamp) -> Timestamps {
     Timestamps {
         last_access: Timespec {
             tv_sec: 0,

@@ -34,7 +34,9 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
     let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
     Ok(ContainerCreate {
         name: name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned()),
-        mounts: mounts::read(&body, &host)?,
+        mounts: mounts::read(&host)?,
+        volumes: body.volumes.unwrap_or_default().into_iter().collect(),
+        volumes_from: mounts::read_volumes_from(host.volumes_from.as_deref().unwrap_or_default())?,
         image: body.image.unwrap_or_default(),
         entrypoint: body.entrypoint.map(without_lone_blank),
         command: body.cmd.filter(|command| !command.is_empty()),

@@ -1,16 +1,18 @@
-//! Mounts of a create request: `Binds`, `Mounts`, `Tmpfs` and `Volumes`.
+//! Mounts of a create request: `Binds`, `Mounts`, `Tmpfs` and `VolumesFrom`.
+
+use std::collections::BTreeMap;
 
 use bollard_stubs::models::{
-    ContainerCreateBody, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
-    MountTmpfsOptions, MountType, MountVolumeOptions,
+    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType,
+    MountVolumeOptions,
 };
-use engine::{MountCreate, MountSource};
+use engine::{MountCreate, MountSource, VolumesFrom};
 
 use super::refusal::unsupported;
 use crate::error::ApiError;
 
 /// All mounts a request asks for.
-pub(super) fn read(body: &ContainerCreateBody, host: &HostConfig) -> Result<Vec<MountCreate>, ApiError> {
+pub(super) fn read(host: &HostConfig) -> Result<Vec<MountCreate>, ApiError> {
     let mut mounts = Vec::new();
     for bind in host.binds.iter().flatten() {
         mounts.push(read_bind(bind)?);
@@ -28,20 +30,34 @@ pub(super) fn read(body: &ContainerCreateBody, host: &HostConfig) -> Result<Vec<
             read_only: false,
         });
     }
-    for target in body.volumes.iter().flatten() {
-        if mounts.iter().all(|mount| mount.target != *target) {
-            mounts.push(nameless_volume(target));
-        }
-    }
     Ok(mounts)
 }
 
-fn nameless_volume(target: &str) -> MountCreate {
-    MountCreate {
-        source: MountSource::Volume { name: None },
-        target: target.to_owned(),
-        read_only: false,
-    }
+/// Reads `CONTAINER[:ro|rw]`.
+pub(super) fn read_volumes_from(list: &[String]) -> Result<Vec<VolumesFrom>, ApiError> {
+    let read = |from: &String| {
+        let (container, mode) = from.split_once(':').unwrap_or((from, "rw"));
+        let invalid = |why: String| {
+            ApiError::bad_request(format!("invalid volumes-from specification '{from}': {why}"))
+        };
+        if container.is_empty() {
+            return Err(invalid("it names no container".into()));
+        }
+        let mut read_only = false;
+        for option in mode.split(',') {
+            match option {
+                "ro" => read_only = true,
+                // The last two are labels of SELinux, which mean nothing here.
+                "rw" | "z" | "Z" => {}
+                _ => return Err(invalid(format!("invalid mode: {mode}"))),
+            }
+        }
+        Ok(VolumesFrom {
+            container: container.to_owned(),
+            read_only,
+        })
+    };
+    list.iter().map(read).collect()
 }
 
 /// Reads `[SOURCE:]TARGET[:OPTIONS]`; a source with a leading slash is a path, any other the name of a volume.
@@ -59,16 +75,15 @@ fn read_bind(bind: &str) -> Result<MountCreate, ApiError> {
             "invalid mount path: '{target}' mount path must be absolute"
         )));
     }
-    let source = match source {
-        None => MountSource::Volume { name: None },
+    let mut source = match source {
+        None => MountSource::nameless_volume(),
         Some("") => return Err(invalid("the source is empty")),
         Some(path) if path.starts_with('/') => MountSource::Bind {
             path: path.into(),
             create: true,
+            non_recursive: false,
         },
-        Some(name) => MountSource::Volume {
-            name: Some(name.to_owned()),
-        },
+        Some(name) => volume(name),
     };
     let mut read_only = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -78,7 +93,12 @@ fn read_bind(bind: &str) -> Result<MountCreate, ApiError> {
             // SELinux labels and the consistency of another system's file sharing mean nothing here; the last two are
             // what a mount is anyway.
             "z" | "Z" | "consistent" | "cached" | "delegated" | "private" | "rprivate" => {}
-            "nocopy" | "shared" | "rshared" | "slave" | "rslave" => {
+            "nocopy" => match &mut source {
+                MountSource::Volume { no_copy, .. } => *no_copy = true,
+                _ => return Err(invalid("invalid mode: nocopy")),
+            },
+            // Mounts of the host made later do not come into a microVM, and none of its mounts goes out.
+            "shared" | "rshared" | "slave" | "rslave" => {
                 return Err(unsupported("Binds", Some(option)));
             }
             _ => return Err(invalid(&format!("invalid mode: {option}"))),
@@ -101,10 +121,12 @@ fn read_mount(mount: &Mount) -> Result<MountCreate, ApiError> {
     let source = mount.source.clone().unwrap_or_default();
     let source = match &mount.typ {
         Some(MountType::BIND) if source.starts_with('/') => {
-            let create = check_bind(mount.bind_options.as_ref())?;
+            let options = mount.bind_options.as_ref();
+            check_bind(options)?;
             MountSource::Bind {
                 path: source.into(),
-                create,
+                create: options.and_then(|options| options.create_mountpoint) == Some(true),
+                non_recursive: options.and_then(|options| options.non_recursive) == Some(true),
             }
         }
         Some(MountType::BIND) => {
@@ -113,9 +135,13 @@ fn read_mount(mount: &Mount) -> Result<MountCreate, ApiError> {
             )));
         }
         Some(MountType::VOLUME) => {
-            check_volume(mount.volume_options.as_ref())?;
+            let options = mount.volume_options.clone().unwrap_or_default();
+            check_volume(&options)?;
             MountSource::Volume {
                 name: Some(source).filter(|name| !name.is_empty()),
+                labels: options.labels.unwrap_or_default().into_iter().collect(),
+                no_copy: options.no_copy.unwrap_or_default(),
+                subpath: options.subpath.unwrap_or_default(),
             }
         }
         Some(MountType::TMPFS) => MountSource::Tmpfs {
@@ -135,54 +161,39 @@ fn read_mount(mount: &Mount) -> Result<MountCreate, ApiError> {
     })
 }
 
-/// Whether a missing source is to be made.
-fn check_bind(options: Option<&MountBindOptions>) -> Result<bool, ApiError> {
+/// A volume by its name.
+fn volume(name: &str) -> MountSource {
+    MountSource::Volume {
+        name: Some(name.to_owned()),
+        labels: BTreeMap::new(),
+        no_copy: false,
+        subpath: String::new(),
+    }
+}
+
+/// Refuses what a mount of a host's folder cannot be. One that is read-only is so with all that is mounted below it.
+fn check_bind(options: Option<&MountBindOptions>) -> Result<(), ApiError> {
     use MountBindOptionsPropagationEnum::{EMPTY, PRIVATE, RPRIVATE};
-    let Some(options) = options else { return Ok(false) };
+    let Some(options) = options else { return Ok(()) };
     match &options.propagation {
         None | Some(EMPTY | PRIVATE | RPRIVATE) => {}
         Some(other) => return Err(unsupported("BindOptions.Propagation", Some(other.as_ref()))),
     }
-    let flags = [
-        ("BindOptions.NonRecursive", options.non_recursive),
-        (
-            "BindOptions.ReadOnlyNonRecursive",
-            options.read_only_non_recursive,
-        ),
-        (
-            "BindOptions.ReadOnlyForceRecursive",
-            options.read_only_force_recursive,
-        ),
-    ];
-    match flags.into_iter().find(|(_, set)| *set == Some(true)) {
-        Some((flag, _)) => Err(unsupported(flag, None)),
-        None => Ok(options.create_mountpoint.unwrap_or_default()),
+    if options.read_only_non_recursive == Some(true) {
+        return Err(unsupported("BindOptions.ReadOnlyNonRecursive", None));
     }
+    Ok(())
 }
 
-fn check_volume(options: Option<&MountVolumeOptions>) -> Result<(), ApiError> {
-    let Some(options) = options else { return Ok(()) };
-    let driver = options.driver_config.as_ref();
-    let other_driver = driver.is_some_and(|driver| {
-        !matches!(driver.name.as_deref(), None | Some("" | "local"))
-            || driver.options.as_ref().is_some_and(|options| !options.is_empty())
-    });
-    let refused = [
-        ("VolumeOptions.NoCopy", options.no_copy == Some(true)),
-        (
-            "VolumeOptions.Labels",
-            options.labels.as_ref().is_some_and(|labels| !labels.is_empty()),
-        ),
-        ("VolumeOptions.DriverConfig", other_driver),
-        (
-            "VolumeOptions.Subpath",
-            options.subpath.as_ref().is_some_and(|path| !path.is_empty()),
-        ),
-    ];
-    match refused.into_iter().find(|(_, set)| *set) {
-        Some((option, _)) => Err(unsupported(option, None)),
-        None => Ok(()),
+fn check_volume(options: &MountVolumeOptions) -> Result<(), ApiError> {
+    let Some(driver) = &options.driver_config else {
+        return Ok(());
+    };
+    let is_local = matches!(driver.name.as_deref(), None | Some("" | "local"));
+    if !is_local || driver.options.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(unsupported("VolumeOptions.DriverConfig", None));
     }
+    Ok(())
 }
 
 /// The options in the kernel's words.

@@ -76,6 +76,7 @@ const HOST: &[&str] = &[
     "Ulimits",
     "UsernsMode",
     "VolumeDriver",
+    "VolumesFrom",
 ];
 
 /// The same for an update.
@@ -130,7 +131,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("StorageOpt", "--storage-opt"),
     ("UTSMode", "--uts"),
     ("UsernsMode", "--userns"),
-    ("VolumesFrom", "--volumes-from"),
 ];
 
 /// The refusal of an option, or of one of its values.

@@ -195,6 +195,15 @@ fn bind(text: &str) -> MountCreate {
     create(with_host("Binds", json!([text]))).mounts.remove(0)
 }
 
+fn named_volume(no_copy: bool, subpath: &str) -> MountSource {
+    MountSource::Volume {
+        name: Some("data".into()),
+        labels: BTreeMap::new(),
+        no_copy,
+        subpath: subpath.into(),
+    }
+}
+
 #[test]
 fn a_bind_names_a_path_a_volume_or_only_a_target() {
     let path = bind("/src:/dst:ro,z");
@@ -202,22 +211,27 @@ fn a_bind_names_a_path_a_volume_or_only_a_target() {
         path.source,
         MountSource::Bind {
             path: PathBuf::from("/src"),
-            create: true
+            create: true,
+            non_recursive: false
         }
     );
     assert!(path.read_only && path.target == "/dst");
-    assert_eq!(
-        bind("data:/dst").source,
-        MountSource::Volume {
-            name: Some("data".into())
-        }
-    );
-    assert_eq!(bind("/dst").source, MountSource::Volume { name: None });
+    assert_eq!(bind("data:/dst").source, named_volume(false, ""));
+    assert_eq!(bind("data:/dst:ro,nocopy").source, named_volume(true, ""));
+    assert_eq!(bind("/dst").source, MountSource::nameless_volume());
 }
 
 #[test]
 fn a_bind_that_makes_no_sense_is_refused_with_its_text() {
-    for text in ["a:b", "", ":/x", "/a:/b:ro:rw", "/a:/b:purple", "/a:/b:shared"] {
+    for text in [
+        "a:b",
+        "",
+        ":/x",
+        "/a:/b:ro:rw",
+        "/a:/b:purple",
+        "/a:/b:shared",
+        "/a:/b:nocopy",
+    ] {
         let message = refusal(with_host("Binds", json!([text])));
         assert!(message.contains(text) || message.contains("shared"), "{message}");
     }
@@ -230,6 +244,9 @@ fn mounts_of_each_kind_are_read() {
         json!([
             {"Type": "bind", "Source": "/src", "Target": "/a", "ReadOnly": true},
             {"Type": "volume", "Target": "/b"},
+            {"Type": "volume", "Source": "data", "Target": "/d", "VolumeOptions": {"NoCopy": true, "Subpath": "x"}},
+            {"Type": "bind", "Source": "/s", "Target": "/e",
+             "BindOptions": {"NonRecursive": true, "CreateMountpoint": true, "Propagation": "rprivate"}},
             {"Type": "tmpfs", "Target": "/c", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 0o1777}},
         ]),
     ))
@@ -238,13 +255,23 @@ fn mounts_of_each_kind_are_read() {
         mounts[0].source,
         MountSource::Bind {
             path: PathBuf::from("/src"),
-            create: false
+            create: false,
+            non_recursive: false
         }
     );
     assert!(mounts[0].read_only);
-    assert_eq!(mounts[1].source, MountSource::Volume { name: None });
+    assert_eq!(mounts[1].source, MountSource::nameless_volume());
+    assert_eq!(mounts[2].source, named_volume(true, "x"));
     assert_eq!(
-        mounts[2].source,
+        mounts[3].source,
+        MountSource::Bind {
+            path: PathBuf::from("/s"),
+            create: true,
+            non_recursive: true
+        }
+    );
+    assert_eq!(
+        mounts[4].source,
         MountSource::Tmpfs {
             options: "size=4096,mode=1777".into()
         }
@@ -263,29 +290,38 @@ fn mount_options_that_cannot_be_had_are_refused() {
         "hull does not support ImageOptions yet"
     );
     assert_eq!(
-        mount(json!({"Type": "bind", "Source": "/s", "Target": "/a", "BindOptions": {"NonRecursive": true}})),
-        "hull does not support BindOptions.NonRecursive yet"
+        mount(
+            json!({"Type": "bind", "Source": "/s", "Target": "/a", "BindOptions": {"Propagation": "rslave"}})
+        ),
+        "hull does not support BindOptions.Propagation `rslave` yet"
     );
     assert_eq!(
-        mount(json!({"Type": "volume", "Source": "v", "Target": "/a", "VolumeOptions": {"Subpath": "x"}})),
-        "hull does not support VolumeOptions.Subpath yet"
+        mount(
+            json!({"Type": "bind", "Source": "/s", "Target": "/a", "BindOptions": {"ReadOnlyNonRecursive": true}})
+        ),
+        "hull does not support BindOptions.ReadOnlyNonRecursive yet"
     );
     assert!(mount(json!({"Type": "bind", "Source": "s", "Target": "/a"})).contains("must be absolute"));
     assert!(mount(json!({"Type": "tmpfs", "Target": "a"})).contains("must be absolute"));
 }
 
 #[test]
-fn a_volume_of_the_config_gives_way_to_a_mount_at_its_place() {
-    let mut body = with_host("Binds", json!(["/src:/data"]));
+fn volumes_of_the_config_and_of_other_containers_are_told() {
+    let mut body = with_host("VolumesFrom", json!(["data", "other:ro"]));
     body["Volumes"] = json!({"/data": {}, "/cache": {}});
-    let mounts = create(body).mounts;
-    assert_eq!(mounts.len(), 2);
-    assert_eq!(
-        mounts[1],
-        MountCreate {
-            source: MountSource::Volume { name: None },
-            target: "/cache".into(),
-            read_only: false
-        }
-    );
+    let create = create(body);
+    assert!(create.volumes.iter().eq(["/cache", "/data"]));
+    let from: Vec<_> = create
+        .volumes_from
+        .iter()
+        .map(|from| (from.container.as_str(), from.read_only))
+        .collect();
+    assert_eq!(from, [("data", false), ("other", true)]);
+    for text in ["", ":ro", "data:purple"] {
+        let message = refusal(with_host("VolumesFrom", json!([text])));
+        assert!(
+            message.contains("invalid volumes-from specification"),
+            "{message}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! What images and containers take on the disk.
+//! What images, containers and volumes take on the disk.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use engine::{Engine, ListFilter, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{images, list};
+use super::{images, list, volumes};
 use crate::error::ApiError;
 use crate::query::Params;
 
@@ -23,7 +23,7 @@ pub(super) struct DiskUsage {
     layers_size: u64,
     images: Option<Vec<ImageSummary>>,
     containers: Option<Vec<ContainerSummary>>,
-    volumes: Option<Vec<Value>>,
+    volumes: Option<Vec<volumes::Described>>,
     build_cache: Option<Vec<Value>>,
     builder_size: u64,
 }
@@ -60,6 +60,10 @@ pub(super) async fn disk_usage(
         true => engine.image_usage().await?,
         false => Usage::default(),
     };
+    let volumes = match is_wanted("volume") {
+        true => Some(volumes::usage(&engine).await?),
+        false => None,
+    };
     let images = usage.images.iter().map(|image| {
         let mut summary = images::summarize(&image.image);
         summary.shared_size = i64::try_from(image.shared_size).unwrap_or(i64::MAX);
@@ -70,7 +74,7 @@ pub(super) async fn disk_usage(
         layers_size: usage.layers_size,
         images: is_wanted("image").then(|| images.collect()),
         containers: is_wanted("container").then_some(containers),
-        volumes: is_wanted("volume").then(Vec::new),
+        volumes,
         build_cache: is_wanted("build-cache").then(Vec::new),
         builder_size: 0,
     }))

@@ -8,7 +8,7 @@ use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
     HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountPoint, NetworkSettings, ResourcesUlimits,
 };
-use engine::{Container, ContainerCreate, Engine, MountKind, Rlimit, Status, Timeline, VmSize};
+use engine::{Container, ContainerCreate, Engine, MountCreate, MountKind, Rlimit, Status, Timeline, VmSize, VolumesFrom};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -135,6 +135,7 @@ fn describe_config(config: ContainerCreate, id: &str) -> ContainerConfig {
         cmd: config.command,
         image: Some(config.image),
         working_dir: Some(config.working_dir),
+        volumes: keys(config.volumes.into_iter().collect()),
         entrypoint: config.entrypoint,
         labels: Some(config.labels.into_iter().collect()),
         stop_signal: Some(config.stop_signal).filter(|signal| !signal.is_empty()),
@@ -157,7 +158,8 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         pids_limit: Some(number(config.resources.pids)).filter(|&pids| pids != 0),
         init: config.init.then_some(true),
         ulimits: Some(config.rlimits.iter().map(describe_limit).collect()),
-        binds: binds(mounts),
+        binds: binds(config, mounts),
+        volumes_from: list(&config.volumes_from.iter().map(volumes_from).collect()),
         tmpfs: tmpfs(mounts),
         container_id_file: Some(String::new()),
         log_config: Some(HostConfigLogConfig {
@@ -210,15 +212,27 @@ fn describe_limit(limit: &Rlimit) -> ResourcesUlimits {
     }
 }
 
-fn binds(mounts: &[engine::MountPoint]) -> Option<Vec<String>> {
-    let binds = mounts
-        .iter()
-        .filter(|mount| mount.kind == MountKind::Bind)
-        .map(|mount| {
-            let mode = if mount.read_only { ":ro" } else { "" };
-            format!("{}:{}{mode}", mount.source.display(), mount.target)
-        });
+/// What was asked for with `-v`; what comes from the image or another container is not among it.
+fn binds(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Option<Vec<String>> {
+    let asked = |mount: &&engine::MountPoint| {
+        let is_asked = |asked: &MountCreate| asked.target.trim_end_matches('/') == mount.target;
+        config.mounts.iter().any(is_asked)
+    };
+    let source = |mount: &engine::MountPoint| match mount.kind {
+        MountKind::Bind => Some(mount.source.display().to_string()),
+        MountKind::Volume => Some(mount.name.clone()),
+        MountKind::Tmpfs => None,
+    };
+    let binds = mounts.iter().filter(asked).filter_map(|mount| {
+        let mode = if mount.read_only { ":ro" } else { "" };
+        Some(format!("{}:{}{mode}", source(mount)?, mount.target))
+    });
     Some(binds.collect()).filter(|binds: &Vec<_>| !binds.is_empty())
+}
+
+fn volumes_from(from: &VolumesFrom) -> String {
+    let mode = if from.read_only { ":ro" } else { "" };
+    format!("{}{mode}", from.container)
 }
 
 fn tmpfs(mounts: &[engine::MountPoint]) -> Option<HashMap<String, String>> {

@@ -16,6 +16,7 @@ mod streams;
 mod system;
 mod top;
 mod update;
+mod volumes;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -73,6 +74,10 @@ pub(crate) fn router(engine: Engine) -> Router {
         )
         .route("/containers/{name}/logs", get(logs::logs))
         .route("/containers/{name}/exec", post(exec::create))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))

@@ -11,6 +11,7 @@ use crate::engine::Shared;
 use crate::folder::ContainerRecord;
 use crate::guest_spec::{GuestSpec, guest_spec};
 use crate::start::sandbox_spec;
+use crate::volumes::{self, Fill};
 use crate::{EngineError, Result};
 
 /// How long the guest may take to write everything to its disk.
@@ -53,7 +54,12 @@ impl Errand {
             id: live.id().to_owned(),
             source,
         };
-        let spec = spec(shared, &live.record(), needs)?;
+        let fills = match needs {
+            Needs::Root => Vec::new(),
+            // What is looked for or put there must not stand in the way of what the image has.
+            Needs::Volumes => volumes::begin_fills(shared, live).await?,
+        };
+        let spec = spec(shared, &live.record(), needs, fills)?;
         let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), Clock::start()).map_err(failed)?;
         let errand = Errand {
             held: Some(Held {
@@ -64,6 +70,9 @@ impl Errand {
         };
         let created = errand.sandbox.guest().create_container(spec.container).await;
         created.map_err(failed)?;
+        for fill in &spec.fills {
+            fill.carry_out(&errand.sandbox).await?;
+        }
         Ok(errand)
     }
 
@@ -108,15 +117,15 @@ impl Held {
     }
 }
 
-fn spec(shared: &Shared, record: &ContainerRecord, needs: Needs) -> Result<GuestSpec> {
+fn spec(shared: &Shared, record: &ContainerRecord, needs: Needs, fills: Vec<Fill>) -> Result<GuestSpec> {
     if needs == Needs::Volumes {
-        return guest_spec(record, &shared.spec.client_files);
+        return guest_spec(record, &shared.spec.client_files, fills);
     }
     // A volume that is not there any more is no reason not to look at the root. Where they were is told all the same: it
     // is no part of the root.
     let mut bare = record.clone();
     let points = std::mem::take(&mut bare.mounts);
-    let mut spec = guest_spec(&bare, &shared.spec.client_files)?;
+    let mut spec = guest_spec(&bare, &shared.spec.client_files, fills)?;
     spec.container.mounts = points
         .into_iter()
         .map(|point| Mount {

@@ -159,6 +159,12 @@ async fn find_place(shared: &Arc<Shared>, live: &Arc<Live>, needs: Needs) -> Res
         .map(Place::Errand)
 }
 
+/// Has what comes with the first start of a container that never ran, such as the copy of what its image has to its
+/// volumes.
+pub(crate) async fn bring_up(shared: &Arc<Shared>, live: &Arc<Live>) -> Result<()> {
+    find_place(shared, live, Needs::Volumes).await?.leave().await
+}
+
 fn own(live: &Live) -> Option<Place> {
     let run = live.run().filter(|_| live.is_up())?;
     Some(Place::Container(run.sandbox))
