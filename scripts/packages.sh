@@ -34,7 +34,7 @@ test|apache2-utils|makes passwords for that registry
 test|skopeo|checks the images that hull writes and copies
 test|umoci|checks how hull unpacks images
 test|buildah|makes images for hull to run
-fuzz|g++|compiles the fuzzers' engine
+fuzz|g++|compiles libFuzzer
 fuzz|erofs-utils|checks the layer images that the fuzzers make hull write
 '
 

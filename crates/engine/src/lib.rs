@@ -9,6 +9,7 @@
 
 mod archive;
 mod attach;
+mod boot;
 mod capabilities;
 mod client_files;
 mod container;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sandbox::{CallErrorKind, Clock, Sandbox, SandboxError, SandboxSpec, Step};
 
+use crate::boot::Boot;
 use crate::container::{Live, Run};
 use crate::engine::Shared;
 use crate::guest_spec::{GuestSpec, guest_spec};
@@ -14,11 +15,6 @@ use crate::run::{Output, follow};
 use crate::streams::{blocking, lock};
 use crate::volumes;
 use crate::{ContainerState, EngineError, Result, Status};
-
-/// How long an agent may take to come up. A host that starts many microVMs on few CPUs is slow, not broken.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same for one that goes on from a template: there is another way if it does not.
-const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts a container.
 pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
@@ -79,29 +75,18 @@ async fn run(
     let fills = volumes::begin_fills(shared, live).await?;
     let guest = guest_spec(&live.record(), &shared.spec.client_files, fills)?;
     let spec = sandbox_spec(shared, live, &guest);
-    if let Some(template) = shared.templates.find(&spec) {
-        let restored = SandboxSpec {
-            boot_timeout: RESTORE_TIMEOUT,
-            template: Some(template.clone()),
-            ..spec.clone()
-        };
-        match attempt(live, &restored, guest.clone(), clock.clone(), restarts).await {
-            // Once the agent was there, a failure is the container's own.
-            Err(error) if clock.timeline().ready.is_none() => {
-                tracing::warn!(container = live.id(), %error, "a template does not serve; the kernel is booted");
-                // Where no VMM was spawned, the template had no part in it.
-                if clock.timeline().spawned.is_some() {
-                    shared.templates.discard(&template);
+    let mut boot = Boot::new(&shared.templates, spec, clock.clone());
+    loop {
+        match attempt(live, &boot.spec(), guest.clone(), clock.clone(), restarts).await {
+            Err(error) if boot.goes_on_after(&error) => {}
+            started => {
+                if started.is_ok() {
+                    boot.succeeded();
                 }
+                return started;
             }
-            result => return result,
         }
     }
-    let started = attempt(live, &spec, guest, clock, restarts).await;
-    if started.is_ok() {
-        shared.templates.prepare(&spec);
-    }
-    started
 }
 
 async fn attempt(
@@ -188,7 +173,7 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
         layers: record.layers.clone(),
         disk: Some(live.folder.disk()),
         folders: spec.folders.clone(),
-        boot_timeout: BOOT_TIMEOUT,
+        boot_timeout: Duration::MAX,
         template: None,
     }
 }

@@ -10,6 +10,7 @@ mod http;
 mod kill;
 mod layout;
 mod memory;
+mod platforms;
 mod pulls;
 mod pushes;
 mod refusals;

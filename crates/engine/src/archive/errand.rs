@@ -6,6 +6,7 @@ use std::time::Duration;
 use sandbox::{Clock, Mount, MountSource, Sandbox, TmpfsFlags};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::boot::Boot;
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::folder::ContainerRecord;
@@ -38,7 +39,7 @@ pub(super) struct Errand {
 #[derive(Debug)]
 struct Held {
     sandbox: Sandbox,
-    _operation: OwnedMutexGuard<()>,
+    operation: OwnedMutexGuard<()>,
 }
 
 impl Errand {
@@ -47,7 +48,7 @@ impl Errand {
         shared: &Arc<Shared>,
         live: &Arc<Live>,
         needs: Needs,
-        operation: OwnedMutexGuard<()>,
+        mut operation: OwnedMutexGuard<()>,
     ) -> Result<Errand> {
         let failed = |source| EngineError::Sandbox {
             action: "reach the files of",
@@ -60,20 +61,50 @@ impl Errand {
             Needs::Volumes => volumes::begin_fills(shared, live).await?,
         };
         let spec = spec(shared, &live.record(), needs, fills)?;
-        let sandbox = Sandbox::start(&sandbox_spec(shared, live, &spec), Clock::start()).map_err(failed)?;
-        let errand = Errand {
-            held: Some(Held {
-                sandbox: sandbox.clone(),
-                _operation: operation,
-            }),
-            sandbox,
+        let clock = Clock::start();
+        let mut boot = Boot::new(&shared.templates, sandbox_spec(shared, live, &spec), clock.clone());
+        let errand = loop {
+            let sandbox = match Sandbox::start(&boot.spec(), clock.clone()).map_err(failed) {
+                Err(error) if boot.goes_on_after(&error) => continue,
+                started => started?,
+            };
+            let errand = Errand {
+                held: Some(Held {
+                    sandbox: sandbox.clone(),
+                    operation,
+                }),
+                sandbox,
+            };
+            let created = errand.sandbox.guest().create_container(spec.container.clone()).await;
+            match created.map_err(failed) {
+                Ok(()) => break errand,
+                Err(error) => {
+                    operation = errand.give_up().await?;
+                    if !boot.goes_on_after(&error) {
+                        return Err(error);
+                    }
+                }
+            }
         };
-        let created = errand.sandbox.guest().create_container(spec.container).await;
-        created.map_err(failed)?;
+        boot.succeeded();
         for fill in &spec.fills {
             fill.carry_out(&errand.sandbox).await?;
         }
         Ok(errand)
+    }
+
+    /// Ends a microVM in which nothing was done, and lets go of the container only then.
+    async fn give_up(mut self) -> Result<OwnedMutexGuard<()>> {
+        let Some(held) = self.held.take() else {
+            return Err(EngineError::Internal("a microVM was taken down twice".into()));
+        };
+        let ended = tokio::spawn(async move {
+            held.sandbox.stop().await;
+            held.operation
+        });
+        ended
+            .await
+            .map_err(|error| EngineError::Internal(error.to_string()))
     }
 
     pub(super) fn sandbox(&self) -> &Sandbox {
@@ -103,6 +134,7 @@ impl Drop for Errand {
 }
 
 impl Held {
+    /// The container is let go of when it is down.
     async fn take_down(self) -> Result<()> {
         let synced = tokio::time::timeout(SYNC_TIMEOUT, self.sandbox.guest().sync()).await;
         self.sandbox.stop().await;
