@@ -23,6 +23,7 @@ run|qemu-system-x86|runs the helper VM, where this host cannot run microVMs itse
 run|virtiofsd|serves the host files to the helper VM
 image|mmdebstrap|builds the Debian image
 image|uidmap|lets it be built without root
+test|busybox-static|is what the guest agent tests run
 test|erofs-utils|checks the layer images that hull writes
 test|crun|is what hull is measured against
 test|runc|is what hull is measured against

@@ -271,11 +271,11 @@ fn a_hostile_container_leads_nowhere() -> Result<()> {
     let hull = hull!();
     let folder = tempfile::tempdir()?;
     let name = hull.container("archive-links");
-    let script = "mv /etc /old; ln -s ../../../../../etc /etc; ln -s /proc/self/root/etc /magic; ln -s loop /loop; echo ok; \
+    let script = "mv /var /old; ln -s ../../../../../etc /var; ln -s /proc/self/root/etc /magic; ln -s loop /loop; echo ok; \
         sleep 1000";
     hull.start_script(&name, script);
     assert_eq!(hull.first_lines(&name, 1), ["ok"]);
-    for path in ["/etc/shadow", "/magic/shadow", "/loop/x"] {
+    for path in ["/var/shadow", "/magic/shadow", "/loop/x"] {
         let to = folder.path().join("got").display().to_string();
         hull.docker(["cp", &format!("{}:{path}", &*name), &to]).exits(1);
         hull.hull(["cp", &format!("{}:{path}", &*name), &to]).exits(1);

@@ -97,7 +97,7 @@ fn memory_over_the_limit_ends_the_process_that_took_it() -> Result<()> {
         "dd",
         "if=/dev/zero",
         "of=/dev/null",
-        "bs=200M",
+        "bs=60M",
         "count=1",
     ]);
     assert_eq!(
