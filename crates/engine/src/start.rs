@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sandbox::{CallErrorKind, Clock, Sandbox, SandboxError, SandboxSpec, Step};
 
-use crate::boot::Boot;
+use crate::boot::{ANSWER_TIMEOUT, Boot, in_time};
 use crate::container::{Live, Run};
 use crate::engine::Shared;
 use crate::guest_spec::{GuestSpec, guest_spec};
@@ -66,12 +66,7 @@ fn check(live: &Live) -> Result<()> {
 }
 
 /// Brings it up to its init running; nothing of it is left if that fails.
-async fn run(
-    shared: &Arc<Shared>,
-    live: &Arc<Live>,
-    clock: Clock,
-    restarts: u32,
-) -> Result<(Run, Output)> {
+async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32) -> Result<(Run, Output)> {
     let fills = volumes::begin_fills(shared, live).await?;
     let guest = guest_spec(&live.record(), &shared.spec.client_files, fills)?;
     let spec = sandbox_spec(shared, live, &guest);
@@ -97,7 +92,7 @@ async fn attempt(
     restarts: u32,
 ) -> Result<(Run, Output)> {
     let sandbox = Sandbox::start(spec, clock).map_err(lost(live))?;
-    let started = bring_up(live, &sandbox, guest, restarts).await;
+    let started = bring_up(live, &sandbox, guest, restarts, spec.boot_timeout).await;
     if started.is_err() {
         sandbox.stop().await;
         live.set_run(None);
@@ -110,15 +105,21 @@ async fn bring_up(
     sandbox: &Sandbox,
     spec: GuestSpec,
     restarts: u32,
+    boot_timeout: Duration,
 ) -> Result<(Run, Output)> {
     let command = spec.init.args.first().cloned().unwrap_or_default();
     let guest = sandbox.guest();
     let created = guest.create_container(spec.container);
     // Both are sent before the agent is up, so that it need not wait for a host that waits for it; but an init waits for
     // its volumes.
-    let early = spec.fills.is_empty().then(|| guest.start_process(spec.init.clone()));
+    let early = spec
+        .fills
+        .is_empty()
+        .then(|| guest.start_process(spec.init.clone()));
     let log = open_log(live).await?;
-    created.await.map_err(|error| refused(live, &command, error))?;
+    // Its answer waits for the agent to come up.
+    let created = in_time(boot_timeout + ANSWER_TIMEOUT, created).await;
+    created.map_err(|error| refused(live, &command, error))?;
     sandbox.clock().mark(Step::Created);
     for fill in &spec.fills {
         fill.carry_out(sandbox).await?;
@@ -129,13 +130,14 @@ async fn bring_up(
         log: Arc::new(Mutex::new(log)),
     };
     let started = async {
-        let started = started.await;
+        let started = in_time(ANSWER_TIMEOUT, started).await;
         sandbox.clock().mark(Step::Started);
         started
     };
     // The agent has forked the process before it sees these connections, and the process is on its way to its program
     // while they are made.
-    let (started, output) = tokio::join!(started, Output::open(live, &run, Offsets::default()));
+    let output = in_time(ANSWER_TIMEOUT, Output::open(live, &run, Offsets::default()));
+    let (started, output) = tokio::join!(started, output);
     started.map_err(|error| refused(live, &command, error))?;
     live.set_run(Some(run.clone()));
     live.change(|standing| {

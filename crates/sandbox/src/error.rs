@@ -41,6 +41,12 @@ pub enum SandboxError {
         /// The end of the VMM's log, as a part of a sentence; empty if there is none.
         log: String,
     },
+    /// The agent was there, and answers no more.
+    #[error("the guest has not answered for {seconds} s")]
+    Silent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The microVM has ended.
     #[error("the microVM has ended: {0}")]
     Ended(SandboxEnd),

@@ -10,6 +10,7 @@ mod machine;
 mod run;
 mod scale;
 mod streams;
+mod supervision;
 mod survival;
 mod templates;
 mod terminal;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandbox::{Clock, Mount, MountSource, Sandbox, TmpfsFlags};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::boot::Boot;
+use crate::boot::{ANSWER_TIMEOUT, Boot, in_time};
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::folder::ContainerRecord;
@@ -62,9 +62,14 @@ impl Errand {
         };
         let spec = spec(shared, &live.record(), needs, fills)?;
         let clock = Clock::start();
-        let mut boot = Boot::new(&shared.templates, sandbox_spec(shared, live, &spec), clock.clone());
+        let mut boot = Boot::new(
+            &shared.templates,
+            sandbox_spec(shared, live, &spec),
+            clock.clone(),
+        );
         let errand = loop {
-            let sandbox = match Sandbox::start(&boot.spec(), clock.clone()).map_err(failed) {
+            let attempt = boot.spec();
+            let sandbox = match Sandbox::start(&attempt, clock.clone()).map_err(failed) {
                 Err(error) if boot.goes_on_after(&error) => continue,
                 started => started?,
             };
@@ -75,8 +80,11 @@ impl Errand {
                 }),
                 sandbox,
             };
-            let created = errand.sandbox.guest().create_container(spec.container.clone()).await;
-            match created.map_err(failed) {
+            let created = errand.sandbox.guest().create_container(spec.container.clone());
+            match in_time(attempt.boot_timeout + ANSWER_TIMEOUT, created)
+                .await
+                .map_err(failed)
+            {
                 Ok(()) => break errand,
                 Err(error) => {
                     operation = errand.give_up().await?;
