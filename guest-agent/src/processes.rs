@@ -33,11 +33,9 @@ pub(crate) fn list(mut output: impl Write) -> Result<(), ListError> {
     let uptime = clock_gettime(ClockId::Boottime);
     let clock = ProcessClock {
         uptime_ms: uptime.tv_sec as u64 * 1000 + uptime.tv_nsec as u64 / 1_000_000,
-        memory_bytes: u64::from(memory.totalram).saturating_mul(u64::from(memory.mem_unit)),
+        memory_bytes: memory.totalram.saturating_mul(u64::from(memory.mem_unit)),
     };
-    output
-        .write_all(&encode(&clock)?)
-        .map_err(ListError::Write)?;
+    output.write_all(&encode(&clock)?).map_err(ListError::Write)?;
     let mut pids = fs::read_dir("/proc")
         .map_err(ListError::Read)?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -46,9 +44,7 @@ pub(crate) fn list(mut output: impl Write) -> Result<(), ListError> {
     for pid in pids {
         // One that ends meanwhile is not there.
         if let Some(process) = look(pid) {
-            output
-                .write_all(&encode(&process)?)
-                .map_err(ListError::Write)?;
+            output.write_all(&encode(&process)?).map_err(ListError::Write)?;
         }
     }
     Ok(())
@@ -155,7 +151,10 @@ mod tests {
                     18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0";
         let process = parse_stat(stat).unwrap();
         assert_eq!((process.pid, process.command.as_str()), (42, "a) (b c"));
-        assert_eq!((process.parent, process.session, process.terminal), (1, 41, 34816));
+        assert_eq!(
+            (process.parent, process.session, process.terminal),
+            (1, 41, 34816)
+        );
         assert_eq!((process.user_time, process.system_time), (150, 25));
         assert_eq!((process.threads, process.started, process.cpu), (3, 900, 1));
         assert_eq!(process.resident_bytes, 5 * page_size() as u64);
@@ -165,7 +164,10 @@ mod tests {
     #[test]
     fn users_and_locked_memory_come_from_the_status() {
         let mut process = ProcessInfo::default();
-        describe_status("Name:\tx\nUid:\t5\t6\t7\t8\nGid:\t1\t2\t3\t4\nVmLck:\t     8 kB\n", &mut process);
+        describe_status(
+            "Name:\tx\nUid:\t5\t6\t7\t8\nGid:\t1\t2\t3\t4\nVmLck:\t     8 kB\n",
+            &mut process,
+        );
         assert_eq!((process.user, process.effective_user), (5, 6));
         assert_eq!((process.group_id, process.effective_group), (1, 2));
         assert_eq!(process.locked_bytes, 8192);

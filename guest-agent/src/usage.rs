@@ -24,7 +24,7 @@ pub(crate) fn read(cgroup: BorrowedFd<'_>) -> Result<Usage, OsError> {
     let number = |name: &str| Ok::<_, OsError>(file(name)?.trim().parse().ok());
     let now = clock_gettime(ClockId::Monotonic);
     let memory = sysinfo();
-    let total = u64::from(memory.totalram).saturating_mul(u64::from(memory.mem_unit));
+    let total = memory.totalram.saturating_mul(u64::from(memory.mem_unit));
     Ok(Usage {
         clock_ns: (now.tv_sec as u64)
             .saturating_mul(1_000_000_000)

@@ -328,7 +328,8 @@ impl ContainerOptions {
             readonly_rootfs: Some(self.read_only),
             restart_policy: self.restart.clone().map(Into::into),
             volumes_from: list(&self.volumes_from),
-            mounts: (!self.mount.is_empty()).then(|| self.mount.iter().map(|mount| mount.0.clone()).collect()),
+            mounts: (!self.mount.is_empty())
+                .then(|| self.mount.iter().map(|mount| mount.0.clone()).collect()),
             tmpfs: (!self.tmpfs.is_empty()).then(|| tmpfs(&self.tmpfs)),
             ..Default::default()
         }

@@ -139,11 +139,22 @@ fn containers(usage: &DiskUsage) -> Row {
 }
 
 fn volumes(usage: &DiskUsage) -> Row {
-    let data = || usage.volumes.iter().filter_map(|volume| volume.usage_data.as_ref());
+    let data = || {
+        usage
+            .volumes
+            .iter()
+            .filter_map(|volume| volume.usage_data.as_ref())
+    };
     let all: i64 = data().map(|data| data.size).sum();
     let active = || data().filter(|data| data.ref_count > 0);
     let used: i64 = active().map(|data| data.size).sum();
-    summary("Local Volumes", usage.volumes.len(), active().count(), all, all - used)
+    summary(
+        "Local Volumes",
+        usage.volumes.len(),
+        active().count(),
+        all,
+        all - used,
+    )
 }
 
 /// Things that hull has none of yet, in Docker's rows.

@@ -182,7 +182,11 @@ mod tests {
             "1970-01-01T00:00:05.000000001Z container start abc (image=busybox, name=web)\n"
         );
         let zone = TimeZone::fixed(jiff::tz::offset(2));
-        assert!(event.line(&zone).starts_with("1970-01-01T02:00:05.000000001+02:00 "));
+        assert!(
+            event
+                .line(&zone)
+                .starts_with("1970-01-01T02:00:05.000000001+02:00 ")
+        );
     }
 
     #[test]

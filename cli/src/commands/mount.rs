@@ -134,7 +134,7 @@ impl Reader {
     }
 
     fn finish(mut self) -> Result<Mount, String> {
-        let kind = self.mount.typ.get_or_insert(MountType::VOLUME).clone();
+        let kind = *self.mount.typ.get_or_insert(MountType::VOLUME);
         if self.mount.target.is_none() {
             return Err("target is required".into());
         }

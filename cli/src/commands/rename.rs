@@ -18,8 +18,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
-    let target =
-        Target::new(&["containers", &arguments.container, "rename"]).query("name", &arguments.name);
+    let target = Target::new(&["containers", &arguments.container, "rename"]).query("name", &arguments.name);
     client.post_empty(target).await?;
     Ok(())
 }

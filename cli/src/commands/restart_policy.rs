@@ -31,10 +31,7 @@ impl FromStr for RestartPolicy {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, retries) = match text.split_once(':') {
             Some(("", _)) => return Err(RestartPolicyError::NoName),
-            Some((name, retries)) => (
-                name,
-                retries.parse().map_err(|_| RestartPolicyError::Retries)?,
-            ),
+            Some((name, retries)) => (name, retries.parse().map_err(|_| RestartPolicyError::Retries)?),
             None => (text, 0),
         };
         let name = match name {

@@ -13,7 +13,8 @@ use crate::api::{ApiError, Client, Target};
 use crate::failure::CommandResult;
 use crate::format::{ListFormat, Row, binary_size, decimal_size, short_id};
 
-const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
+const TABLE: &str =
+    "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
 
 const HEADERS: [(&str, &str); 9] = [
     ("Container", "CONTAINER"),
@@ -145,7 +146,11 @@ fn row(name: &str, sample: Option<ContainerStatsResponse>, before: Option<CpuTim
     let id = sample.id.clone().unwrap_or_default();
     let own_name = sample.name.as_deref().unwrap_or_default().trim_start_matches('/');
     let (used, limit) = memory(&sample);
-    let share = if limit == 0 { 0.0 } else { used as f64 / limit as f64 * 100.0 };
+    let share = if limit == 0 {
+        0.0
+    } else {
+        used as f64 / limit as f64 * 100.0
+    };
     let (received, sent) = network(&sample);
     let (read, written) = block(&sample);
     let pids = sample.pids_stats.as_ref().and_then(|pids| pids.current);
@@ -195,7 +200,11 @@ fn cpu_share(sample: &ContainerStatsResponse, before: Option<CpuTime>) -> f64 {
     let (Some(now), Some(before)) = (cpu_time(sample), told.or(before)) else {
         return 0.0;
     };
-    let cpus = sample.cpu_stats.as_ref().and_then(|cpu| cpu.online_cpus).unwrap_or(1);
+    let cpus = sample
+        .cpu_stats
+        .as_ref()
+        .and_then(|cpu| cpu.online_cpus)
+        .unwrap_or(1);
     match now.system.saturating_sub(before.system) {
         0 => 0.0,
         system => now.used.saturating_sub(before.used) as f64 / system as f64 * f64::from(cpus) * 100.0,
@@ -208,7 +217,10 @@ fn memory(sample: &ContainerStatsResponse) -> (u64, u64) {
         return (0, 0);
     };
     let usage = memory.usage.unwrap_or_default();
-    let cache = memory.stats.as_ref().and_then(|stats| stats.get("inactive_file").copied());
+    let cache = memory
+        .stats
+        .as_ref()
+        .and_then(|stats| stats.get("inactive_file").copied());
     let used = usage.checked_sub(cache.unwrap_or_default()).unwrap_or(usage);
     (used, memory.limit.unwrap_or_default())
 }
@@ -285,7 +297,10 @@ mod tests {
     fn a_sample_without_an_earlier_one_uses_that_of_the_last_picture() {
         let mut sample = answer();
         sample.precpu_stats = None;
-        let before = CpuTime { used: 350, system: 1500 };
+        let before = CpuTime {
+            used: 350,
+            system: 1500,
+        };
         assert_eq!(cpu_share(&sample, Some(before)), 100.0);
         assert_eq!(cpu_share(&sample, None), 0.0);
     }

@@ -19,7 +19,11 @@ pub(crate) struct Arguments {
     container: String,
 
     /// What `ps` would be told: -ef, aux, or -o with the names of columns
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ps OPTIONS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ps OPTIONS"
+    )]
     options: Vec<String>,
 }
 
@@ -32,8 +36,8 @@ struct Top {
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     let options = Some(arguments.options.join(" ")).filter(|options| !options.is_empty());
-    let target = Target::new(&["containers", &arguments.container, "top"])
-        .option("ps_args", options.as_deref());
+    let target =
+        Target::new(&["containers", &arguments.container, "top"]).option("ps_args", options.as_deref());
     let top: Top = client.get(target).await?;
     let mut table = Table::with_columns_of(COLUMN);
     table.push(&top.titles.join("\t"));

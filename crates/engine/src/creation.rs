@@ -96,11 +96,7 @@ fn check(create: &ContainerCreate) -> Result<()> {
     Ok(())
 }
 
-fn make(
-    shared: &Shared,
-    mut record: ContainerRecord,
-    inherited: Planned,
-) -> Result<(Arc<Live>, VolumeHold)> {
+fn make(shared: &Shared, mut record: ContainerRecord, inherited: Planned) -> Result<(Arc<Live>, VolumeHold)> {
     let mut volumes = VolumeHold::new(&shared.volumes, !record.config.auto_remove);
     let planned = inherited.add(&record.config, &shared.spec.client_files, &mut volumes)?;
     record.mounts = planned.points;
@@ -112,12 +108,7 @@ fn make(
         // The error that is about to be told matters more than one from here; the next start removes what stays.
         let _ = fs::remove_dir_all(&new);
     })?;
-    let live = Live::new(
-        record,
-        folder,
-        StateRecord::default(),
-        shared.events.clone(),
-    );
+    let live = Live::new(record, folder, StateRecord::default(), shared.events.clone());
     Ok((live, volumes))
 }
 

@@ -17,8 +17,8 @@ use crate::images::Images;
 use crate::list::{Looked, choose};
 use crate::log::{Follow, LogReader};
 use crate::registry::Registry;
-use crate::volumes::Volumes;
 use crate::streams::{AttachOutput, ClientSpec, History, blocking, lock};
+use crate::volumes::Volumes;
 use crate::*;
 
 /// Where an engine works.

@@ -207,7 +207,12 @@ mod tests {
 
     #[test]
     fn a_plain_container_is_dockers() {
-        let spec = guest_spec(&record(ContainerCreate::default()), &ClientFiles::default(), Vec::new()).unwrap();
+        let spec = guest_spec(
+            &record(ContainerCreate::default()),
+            &ClientFiles::default(),
+            Vec::new(),
+        )
+        .unwrap();
         assert_eq!(spec.container.hostname, "0123456789ab");
         assert_eq!(spec.container.rootfs.layers, ["0.erofs", "1.erofs"]);
         assert!(spec.container.masked_paths.contains(&"/proc/kcore".into()));

@@ -37,8 +37,7 @@ fn passes(container: &Container, filter: &ListFilter, looked: &Looked) -> bool {
     (all || matches!(
         state.status,
         Status::Running | Status::Paused | Status::Restarting
-    ))
-        && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
+    )) && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
         && one_of(&filter.names, |name| {
             format!("/{}", container.name).contains(name.as_str())
         })

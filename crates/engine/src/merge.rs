@@ -27,9 +27,7 @@ pub(crate) fn merge(create: &mut ContainerCreate, image: &ImageConfiguration) ->
     create
         .exposed_ports
         .extend(config.exposed_ports().iter().flatten().cloned());
-    create
-        .volumes
-        .extend(config.volumes().iter().flatten().cloned());
+    create.volumes.extend(config.volumes().iter().flatten().cloned());
     Ok(args)
 }
 

@@ -84,9 +84,8 @@ pub(crate) fn restart_after(shared: &Arc<Shared>, live: &Arc<Live>, pause: Durat
     let (shared, live) = (shared.clone(), live.clone());
     tokio::spawn(async move {
         let mut standing = live.watch();
-        let given_up = standing.wait_for(|standing| {
-            standing.removed || standing.record.state.status != Status::Restarting
-        });
+        let given_up = standing
+            .wait_for(|standing| standing.removed || standing.record.state.status != Status::Restarting);
         if tokio::time::timeout(pause, given_up).await.is_ok() {
             return;
         }

@@ -117,7 +117,11 @@ const MOST_QUOTA_US: u64 = 1_000_000_000;
 const DEFAULT_WEIGHT: u32 = 100;
 
 fn change<T: PartialEq>(old: Option<T>, new: Option<T>, none: T) -> Option<T> {
-    if old == new { None } else { Some(new.unwrap_or(none)) }
+    if old == new {
+        None
+    } else {
+        Some(new.unwrap_or(none))
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +161,19 @@ mod tests {
         assert!(check_fits(has, has).is_ok());
         let more = VmSize { vcpus: 2, ..has };
         let error = check_fits(more, has).unwrap_err().to_string();
-        assert!(error.contains("--cpus") && error.contains("would need 2"), "{error}");
-        let more = VmSize { memory_mib: 512, ..has };
-        assert!(check_fits(more, has).unwrap_err().to_string().contains("--memory"));
+        assert!(
+            error.contains("--cpus") && error.contains("would need 2"),
+            "{error}"
+        );
+        let more = VmSize {
+            memory_mib: 512,
+            ..has
+        };
+        assert!(
+            check_fits(more, has)
+                .unwrap_err()
+                .to_string()
+                .contains("--memory")
+        );
     }
 }

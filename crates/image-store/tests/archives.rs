@@ -102,7 +102,7 @@ fn how_far_each_layer_of_an_archive_is_is_told_unless_it_is_there() {
         import(&from, "a", compress);
         let archive = save(&from, &["a"]);
         let to = Store::new();
-        let mut layers: Vec<(String, Vec<(u64, u64, bool)>)> = Vec::new();
+        let mut layers = Vec::<(String, Vec<_>)>::new();
         let mut tell = |told: LayerProgress<'_>| {
             if layers.last().is_none_or(|(layer, _)| layer != told.layer) {
                 layers.push((told.layer.to_owned(), Vec::new()));

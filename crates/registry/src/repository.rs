@@ -238,7 +238,9 @@ impl Repository {
         let what = format!("push blob {} to {self}", blob.digest);
         let session = self.session(self.endpoints() - 1, &what).await?;
         let upload = Upload::new(source, blob.size, Arc::new(progress));
-        BlobPush::new(&session, &what, self.name(), blob, upload).run().await
+        BlobPush::new(&session, &what, self.name(), blob, upload)
+            .run()
+            .await
     }
 
     /// Sends a manifest or an index, to the byte, and gives its digest.

@@ -32,8 +32,14 @@ pub(super) fn take(holder: Option<&mut Value>) -> Result<Option<RestartPolicy>, 
 
 fn read(name: &str, retries: i64) -> Result<Option<RestartPolicy>, ApiError> {
     let refused = |why: &str| {
-        let negative = if retries < 0 { " and cannot be negative" } else { "" };
-        Err(ApiError::bad_request(format!("invalid restart policy: {why}{negative}")))
+        let negative = if retries < 0 {
+            " and cannot be negative"
+        } else {
+            ""
+        };
+        Err(ApiError::bad_request(format!(
+            "invalid restart policy: {why}{negative}"
+        )))
     };
     let policy = match name {
         // Older clients send any number with no name.

@@ -136,8 +136,9 @@ impl Wanted {
         };
         let names: Vec<&str> = names.split(',').collect();
         for (index, name) in names.iter().enumerate() {
-            let found = column(name)
-                .ok_or_else(|| ApiError::bad_request(format!("ps: unknown user-defined format specifier \"{name}\"")))?;
+            let found = column(name).ok_or_else(|| {
+                ApiError::bad_request(format!("ps: unknown user-defined format specifier \"{name}\""))
+            })?;
             let own = title.filter(|_| index + 1 == names.len());
             if let Some(title) = own
                 && *name != "pid"
@@ -239,10 +240,7 @@ mod tests {
     fn dockers_default_is_the_full_format() {
         let shown = shown("-ef");
         let titles: Vec<&str> = shown.iter().map(|(title, _)| title.as_str()).collect();
-        assert_eq!(
-            titles,
-            ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-        );
+        assert_eq!(titles, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
         let value = |index: usize| shown[index].1.as_str();
         assert_eq!((value(0), value(1), value(2)), ("root", "42", "1"));
         assert_eq!((value(3), value(5)), ("3", "pts/0"));
@@ -261,7 +259,10 @@ mod tests {
             shown("-o pid,cmd"),
             expected(&[("PID", "42"), ("CMD", "sh -c a b")])
         );
-        assert_eq!(shown("-eo pid,comm"), expected(&[("PID", "42"), ("COMMAND", "sh")]));
+        assert_eq!(
+            shown("-eo pid,comm"),
+            expected(&[("PID", "42"), ("COMMAND", "sh")])
+        );
         assert_eq!(
             shown("-opid -o ruser=WHO"),
             expected(&[("PID", "42"), ("WHO", "1000")])
@@ -274,8 +275,15 @@ mod tests {
         for options in ["aux", "-aux", "auxww"] {
             let shown = shown(options);
             let value = |title: &str| shown.iter().find(|(own, _)| own == title).unwrap().1.clone();
-            assert_eq!((value("%CPU"), value("%MEM")), ("3.0".into(), "50.0".into()), "{options}");
-            assert_eq!((value("VSZ"), value("RSS"), value("TIME")), ("1024".into(), "512".into(), "0:01".into()));
+            assert_eq!(
+                (value("%CPU"), value("%MEM")),
+                ("3.0".into(), "50.0".into()),
+                "{options}"
+            );
+            assert_eq!(
+                (value("VSZ"), value("RSS"), value("TIME")),
+                ("1024".into(), "512".into(), "0:01".into())
+            );
         }
     }
 

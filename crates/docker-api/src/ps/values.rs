@@ -56,7 +56,10 @@ fn tenths(tenths: u64) -> String {
 /// The name of a terminal, from its device number in the kernel's coding.
 pub(super) fn terminal(device: i32) -> String {
     let device = device as u32;
-    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+    let (major, minor) = (
+        (device >> 8) & 0xfff,
+        (device & 0xff) | ((device >> 12) & 0xfff00),
+    );
     match (major, minor) {
         (136..=143, minor) => format!("pts/{}", (major - 136) * 256 + minor),
         (4, 0..=63) => format!("tty{minor}"),
@@ -113,7 +116,9 @@ pub(super) fn elapsed(seconds: u64) -> String {
 fn began(list: &ProcessList, process: &ProcessInfo) -> Zoned {
     let ago = i64::try_from(elapsed_seconds(list, process)).unwrap_or(i64::MAX);
     let began = list.time.checked_sub(SignedDuration::from_secs(ago));
-    began.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::system())
+    began
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+        .to_zoned(TimeZone::system())
 }
 
 /// The time of day if that is less than a day ago, else the day, else the year.
@@ -205,7 +210,13 @@ mod tests {
             },
             ..list
         };
-        lstart(&old, &ProcessInfo { started: 0, ..process });
+        lstart(
+            &old,
+            &ProcessInfo {
+                started: 0,
+                ..process
+            },
+        );
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl Listener {
 fn passes(event: &Event, filters: &Filters) -> bool {
     let name = event.attributes.get("name").map_or("", String::as_str);
     let begins = |wanted: &String| event.id.starts_with(wanted.as_str()) || name.starts_with(wanted.as_str());
-    let label = |wanted: &String| label_matches(wanted, |name| event.attributes.get(name).map(String::as_str));
+    let label =
+        |wanted: &String| label_matches(wanted, |name| event.attributes.get(name).map(String::as_str));
     filters.any("event", |wanted| is_action(&event.action, wanted))
         && filters.any("type", |wanted| wanted == kind(event))
         && filters.any("scope", |wanted| wanted == "local")
@@ -254,7 +255,10 @@ mod tests {
     fn a_line_has_the_old_fields_and_the_new() {
         let line: Value = serde_json::from_slice(&line(&start())).unwrap();
         assert_eq!(line["status"], "exec_start: ls /");
-        assert_eq!((&line["id"], &line["from"]), (&json!("abc123"), &json!("busybox:1")));
+        assert_eq!(
+            (&line["id"], &line["from"]),
+            (&json!("abc123"), &json!("busybox:1"))
+        );
         assert_eq!(line["Actor"]["Attributes"]["tier"], "front");
         assert_eq!(
             (&line["time"], &line["timeNano"]),

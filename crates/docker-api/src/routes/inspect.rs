@@ -8,7 +8,9 @@ use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
     HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountPoint, NetworkSettings, ResourcesUlimits,
 };
-use engine::{Container, ContainerCreate, Engine, MountCreate, MountKind, Rlimit, Status, Timeline, VmSize, VolumesFrom};
+use engine::{
+    Container, ContainerCreate, Engine, MountCreate, MountKind, Rlimit, Status, Timeline, VmSize, VolumesFrom,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -29,9 +29,7 @@ pub(super) async fn stats(
     let stream = params.flag_or("stream", true);
     let once = params.flag("one-shot");
     if stream && once {
-        return Err(ApiError::bad_request(
-            "cannot have stream=true and one-shot=true",
-        ));
+        return Err(ApiError::bad_request("cannot have stream=true and one-shot=true"));
     }
     let container = engine.inspect(&name).await?;
     let mut watch = Watch {
@@ -47,14 +45,17 @@ pub(super) async fn stats(
     }
     let first = watch.next().await?;
     let body = if stream {
-        Body::from_stream(stream::unfold((Some(first), watch), async |(first, mut watch)| {
-            let value = match first {
-                Some(first) => first,
-                // One that is removed has no statistics any more.
-                None => watch.next().await.ok()?,
-            };
-            Some((Ok::<_, Infallible>(format!("{value}\n")), (None, watch)))
-        }))
+        Body::from_stream(stream::unfold(
+            (Some(first), watch),
+            async |(first, mut watch)| {
+                let value = match first {
+                    Some(first) => first,
+                    // One that is removed has no statistics any more.
+                    None => watch.next().await.ok()?,
+                };
+                Some((Ok::<_, Infallible>(format!("{value}\n")), (None, watch)))
+            },
+        ))
     } else {
         Body::from(format!("{first}\n"))
     };
@@ -78,7 +79,11 @@ impl Watch {
         tokio::time::sleep_until(self.next).await;
         let sample = self.engine.sample(&self.id).await?;
         self.next = Instant::now() + INTERVAL;
-        let name = self.engine.inspect(&self.id).await.map(|container| container.name);
+        let name = self
+            .engine
+            .inspect(&self.id)
+            .await
+            .map(|container| container.name);
         self.name = name.unwrap_or_else(|_| std::mem::take(&mut self.name));
         let told = describe(&self.id, &self.name, &sample, self.before.as_ref());
         self.before = Some(sample);
@@ -155,10 +160,19 @@ fn blkio(devices: &[DeviceUsage]) -> Value {
         let entry = |device: &DeviceUsage, op: &str, value: u64| json!({ "major": device.major, "minor": device.minor, "op": op, "value": value });
         let entries: Vec<Value> = devices
             .iter()
-            .flat_map(|device| [entry(device, "read", read(device)), entry(device, "write", write(device))])
+            .flat_map(|device| {
+                [
+                    entry(device, "read", read(device)),
+                    entry(device, "write", write(device)),
+                ]
+            })
             .collect();
         // As Go encodes a list that nothing was put into.
-        if entries.is_empty() { Value::Null } else { entries.into() }
+        if entries.is_empty() {
+            Value::Null
+        } else {
+            entries.into()
+        }
     };
     json!({
         "io_service_bytes_recursive": entries(|device| device.read_bytes, |device| device.written_bytes),
@@ -216,7 +230,10 @@ mod tests {
         assert_eq!(told["memory_stats"]["stats"]["inactive_file"], 100);
         assert_eq!(told["pids_stats"]["limit"], u64::MAX);
         let io = &told["blkio_stats"]["io_service_bytes_recursive"];
-        assert_eq!(io[0], json!({ "major": 254, "minor": 0, "op": "read", "value": 5 }));
+        assert_eq!(
+            io[0],
+            json!({ "major": 254, "minor": 0, "op": "read", "value": 5 })
+        );
         assert_eq!(told["preread"], "1970-01-01T00:00:01Z");
     }
 

@@ -136,7 +136,10 @@ fn the_disk_usage_and_the_check_cover_what_is_there() -> Result<()> {
     assert!(usage["Containers"][0]["SizeRw"].is_u64(), "{usage}");
     let images = server.get("/system/df?type=image&type=volume")?.json()?;
     assert_eq!(images["Images"], usage["Images"]);
-    assert_eq!((&images["Containers"], &images["Volumes"]), (&Value::Null, &json!([])));
+    assert_eq!(
+        (&images["Containers"], &images["Volumes"]),
+        (&Value::Null, &json!([]))
+    );
     let refused = server.get("/system/df?type=shoe")?;
     assert_eq!(
         (refused.status, refused.message()?.as_str()),

@@ -20,16 +20,19 @@ fn a_renamed_container_has_its_new_name_everywhere_and_its_old_one_is_free() -> 
 
     assert_eq!(rename("one", "three")?.status, 204);
     assert_eq!(server.get("/containers/three/json")?.json()?["Id"], id);
-    assert_eq!(server.get(&format!("/containers/{id}/json"))?.json()?["Name"], "/three");
+    assert_eq!(
+        server.get(&format!("/containers/{id}/json"))?.json()?["Name"],
+        "/three"
+    );
     assert_eq!(server.get("/containers/one/json")?.status, 404);
     server.create("one", &json!({"Image": "busybox"}))?;
 
     let taken = rename("three", "two")?;
     assert_eq!(taken.status, 409);
     assert!(
-        taken
-            .message()?
-            .starts_with("Error when allocating new name: Conflict. The container name \"/two\" is already in use"),
+        taken.message()?.starts_with(
+            "Error when allocating new name: Conflict. The container name \"/two\" is already in use"
+        ),
         "{taken:?}"
     );
     let same = rename("three", "three")?;
@@ -55,13 +58,22 @@ fn an_update_changes_what_is_given_and_nothing_else() -> Result<()> {
     assert_eq!((answer.status, answer.json()?), (200, json!({"Warnings": null})));
     let host = server.get("/containers/web/json")?.json()?["HostConfig"].take();
     assert_eq!(host["RestartPolicy"], policy);
-    assert_eq!((&host["NanoCpus"], &host["Memory"]), (&json!(500_000_000), &json!(67_108_864)));
+    assert_eq!(
+        (&host["NanoCpus"], &host["Memory"]),
+        (&json!(500_000_000), &json!(67_108_864))
+    );
 
     let refused = update(json!({"CpusetCpus": "0"}))?;
-    assert_eq!((refused.status, refused.message()?.contains("CpusetCpus")), (400, true));
+    assert_eq!(
+        (refused.status, refused.message()?.contains("CpusetCpus")),
+        (400, true)
+    );
     let little = update(json!({"Memory": 1024}))?;
     assert_eq!(little.status, 400);
-    assert!(little.message()?.starts_with("Cannot update container"), "{little:?}");
+    assert!(
+        little.message()?.starts_with("Cannot update container"),
+        "{little:?}"
+    );
     Ok(())
 }
 
@@ -94,7 +106,10 @@ fn what_happened_is_told_to_who_asks_later_and_filters_choose() -> Result<()> {
     assert_eq!(actions(&created), ["create", "create"]);
 
     let refused = server.get("/events?filters=%7B%22colour%22%3A%5B%22red%22%5D%7D")?;
-    assert_eq!((refused.status, refused.message()?.as_str()), (400, "invalid filter 'colour'"));
+    assert_eq!(
+        (refused.status, refused.message()?.as_str()),
+        (400, "invalid filter 'colour'")
+    );
     assert_eq!(server.get("/events?since=5&until=4")?.status, 400);
     Ok(())
 }
@@ -116,8 +131,14 @@ fn what_needs_a_running_container_is_refused_in_dockers_words() -> Result<()> {
         );
     }
     let stats = server.get("/containers/web/stats?stream=0")?.json()?;
-    assert_eq!((&stats["name"], &stats["read"]), (&json!("/web"), &json!("0001-01-01T00:00:00Z")));
-    assert_eq!(server.get("/containers/web/stats?stream=1&one-shot=1")?.status, 400);
+    assert_eq!(
+        (&stats["name"], &stats["read"]),
+        (&json!("/web"), &json!("0001-01-01T00:00:00Z"))
+    );
+    assert_eq!(
+        server.get("/containers/web/stats?stream=1&one-shot=1")?.status,
+        400
+    );
     Ok(())
 }
 
@@ -130,7 +151,9 @@ fn a_restart_policy_is_kept_and_goes_with_no_removal() -> Result<()> {
     };
     let always = json!({"Name": "always", "MaximumRetryCount": 0});
     let made = create(json!({"RestartPolicy": always}))?.json()?;
-    let inspection = server.get(&format!("/containers/{}/json", made["Id"].as_str().unwrap()))?.json()?;
+    let inspection = server
+        .get(&format!("/containers/{}/json", made["Id"].as_str().unwrap()))?
+        .json()?;
     assert_eq!(inspection["HostConfig"]["RestartPolicy"], always);
     assert_eq!(inspection["RestartCount"], 0);
     let both = create(json!({"RestartPolicy": always, "AutoRemove": true}))?;
@@ -139,6 +162,9 @@ fn a_restart_policy_is_kept_and_goes_with_no_removal() -> Result<()> {
         (400, "can't create 'AutoRemove' container with restart policy")
     );
     let odd = create(json!({"RestartPolicy": {"Name": "sometimes"}}))?;
-    assert!(odd.status == 400 && odd.message()?.contains("unknown policy 'sometimes'"), "{odd:?}");
+    assert!(
+        odd.status == 400 && odd.message()?.contains("unknown policy 'sometimes'"),
+        "{odd:?}"
+    );
     Ok(())
 }
