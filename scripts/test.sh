@@ -12,7 +12,7 @@ tally=$(mktemp)
 trap 'rm -f "$tally"' EXIT
 
 # The tests have an instance of hull of their own. One that is left from another run may run other programs than these.
-cargo build --release --locked --quiet -p system-tests --bin instance
+cargo build --release --locked --quiet --workspace --bins
 instance=target/x86_64-unknown-linux-gnu/release/instance
 $instance remove
 result=0

@@ -135,9 +135,10 @@ impl RunningVm {
             error = &mut self.link => {
                 self.processes.explain(error.unwrap_or(LinkError::Closed).into(), dirs).await
             }
-            seconds = pulse::stops(&self.opener) => {
-                SupervisorError::Silent { seconds, log: log_tail(&dirs.console_log()) }
-            }
+            () = pulse::stops(&self.opener, pulse::EVERY, pulse::PATIENCE) => SupervisorError::Silent {
+                seconds: pulse::PATIENCE.as_secs(),
+                log: log_tail(&dirs.console_log()),
+            },
         }
     }
 }
