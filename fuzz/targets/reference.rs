@@ -9,8 +9,9 @@ fuzz_target!(|text: &str| {
     if let Ok(reference) = text.parse::<Reference>() {
         let printed = reference.to_string();
         let again: Reference = printed.parse().expect("what is printed is a reference");
-        assert_eq!(again, reference);
+        // The tag that is meant when none is said is printed: they are the same names, not the same values.
         assert_eq!(again.to_string(), printed);
+        assert_eq!(again.tag(), reference.tag());
         let stored = reference.storage_name();
         let again: Reference = stored.parse().expect("the name in the store is a reference");
         assert_eq!(again.storage_name(), stored);
@@ -19,7 +20,7 @@ fuzz_target!(|text: &str| {
             .to_string()
             .parse()
             .expect("the name in a registry is a reference");
-        assert_eq!(again, remote);
+        assert_eq!(again.to_string(), remote.to_string());
         if let Some(tagged) = reference.with_tag(reference.tag()) {
             assert_eq!(tagged.tag(), reference.tag());
         }

@@ -181,7 +181,11 @@ impl FromStr for Reference {
             .to_owned()
         });
         let path = match domain.as_deref() {
-            Some(DOCKER_HUB) => path.strip_prefix("library/").unwrap_or(path),
+            // An official image; a repository with more parts that begins like one is another.
+            Some(DOCKER_HUB) => match path.strip_prefix("library/") {
+                Some(name) if !name.contains('/') => name,
+                _ => path,
+            },
             _ => path,
         };
         Ok(Self {
@@ -287,6 +291,15 @@ mod tests {
         ] {
             assert_eq!(parse(text).repositories(), [repository], "{text}");
         }
+    }
+
+    #[test]
+    fn only_an_official_image_goes_without_its_library() {
+        let printed = |text: &str| parse(text).to_string();
+        assert_eq!(printed("docker.io/library/a"), printed("docker.io/a"));
+        let nested = printed("docker.io/library/library/a");
+        assert!(nested.contains("library/library/a"), "{nested}");
+        assert_eq!(printed(&nested), nested);
     }
 
     #[test]
