@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
             .to_string()
             .parse()
             .expect("the name in a registry is a reference");
-        assert_eq!(again.to_string(), remote.to_string());
+        assert_eq!(again.in_registry().to_string(), remote.to_string());
         if let Some(tagged) = reference.with_tag(reference.tag()) {
             assert_eq!(tagged.tag(), reference.tag());
         }
