@@ -94,7 +94,7 @@ pub(crate) enum Command {
     /// Rename a container
     Rename(commands::rename::Arguments),
     /// Restart one or more containers
-    Restart(commands::restart::Arguments),
+    Restart(commands::stop::RestartArguments),
     /// Remove one or more containers
     Rm(commands::rm::Arguments),
     /// Remove one or more images

@@ -64,17 +64,17 @@ pub(crate) async fn start_daemon(socket: &Path) -> Result<(), StartError> {
     match host.placement() {
         Placement::Host => daemon::start(&directories, &lib),
         Placement::Machine { .. } => {
-            let machine = Machine::new(MachineDirs::new(
-                &directories.state,
-                &directories.runtime,
-                &lib,
-                socket,
-            ));
             let mut say = |line: &str| complain(line);
+            let machine = machine_of(&directories, &lib, socket);
             machine.ensure_running(&host, &mut say).await?;
             Ok(())
         }
     }
+}
+
+fn machine_of(directories: &Directories, lib: &Path, socket: &Path) -> Machine {
+    let Directories { state, runtime } = directories;
+    Machine::new(MachineDirs::new(state, runtime, lib, socket))
 }
 
 /// Restarts a helper VM of an older build of hull when nothing goes on in it; says once of each build what to do when
@@ -82,12 +82,7 @@ pub(crate) async fn start_daemon(socket: &Path) -> Result<(), StartError> {
 pub(crate) async fn renew_machine(socket: &Path) -> Result<(), StartError> {
     let directories = Directories::of_this_user();
     let lib = installation::lib_dir().map_err(|source| StartError::Installation { source })?;
-    let machine = Machine::new(MachineDirs::new(
-        &directories.state,
-        &directories.runtime,
-        &lib,
-        socket,
-    ));
+    let machine = machine_of(&directories, &lib, socket);
     let mut say = |line: &str| complain(line);
     let host = || HostReport::gather(&directories.runtime);
     if let Renewal::Postponed(Some(reason)) = machine.renew(host, &mut say).await? {

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, cp, create, diff, exec, export, inspect, kill, logs, pause, prune, ps, rename, restart, rm, run,
-    start, stats, stop, top, update, wait,
+    attach, cp, create, diff, exec, export, inspect, kill, logs, pause, prune, ps, rename, rm, run, start,
+    stats, stop, top, update, wait,
 };
 use crate::api::Client;
 use crate::failure::CommandResult;
@@ -46,7 +46,7 @@ enum Command {
     /// Rename a container
     Rename(rename::Arguments),
     /// Restart one or more containers
-    Restart(restart::Arguments),
+    Restart(stop::RestartArguments),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(rm::Arguments),
@@ -83,7 +83,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         Command::Pause(arguments) => pause::execute(client, arguments).await,
         Command::Prune(arguments) => prune::containers(client, arguments).await,
         Command::Rename(arguments) => rename::execute(client, arguments).await,
-        Command::Restart(arguments) => restart::execute(client, arguments).await,
+        Command::Restart(arguments) => stop::restart(client, arguments).await,
         Command::Rm(arguments) => rm::execute(client, arguments).await,
         Command::Run(arguments) => run::execute(client, *arguments).await,
         Command::Start(arguments) => start::execute(client, arguments).await,

@@ -27,7 +27,6 @@ pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rename;
-pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
@@ -102,7 +101,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Logs(arguments) => logs::execute(&client, arguments).await,
         Command::Pause(arguments) => pause::execute(&client, arguments).await,
         Command::Rename(arguments) => rename::execute(&client, arguments).await,
-        Command::Restart(arguments) => restart::execute(&client, arguments).await,
+        Command::Restart(arguments) => stop::restart(&client, arguments).await,
         Command::Rm(arguments) => rm::execute(&client, arguments).await,
         Command::Rmi(arguments) => rmi::execute(&client, arguments).await,
         Command::Save(arguments) => save::execute(&client, arguments).await,
@@ -136,6 +135,17 @@ async fn for_each(
         }
     }
     if failed { Err(Failure::silent(1)) } else { Ok(()) }
+}
+
+/// What [`for_each`] is told of a removal. What is not there need not be removed, when it is to be gone in any case.
+fn removed(name: &str, force: bool, result: Result<(), ApiError>) -> Result<Option<String>, ApiError> {
+    match result {
+        Err(error) if force && error.is_not_found() => {
+            complain(error);
+            Ok(None)
+        }
+        result => result.map(|()| Some(name.to_owned())),
+    }
 }
 
 /// Prints text to standard output; a reader that has gone is an error, not a panic.

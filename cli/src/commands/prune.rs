@@ -5,6 +5,7 @@ use bollard_stubs::models::{
     ContainerPruneResponse, ImageDeleteResponseItem, ImagePruneResponse, VolumePruneResponse,
 };
 use clap::Args;
+use serde::de::DeserializeOwned;
 
 use super::confirm::confirm;
 use super::filters::{self, Filter};
@@ -12,8 +13,6 @@ use super::print;
 use crate::api::{ApiError, Client, Target};
 use crate::failure::CommandResult;
 use crate::format::decimal_size;
-
-const SURE: &str = "Are you sure you want to continue?";
 
 #[derive(Debug, Args)]
 #[command(override_usage = "hull image prune [OPTIONS]")]
@@ -87,14 +86,8 @@ struct Report {
 }
 
 pub(crate) async fn images(client: &Client, arguments: ImageArguments) -> CommandResult {
-    let what = if arguments.all {
-        "all images without at least one container associated to them"
-    } else {
-        "all dangling images"
-    };
-    if !arguments.force && !confirm(&format!("WARNING! This will remove {what}.\n{SURE}"))? {
-        return Err(anyhow!("image prune has been cancelled").into());
-    }
+    let what = format!("remove {}.", which_images(arguments.all));
+    ask(arguments.force, "image prune", &what)?;
     let mut report = Report::default();
     report
         .prune_images(client, arguments.all, arguments.filter)
@@ -103,13 +96,8 @@ pub(crate) async fn images(client: &Client, arguments: ImageArguments) -> Comman
 }
 
 pub(crate) async fn containers(client: &Client, arguments: ContainerArguments) -> CommandResult {
-    if !arguments.force
-        && !confirm(&format!(
-            "WARNING! This will remove all stopped containers.\n{SURE}"
-        ))?
-    {
-        return Err(anyhow!("container prune has been cancelled").into());
-    }
+    let what = "remove all stopped containers.";
+    ask(arguments.force, "container prune", what)?;
     let mut report = Report::default();
     report.prune_containers(client, &arguments.filter).await?;
     Ok(report.print()?)
@@ -117,12 +105,8 @@ pub(crate) async fn containers(client: &Client, arguments: ContainerArguments) -
 
 pub(crate) async fn volumes(client: &Client, arguments: VolumeArguments) -> CommandResult {
     let which = if arguments.all { "all" } else { "anonymous" };
-    let warning = format!(
-        "WARNING! This will remove {which} local volumes not used by at least one container.\n{SURE}"
-    );
-    if !arguments.force && !confirm(&warning)? {
-        return Err(anyhow!("volume prune has been cancelled").into());
-    }
+    let what = format!("remove {which} local volumes not used by at least one container.");
+    ask(arguments.force, "volume prune", &what)?;
     let mut report = Report::default();
     report
         .prune_volumes(client, arguments.all, arguments.filter)
@@ -131,22 +115,13 @@ pub(crate) async fn volumes(client: &Client, arguments: VolumeArguments) -> Comm
 }
 
 pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> CommandResult {
-    let images = if arguments.all {
-        "all images without at least one container associated to them"
-    } else {
-        "all dangling images"
-    };
+    let (images, items) = (which_images(arguments.all), items(&arguments.filter));
     let volumes = match arguments.volumes {
         true => "  - all anonymous volumes not used by at least one container\n",
         false => "",
     };
-    let warning = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n\n{}{SURE}",
-        items(&arguments.filter)
-    );
-    if !arguments.force && !confirm(&warning)? {
-        return Err(anyhow!("system prune has been cancelled").into());
-    }
+    let what = format!("remove:\n  - all stopped containers\n{volumes}  - {images}\n{items}");
+    ask(arguments.force, "system prune", &what)?;
     let mut report = Report::default();
     report.prune_containers(client, &arguments.filter).await?;
     if arguments.volumes {
@@ -160,27 +135,37 @@ pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> Comma
     Ok(report.print()?)
 }
 
+/// Has the user agree to what a command will do, unless it was told not to ask.
+fn ask(force: bool, command: &str, what: &str) -> CommandResult {
+    let question = format!("WARNING! This will {what}\nAre you sure you want to continue?");
+    if !force && !confirm(&question)? {
+        return Err(anyhow!("{command} has been cancelled").into());
+    }
+    Ok(())
+}
+
+/// What the warning says of images.
+fn which_images(all: bool) -> &'static str {
+    if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    }
+}
+
 /// What the warning says of filters.
 fn items(filters: &[Filter]) -> String {
     if filters.is_empty() {
         return String::new();
     }
     let lines: String = filters.iter().map(|filter| format!("  - {filter}\n")).collect();
-    format!("  Items to be pruned will be filtered with:\n{lines}\n")
+    format!("\n  Items to be pruned will be filtered with:\n{lines}")
 }
 
 impl Report {
     async fn prune_containers(&mut self, client: &Client, filters: &[Filter]) -> Result<(), ApiError> {
-        let target =
-            Target::new(&["containers", "prune"]).option("filters", filters::parameter(filters).as_deref());
-        let pruned: ContainerPruneResponse = client.post_for(target).await?;
-        let ids = pruned.containers_deleted.unwrap_or_default();
-        if !ids.is_empty() {
-            self.text.push_str("Deleted Containers:\n");
-            self.text.extend(ids.into_iter().map(|id| id + "\n"));
-            self.text.push('\n');
-        }
-        self.reclaimed += pruned.space_reclaimed.unwrap_or_default();
+        let pruned: ContainerPruneResponse = prune(client, "containers", filters).await?;
+        self.add("Containers", pruned.containers_deleted, pruned.space_reclaimed);
         Ok(())
     }
 
@@ -191,16 +176,9 @@ impl Report {
         mut filters: Vec<Filter>,
     ) -> Result<(), ApiError> {
         filters.push(Filter::dangling(!all));
-        let target =
-            Target::new(&["images", "prune"]).option("filters", filters::parameter(&filters).as_deref());
-        let pruned: ImagePruneResponse = client.post_for(target).await?;
-        let removed = pruned.images_deleted.unwrap_or_default();
-        if !removed.is_empty() {
-            self.text.push_str("Deleted Images:\n");
-            self.text.extend(removed.into_iter().filter_map(line));
-            self.text.push('\n');
-        }
-        self.reclaimed += pruned.space_reclaimed.unwrap_or_default();
+        let pruned: ImagePruneResponse = prune(client, "images", &filters).await?;
+        let lines = pruned.images_deleted.into_iter().flatten().filter_map(line);
+        self.add("Images", Some(lines.collect()), pruned.space_reclaimed);
         Ok(())
     }
 
@@ -213,17 +191,16 @@ impl Report {
         if all {
             filters.push(Filter::all());
         }
-        let target =
-            Target::new(&["volumes", "prune"]).option("filters", filters::parameter(&filters).as_deref());
-        let pruned: VolumePruneResponse = client.post_for(target).await?;
-        let names = pruned.volumes_deleted.unwrap_or_default();
-        if !names.is_empty() {
-            self.text.push_str("Deleted Volumes:\n");
-            self.text.extend(names.into_iter().map(|name| name + "\n"));
-            self.text.push('\n');
-        }
-        self.reclaimed += pruned.space_reclaimed.unwrap_or_default();
+        let pruned: VolumePruneResponse = prune(client, "volumes", &filters).await?;
+        self.add("Volumes", pruned.volumes_deleted, pruned.space_reclaimed);
         Ok(())
+    }
+
+    fn add(&mut self, what: &str, deleted: Option<Vec<String>>, reclaimed: Option<i64>) {
+        if let Some(lines) = deleted.filter(|lines| !lines.is_empty()) {
+            self.text += &format!("Deleted {what}:\n{}\n\n", lines.join("\n"));
+        }
+        self.reclaimed += reclaimed.unwrap_or_default();
     }
 
     fn print(self) -> std::io::Result<()> {
@@ -232,9 +209,13 @@ impl Report {
     }
 }
 
+async fn prune<T: DeserializeOwned>(client: &Client, what: &str, filters: &[Filter]) -> Result<T, ApiError> {
+    let filters = filters::parameter(filters);
+    let target = Target::new(&[what, "prune"]).option("filters", filters.as_deref());
+    client.post_for(target).await
+}
+
 fn line(item: ImageDeleteResponseItem) -> Option<String> {
-    let deleted = item.deleted.map(|id| format!("deleted: {id}\n"));
-    item.untagged
-        .map(|name| format!("untagged: {name}\n"))
-        .or(deleted)
+    let deleted = item.deleted.map(|id| format!("deleted: {id}"));
+    item.untagged.map(|name| format!("untagged: {name}")).or(deleted)
 }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::for_each;
-use crate::api::{ApiError, Client, Target};
-use crate::failure::{CommandResult, complain};
+use super::{for_each, removed};
+use crate::api::{Client, Target};
+use crate::failure::CommandResult;
 
 #[derive(Debug, Args)]
 #[command(override_usage = "hull rm [OPTIONS] CONTAINER [CONTAINER...]")]
@@ -27,14 +27,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         let target = Target::new(&["containers", name])
             .flag("force", arguments.force)
             .flag("v", arguments.volumes);
-        match client.delete(target).await {
-            // What is not there need not be removed, when it is to be gone in any case.
-            Err(error @ ApiError::Refused { .. }) if arguments.force && error.is_not_found() => {
-                complain(error);
-                Ok(None)
-            }
-            result => result.map(|()| Some(name.to_owned())),
-        }
+        removed(name, arguments.force, client.delete(target).await)
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! `hull stop`
+//! `hull stop` and `hull restart`
 
 use clap::Args;
 
@@ -9,6 +9,19 @@ use crate::failure::CommandResult;
 #[derive(Debug, Args)]
 #[command(override_usage = "hull stop [OPTIONS] CONTAINER [CONTAINER...]")]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "hull restart [OPTIONS] CONTAINER [CONTAINER...]")]
+pub(crate) struct RestartArguments {
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Args)]
+struct Options {
     /// Signal to send to the container
     #[arg(short, long)]
     signal: Option<String>,
@@ -29,10 +42,18 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
-    let timeout = arguments.timeout.map(|seconds| seconds.to_string());
-    for_each(&arguments.containers, async |name| {
-        let target = Target::new(&["containers", name, "stop"])
-            .option("signal", arguments.signal.as_deref())
+    end(client, "stop", arguments.options).await
+}
+
+pub(crate) async fn restart(client: &Client, arguments: RestartArguments) -> CommandResult {
+    end(client, "restart", arguments.options).await
+}
+
+async fn end(client: &Client, verb: &str, options: Options) -> CommandResult {
+    let timeout = options.timeout.map(|seconds| seconds.to_string());
+    for_each(&options.containers, async |name| {
+        let target = Target::new(&["containers", name, verb])
+            .option("signal", options.signal.as_deref())
             .option("t", timeout.as_deref());
         client.post_empty(target).await?;
         Ok(Some(name.to_owned()))

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::filters::{self, Filter};
-use super::{for_each, inspect, print, print_line, prune};
-use crate::api::{ApiError, Client, Target};
-use crate::failure::{CommandResult, complain};
+use super::{for_each, inspect, print, print_line, prune, removed};
+use crate::api::{Client, Target};
+use crate::failure::CommandResult;
 use crate::format::{ListFormat, Row};
 
 const TABLE: &str = "{{.Driver}}\t{{.Name}}";
@@ -208,14 +208,7 @@ fn row(volume: &Volume) -> Row {
 async fn remove(client: &Client, arguments: RemoveArguments) -> CommandResult {
     for_each(&arguments.names, async |name| {
         let target = Target::new(&["volumes", name]).flag("force", arguments.force);
-        match client.delete(target).await {
-            // What is not there need not be removed, when it is to be gone in any case.
-            Err(error @ ApiError::Refused { .. }) if arguments.force && error.is_not_found() => {
-                complain(error);
-                Ok(None)
-            }
-            result => result.map(|()| Some(name.to_owned())),
-        }
+        removed(name, arguments.force, client.delete(target).await)
     })
     .await
 }
