@@ -258,14 +258,25 @@ impl Hull {
     /// Asks until the answer pleases; an answer that never does is a failure that shows the last one. For the few things
     /// that offer no event to wait for.
     #[track_caller]
-    pub fn eventually<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn eventually<T>(&self, what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
+        self.eventually_within(PATIENCE, what, ask)
+    }
+
+    /// [`Hull::eventually`], for what may take longer.
+    #[track_caller]
+    pub fn eventually_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut ask: impl FnMut() -> Result<T, String>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
         loop {
             match ask() {
                 Ok(answer) => return answer,
                 Err(last) => assert!(
                     Instant::now() < deadline,
-                    "{what} did not happen within {PATIENCE:?}: {last}"
+                    "{what} did not happen within {patience:?}: {last}"
                 ),
             }
             std::thread::sleep(Duration::from_millis(50));

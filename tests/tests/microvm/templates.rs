@@ -1,7 +1,12 @@
 //! Containers that go on from a template are containers like any other, and nobody's twins.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use system_tests::{Hull, hull};
+
+/// How long a template may be awaited. One is made at a time; a guest that hangs while it is made is given up after a minute.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The template that a running container went on from; `None` for one that has booted.
 fn template_of(hull: &Hull, name: &str) -> Option<String> {
@@ -17,7 +22,7 @@ fn template_of(hull: &Hull, name: &str) -> Option<String> {
 /// Starts containers of a shape until one goes on from a template, which it returns. It sleeps.
 fn start_restored(hull: &Hull, name: &str, shape: &[&str], script: &str) -> String {
     let script = format!("{script}; sleep 1000");
-    hull.eventually("a container going on from a template", || {
+    hull.eventually_within(PATIENCE, "a container going on from a template", || {
         let mut args = vec!["run", "-d", "--name", name];
         args.extend(shape);
         args.extend(["busybox", "sh", "-c", &script]);
