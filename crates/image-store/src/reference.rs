@@ -79,8 +79,12 @@ impl Reference {
 
     /// The name as a registry has it: one without a registry is Docker Hub's.
     pub fn in_registry(&self) -> Self {
+        if self.domain.is_some() {
+            return self.clone();
+        }
         Self {
-            domain: Some(self.domain.clone().unwrap_or_else(|| DOCKER_HUB.to_owned())),
+            domain: Some(DOCKER_HUB.to_owned()),
+            path: hub_path(&self.path).to_owned(),
             ..self.clone()
         }
     }
@@ -181,11 +185,7 @@ impl FromStr for Reference {
             .to_owned()
         });
         let path = match domain.as_deref() {
-            // An official image; a repository with more parts that begins like one is another.
-            Some(DOCKER_HUB) => match path.strip_prefix("library/") {
-                Some(name) if !name.contains('/') => name,
-                _ => path,
-            },
+            Some(DOCKER_HUB) => hub_path(path),
             _ => path,
         };
         Ok(Self {
@@ -194,6 +194,15 @@ impl FromStr for Reference {
             tag: tag.map(str::to_owned),
             digest,
         })
+    }
+}
+
+/// A path on Docker Hub without the `library/` of its official images; a repository with more parts that begins like one is
+/// another.
+fn hub_path(path: &str) -> &str {
+    match path.strip_prefix("library/") {
+        Some(name) if !name.contains('/') => name,
+        _ => path,
     }
 }
 
@@ -317,6 +326,7 @@ mod tests {
             parse("a").in_registry().storage_name(),
             "docker.io/library/a:latest"
         );
+        assert_eq!(parse("library/a").in_registry(), parse("docker.io/a"));
         assert_eq!(parse("localhost:5000/a").tag(), "latest");
         assert_eq!(parse("a").to_string(), "a:latest");
         assert_eq!(parse(&format!("a@{DIGEST}")).to_string(), format!("a@{DIGEST}"));
