@@ -9,7 +9,7 @@ const DOCKER_HUB: &str = "docker.io";
 const OLD_DOCKER_HUB: &str = "index.docker.io";
 /// Images that were made or loaded here, not pulled.
 const LOCALHOST: &str = "localhost";
-/// The longest name without tag and digest, in bytes.
+/// The longest registry, and the longest path in it, in bytes.
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
 
@@ -158,9 +158,6 @@ impl FromStr for Reference {
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(wrong("a tag is letters, digits, `_`, `.` and `-`, at most 128"));
         }
-        if name.len() > MAX_NAME {
-            return Err(wrong("a name has at most 255 characters"));
-        }
         let (domain, path) = split_domain(name);
         if domain.is_some_and(|domain| !is_domain(domain)) {
             return Err(wrong("the part before the first `/` is no host name"));
@@ -188,6 +185,10 @@ impl FromStr for Reference {
             Some(DOCKER_HUB) => hub_path(path),
             _ => path,
         };
+        // Each by itself: a short name is valid under every registry that it may mean, or under none.
+        if path.len() > MAX_NAME || domain.as_ref().is_some_and(|domain| domain.len() > MAX_NAME) {
+            return Err(wrong("a name has at most 255 characters"));
+        }
         Ok(Self {
             domain,
             path: path.to_owned(),
