@@ -14,7 +14,7 @@ use crate::exec_process::ExecProcess;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord};
 use crate::log::LogWriter;
 use crate::streams::{Streams, StreamsSpec, blocking};
-use crate::{Container, EngineError, Result, Status};
+use crate::{Container, EngineError, Health, HealthStatus, Result, Status};
 
 /// A container in memory. What changes of it is behind locks that are held for moments only, but for `operation`.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) restart_pause: Mutex<Duration>,
     /// Whether it is stopped only to be started, so that one that goes with its end stays.
     pub(crate) kept: AtomicBool,
+    /// How well it is, while or after it was checked.
+    health: Mutex<Option<Health>>,
     events: Events,
 }
 
@@ -80,6 +82,7 @@ impl Live {
             grown: watch::Sender::new(0),
             restart_pause: Mutex::default(),
             kept: AtomicBool::new(false),
+            health: Mutex::default(),
             events,
         })
     }
@@ -234,6 +237,21 @@ impl Live {
             })
     }
 
+    pub(crate) fn health(&self) -> Option<Health> {
+        lock(&self.health).clone()
+    }
+
+    pub(crate) fn set_health(&self, health: Option<Health>) {
+        *lock(&self.health) = health;
+    }
+
+    /// Changes its health; the status when `change` says that it is another one.
+    pub(crate) fn take_health(&self, change: impl FnOnce(&mut Health) -> bool) -> Option<HealthStatus> {
+        let mut health = lock(&self.health);
+        let health = health.as_mut()?;
+        change(health).then_some(health.status)
+    }
+
     pub(crate) fn execs(&self) -> MutexGuard<'_, Vec<Arc<ExecProcess>>> {
         lock(&self.execs)
     }
@@ -250,6 +268,7 @@ impl Live {
             config: record.config.clone(),
             args: record.args.clone(),
             state: standing.state,
+            health: self.health(),
             mounts: record.mounts.clone(),
             log_path: self.folder.log(),
             exec_ids: self.execs().iter().map(|exec| exec.id.clone()).collect(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RestartPolicy, Rlimit};
+use crate::{HealthCheck, RestartPolicy, Rlimit};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -46,6 +46,10 @@ pub struct ContainerCreate {
     pub stdin_once: bool,
     /// What the creator said it would attach to. Kept for inspection; nothing depends on it.
     pub attach: AttachFlags,
+    /// How to tell whether it is well, over what the image says.
+    pub health: HealthCheck,
+    /// What health checks in shell form are run with; empty is the image's, or `/bin/sh -c`.
+    pub shell: Vec<String>,
     /// The signal that asks the container to stop: a name or a number. Empty is the image's, or SIGTERM.
     pub stop_signal: String,
     /// Seconds from the stop signal to SIGKILL; `None` is 10.

@@ -24,7 +24,8 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     let began = Instant::now();
     let (image, hold) = shared.images.resolve_and_hold(&create.image).await?;
     let resolved = began.elapsed();
-    let args = merge::merge(&mut create, &image.config)?;
+    let args = merge::merge(&mut create, &image.config, image.docker)?;
+    create.health.check()?;
     if !create.stop_signal.is_empty() {
         signals::parse(&create.stop_signal)?;
     }

@@ -112,6 +112,14 @@ impl ExecProcess {
         }
     }
 
+    /// Sends it a signal. Whether it still runs is its own matter.
+    pub(crate) async fn signal(&self, live: &Live, signal: i32) {
+        let process = self.state().process;
+        if let (Some(process), Some(run)) = (process, live.run()) {
+            let _ = run.sandbox.guest().signal(process, signal).await;
+        }
+    }
+
     /// Resizes its terminal.
     pub(crate) async fn resize(&self, live: &Live, size: sandbox::WindowSize) -> Result<()> {
         let sandbox = live.running("")?.sandbox;

@@ -24,6 +24,8 @@ mod exec;
 mod exec_process;
 mod folder;
 mod guest_spec;
+mod health;
+mod health_monitor;
 mod host;
 mod hub;
 mod ids;
@@ -64,9 +66,10 @@ pub use engine::*;
 pub use error::*;
 pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
+pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
 pub use image_store::{
-    CheckReport, DamagedObject, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer, Problem,
-    Pruned, Removal, Usage,
+    CheckReport, DamagedObject, DockerConfig, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer,
+    Problem, Pruned, Removal, Usage,
 };
 pub use images::*;
 pub use log::LogReader;

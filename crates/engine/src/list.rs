@@ -43,6 +43,9 @@ fn passes(container: &Container, filter: &ListFilter, looked: &Looked) -> bool {
         })
         && one_of(&filter.statuses, |status| *status == state.status)
         && one_of(&filter.exit_codes, ended_with)
+        && one_of(&filter.healths, |health| {
+            *health == container.health.as_ref().map(|health| health.status)
+        })
         && filter.labels.iter().all(|label| has_label(container, label))
         && one_of(&filter.volumes, mounted)
         && looked
@@ -81,6 +84,7 @@ mod tests {
                 ..ContainerCreate::default()
             },
             args: Vec::new(),
+            health: None,
             state: ContainerState {
                 status,
                 exit_code: n as i32,

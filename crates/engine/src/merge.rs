@@ -1,14 +1,21 @@
 //! A container from what was asked for and what its image says.
 
+use std::time::Duration;
+
+use image_store::{DockerConfig, Healthcheck};
 use oci_spec::image::ImageConfiguration;
 
-use crate::{ContainerCreate, EngineError, Result};
+use crate::{ContainerCreate, EngineError, HealthCheck, HealthTest, Result};
 
 /// The search path of a container whose image sets none.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Merges what the image says into what was asked for, which wins, and answers what is executed.
-pub(crate) fn merge(create: &mut ContainerCreate, image: &ImageConfiguration) -> Result<Vec<String>> {
+pub(crate) fn merge(
+    create: &mut ContainerCreate,
+    image: &ImageConfiguration,
+    docker: DockerConfig,
+) -> Result<Vec<String>> {
     let empty = oci_spec::image::Config::default();
     let config = image.config().as_ref().unwrap_or(&empty);
     let args = command(create, config)?;
@@ -28,7 +35,36 @@ pub(crate) fn merge(create: &mut ContainerCreate, image: &ImageConfiguration) ->
         .exposed_ports
         .extend(config.exposed_ports().iter().flatten().cloned());
     create.volumes.extend(config.volumes().iter().flatten().cloned());
+    if create.shell.is_empty() {
+        create.shell = docker.shell.unwrap_or_default();
+    }
+    if let Some(check) = docker.healthcheck {
+        create.health = std::mem::take(&mut create.health).or(health_check(check));
+    }
     Ok(args)
+}
+
+/// An image's health check.
+fn health_check(check: Healthcheck) -> HealthCheck {
+    let time = |nanoseconds: i64| {
+        u64::try_from(nanoseconds)
+            .ok()
+            .filter(|time| *time > 0)
+            .map(Duration::from_nanos)
+    };
+    let test = HealthTest::parse(check.test.unwrap_or_default()).unwrap_or_else(|error| {
+        // As with Docker, its containers run all the same.
+        tracing::warn!(%error, "the health check of an image is left out");
+        None
+    });
+    HealthCheck {
+        test,
+        interval: time(check.interval),
+        timeout: time(check.timeout),
+        start_period: time(check.start_period),
+        start_interval: time(check.start_interval),
+        retries: u32::try_from(check.retries).ok().filter(|retries| *retries > 0),
+    }
 }
 
 fn command(create: &mut ContainerCreate, image: &oci_spec::image::Config) -> Result<Vec<String>> {
@@ -108,6 +144,7 @@ mod tests {
                 ..ContainerCreate::default()
             },
             &image,
+            DockerConfig::default(),
         )
     }
 
@@ -139,7 +176,7 @@ mod tests {
             labels: [("l".to_owned(), "asked".to_owned())].into(),
             ..ContainerCreate::default()
         };
-        merge(&mut create, &image).unwrap();
+        merge(&mut create, &image, DockerConfig::default()).unwrap();
         assert_eq!(create.env, [DEFAULT_PATH, "A=1", "B=two", "E=="]);
         assert_eq!(
             (create.user.as_str(), create.working_dir.as_str()),

@@ -16,7 +16,7 @@ use crate::folder::{ContainerFolder, is_remnant};
 use crate::log::{LogWriter, Offsets, recover};
 use crate::run::{Output, follow, found_dead};
 use crate::streams::blocking;
-use crate::{EngineError, Result, Status, pause, restart};
+use crate::{EngineError, Result, Status, health_monitor, pause, restart};
 
 /// Reads all containers, goes on with those that run, and removes what a crash left half made or half removed.
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
@@ -114,6 +114,7 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
         log: Arc::new(Mutex::new(log)),
     };
     live.set_run(Some(run.clone()));
+    live.set_health(health_monitor::at_start(live));
     let output = Output::open(live, &run, logged).await.map_err(failed)?;
     let record = live.record();
     let config = &record.config;

@@ -13,7 +13,7 @@ use crate::guest_spec::INIT;
 use crate::log::Offsets;
 use crate::signals;
 use crate::streams::{Sink, kind, lock};
-use crate::{ContainerState, OutputStream, Status, restart};
+use crate::{ContainerState, HealthStatus, OutputStream, Status, health_monitor, restart};
 
 /// How long output may take to arrive after the end of who wrote it. It is there already, and nobody is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,7 +83,9 @@ struct Outcome {
 pub(crate) async fn follow(shared: Arc<Shared>, live: Arc<Live>, run: Run, output: Output) {
     let streams = live.streams();
     let carried = tokio::spawn(output.carry(run.sandbox.clone()));
+    let monitor = health_monitor::monitor(&live);
     let exited = run.sandbox.guest().exited(INIT).await;
+    drop(monitor);
     run.sandbox.clock().mark(Step::Exited);
     streams.hub.release();
     let abort = carried.abort_handle();
@@ -190,6 +192,11 @@ async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox
     }
     tracing::debug!(container = live.id(), code = outcome.status.code, timeline = ?record.timeline, "a run ended");
     live.set_run(None);
+    // What does not run is not well, as Docker has it.
+    live.take_health(|health| {
+        health.status = HealthStatus::Unhealthy;
+        false
+    });
     live.renew_streams();
     live.execs().retain(|exec| !exec.has_started());
     let state = record.state.clone();

@@ -13,8 +13,8 @@ use crate::guest_spec::{GuestSpec, guest_spec};
 use crate::log::{LogWriter, Offsets};
 use crate::run::{Output, follow};
 use crate::streams::{blocking, lock};
-use crate::volumes;
 use crate::{ContainerState, EngineError, Result, Status};
+use crate::{health_monitor, volumes};
 
 /// Starts a container.
 pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
@@ -140,6 +140,7 @@ async fn bring_up(
     let (started, output) = tokio::join!(started, output);
     started.map_err(|error| refused(live, &command, error))?;
     live.set_run(Some(run.clone()));
+    live.set_health(health_monitor::at_start(live));
     live.change(|standing| {
         standing.record.state = ContainerState {
             status: Status::Running,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerCreate, ContainerState, Status, Timeline};
+use crate::{ContainerCreate, ContainerState, Health, HealthStatus, Status, Timeline};
 
 /// A container at the moment it was asked for.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Container {
     pub args: Vec<String>,
     /// How it stands.
     pub state: ContainerState,
+    /// How well it is; `None` where nothing checks it.
+    pub health: Option<Health>,
     /// Its mounts, volumes with their names and places.
     pub mounts: Vec<MountPoint>,
     /// Its log file on the host.
@@ -95,6 +97,8 @@ pub struct ListFilter {
     pub names: Vec<String>,
     /// Statuses.
     pub statuses: Vec<Status>,
+    /// Healths; `None` is that of containers that nothing checks.
+    pub healths: Vec<Option<HealthStatus>>,
     /// Exit codes of containers that ran.
     pub exit_codes: Vec<i32>,
     /// `key` or `key=value`; all of them must match.

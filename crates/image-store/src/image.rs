@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use oci_spec::image::ImageConfiguration;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -19,12 +20,44 @@ pub struct Image {
     pub digests: Vec<String>,
     /// How its containers are to run.
     pub config: ImageConfiguration,
+    /// What Docker's images say of it beyond that.
+    pub docker: DockerConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Layer>,
     /// The size of the files of all its layers in bytes, as Docker tells it.
     pub size: u64,
     /// When it was made (RFC 3339), if it says so.
     pub created: Option<String>,
+}
+
+/// The members that Docker adds to an OCI image's configuration, below `config`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DockerConfig {
+    /// How to tell whether a container is well.
+    pub healthcheck: Option<Healthcheck>,
+    /// What commands in shell form are run with; `None` is `/bin/sh -c`.
+    pub shell: Option<Vec<String>>,
+    /// Instructions for builds on top of it.
+    pub on_build: Option<Vec<String>>,
+}
+
+/// `Healthcheck` as Docker writes it: times in nanoseconds, 0 for what it does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// `NONE`, `CMD` or `CMD-SHELL`, and the command.
+    pub test: Option<Vec<String>>,
+    /// From the end of one check to the next.
+    pub interval: i64,
+    /// How long a check may take.
+    pub timeout: i64,
+    /// How long failures do not count after a start.
+    pub start_period: i64,
+    /// The interval meanwhile.
+    pub start_interval: i64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: i64,
 }
 
 /// A layer of an image, shared with all images that have it.

@@ -4,7 +4,7 @@ use crate::catalog::{BlobRow, Catalog, CatalogError};
 use crate::digest::Digest;
 use crate::flights::Flights;
 use crate::holds::HoldTable;
-use crate::image::{Image, Layer};
+use crate::image::{DockerConfig, Image, Layer};
 use crate::import::ImportError;
 use crate::ingest::{Ingest, IngestError};
 use crate::limits::Limits;
@@ -14,6 +14,7 @@ use crate::reference::{Reference, ReferenceError};
 use crate::removal::RemovalConflict;
 use crate::save::SaveError;
 use crate::state::{StateDir, StateError};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -129,6 +130,12 @@ impl ImageStore {
     }
 }
 
+/// The same document as an [`ImageConfiguration`](oci_spec::image::ImageConfiguration), with other members read.
+#[derive(Deserialize)]
+struct Docker {
+    config: Option<DockerConfig>,
+}
+
 /// What a name was found to mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -206,6 +213,8 @@ impl Shared {
         let content = self.document(&row.config, &row.config)?;
         let damaged = |what: String| StoreError::Damaged { id: row.config, what };
         let config = parse(&content, "its configuration").map_err(|error| damaged(error.to_string()))?;
+        let docker: Docker =
+            parse(&content, "its configuration").map_err(|error| damaged(error.to_string()))?;
         let mut layers = Vec::new();
         for layer in self.catalog.image_layers(manifest)? {
             if !self.has_layer_file(&layer.diff_id)? {
@@ -226,6 +235,7 @@ impl Shared {
             size: row.size,
             created: row.created,
             config,
+            docker: docker.config.unwrap_or_default(),
             layers,
         })
     }

@@ -1,5 +1,6 @@
 //! A create request of the Docker Engine API as the engine's [`ContainerCreate`].
 
+pub(crate) mod health;
 mod mounts;
 mod refusal;
 pub(crate) mod restart;
@@ -8,8 +9,7 @@ mod update;
 use std::collections::BTreeMap;
 
 use bollard_stubs::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum,
-    ResourcesUlimits,
+    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum, ResourcesUlimits,
 };
 use engine::{AttachFlags, ContainerCreate, Resources, Rlimit};
 use serde_json::Value;
@@ -26,9 +26,6 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
     let restart = restart::take(body.get_mut("HostConfig"))?.unwrap_or_default();
     let body: ContainerCreateBody = serde_json::from_value(lists_from_text(body))
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
-    if body.healthcheck.as_ref().is_some_and(asks_for_health) {
-        return Err(unsupported("Healthcheck", None));
-    }
     let host = body.host_config.clone().unwrap_or_default();
     check_modes(&host)?;
     let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
@@ -56,6 +53,8 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
             stdout: body.attach_stdout.unwrap_or_default(),
             stderr: body.attach_stderr.unwrap_or_default(),
         },
+        health: health::read(body.healthcheck.unwrap_or_default())?,
+        shell: body.shell.unwrap_or_default(),
         stop_signal: body.stop_signal.unwrap_or_default(),
         stop_timeout: body.stop_timeout.map(stop_timeout).transpose()?,
         auto_remove: host.auto_remove.unwrap_or_default(),
@@ -113,12 +112,6 @@ fn without_lone_blank(entrypoint: Vec<String>) -> Vec<String> {
     } else {
         entrypoint
     }
-}
-
-/// `NONE` switches a health check off, which it is.
-fn asks_for_health(check: &HealthConfig) -> bool {
-    let test = check.test.as_deref().unwrap_or_default();
-    !matches!(test.first().map(String::as_str), None | Some("NONE"))
 }
 
 /// Refuses modes of which only some values, or one, can be had.

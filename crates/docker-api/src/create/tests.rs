@@ -113,11 +113,6 @@ fn modes_that_cannot_be_had_are_refused_with_their_value() {
     ] {
         assert_eq!(refusal(with_host(option, value)), message);
     }
-    let health = json!({"Image": "x", "Healthcheck": {"Test": ["CMD", "true"]}});
-    assert_eq!(
-        refusal(health),
-        "hull does not support Healthcheck (--health-cmd) yet"
-    );
 }
 
 #[test]
@@ -134,7 +129,6 @@ fn values_that_ask_for_what_is_so_anyway_pass() {
     ] {
         create(with_host(option, value));
     }
-    create(json!({"Image": "x", "Healthcheck": {"Test": ["NONE"]}}));
 }
 
 #[test]

@@ -5,16 +5,18 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use bollard_stubs::models::{
-    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
-    HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountPoint, NetworkSettings, ResourcesUlimits,
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, Health,
+    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    MountPoint, NetworkSettings, ResourcesUlimits,
 };
 use engine::{
-    Container, ContainerCreate, Engine, MountCreate, MountKind, Rlimit, Status, Timeline, VmSize, VolumesFrom,
+    Container, ContainerCreate, Engine, HealthStatus, MountCreate, MountKind, Rlimit, Status, Timeline,
+    VmSize, VolumesFrom,
 };
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::create::restart;
+use crate::create::{health, restart};
 use crate::error::ApiError;
 
 /// What stands for a moment that has not come.
@@ -59,7 +61,7 @@ fn describe(container: Container) -> Inspection {
         created: Some(container.created.to_string()),
         path: Some(args.next().unwrap_or_default()),
         args: Some(args.collect()),
-        state: Some(describe_state(&container.state)),
+        state: Some(describe_state(&container.state, container.health.as_ref())),
         image: Some(container.image_id.clone()),
         resolv_conf_path: Some(String::new()),
         hostname_path: Some(String::new()),
@@ -87,7 +89,7 @@ fn describe(container: Container) -> Inspection {
     Inspection { docker, hull }
 }
 
-fn describe_state(state: &engine::ContainerState) -> ContainerState {
+fn describe_state(state: &engine::ContainerState, health: Option<&engine::Health>) -> ContainerState {
     let moment = |moment: Option<Timestamp>| moment.map_or_else(|| NEVER.into(), |moment| moment.to_string());
     ContainerState {
         status: Some(match state.status {
@@ -112,7 +114,25 @@ fn describe_state(state: &engine::ContainerState) -> ContainerState {
         error: Some(state.error.clone()),
         started_at: Some(moment(state.started_at)),
         finished_at: Some(moment(state.finished_at)),
-        health: None,
+        health: health.map(describe_health),
+    }
+}
+
+fn describe_health(health: &engine::Health) -> Health {
+    let describe = |result: &engine::HealthResult| HealthcheckResult {
+        start: Some(result.start.to_string()),
+        end: Some(result.end.to_string()),
+        exit_code: Some(i64::from(result.exit_code)),
+        output: Some(result.output.clone()),
+    };
+    Health {
+        status: Some(match health.status {
+            HealthStatus::Starting => HealthStatusEnum::STARTING,
+            HealthStatus::Healthy => HealthStatusEnum::HEALTHY,
+            HealthStatus::Unhealthy => HealthStatusEnum::UNHEALTHY,
+        }),
+        failing_streak: Some(i64::from(health.failing_streak)),
+        log: Some(health.log.iter().map(describe).collect()),
     }
 }
 
@@ -140,6 +160,8 @@ fn describe_config(config: ContainerCreate, id: &str) -> ContainerConfig {
         volumes: keys(config.volumes.into_iter().collect()),
         entrypoint: config.entrypoint,
         labels: Some(config.labels.into_iter().collect()),
+        healthcheck: health::describe(&config.health),
+        shell: Some(config.shell).filter(|shell| !shell.is_empty()),
         stop_signal: Some(config.stop_signal).filter(|signal| !signal.is_empty()),
         stop_timeout: config.stop_timeout.map(i64::from),
         ..ContainerConfig::default()

@@ -7,7 +7,7 @@ use axum::extract::State;
 use bollard_stubs::models::{
     ContainerSummary, ContainerSummaryHostConfig, ContainerSummaryNetworkSettings, ContainerSummaryStateEnum,
 };
-use engine::{Container, ContainerState, Engine, ListFilter, Status};
+use engine::{Container, ContainerState, Engine, Health, HealthStatus, ListFilter, Status};
 use jiff::Timestamp;
 
 use super::inspect::{describe_mount, network_mode};
@@ -105,6 +105,11 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
             .filter(|status| *status != "dead")
             .map(|status| read_status(status))
             .collect::<Result<_, _>>()?,
+        healths: filters
+            .values("health")
+            .iter()
+            .map(|health| read_health(health))
+            .collect::<Result<_, _>>()?,
         exit_codes: filters
             .values("exited")
             .iter()
@@ -118,8 +123,7 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
     })
 }
 
-/// Whether the filters ask for what no container of hull has: a published port, a network, a health check, a task of a
-/// swarm, or the state that Docker leaves a container in that it could not remove.
+/// Whether the filters ask for what no container of hull has: a published port, a network, a task of a swarm, or the state that Docker leaves a container in that it could not remove.
 fn asks_for_what_none_has(filters: &Filters) -> bool {
     let only = |name: &str, none: fn(&str) -> bool| {
         let values = filters.values(name);
@@ -127,7 +131,6 @@ fn asks_for_what_none_has(filters: &Filters) -> bool {
     };
     only("publish", |_| true)
         || only("network", |_| true)
-        || only("health", |health| health != "none")
         || only("is-task", |task| matches!(task, "1" | "true"))
         || only("status", |status| status == "dead")
 }
@@ -174,8 +177,21 @@ fn read_status(status: &str) -> Result<Status, ApiError> {
     }
 }
 
+/// `none` is a container that nothing checks.
+fn read_health(health: &str) -> Result<Option<HealthStatus>, ApiError> {
+    let known = [
+        HealthStatus::Starting,
+        HealthStatus::Healthy,
+        HealthStatus::Unhealthy,
+    ];
+    match known.into_iter().find(|known| known.as_str() == health) {
+        None if health != "none" => Err(ApiError::bad_request(format!("invalid filter 'health={health}'"))),
+        health => Ok(health),
+    }
+}
+
 fn summarize(container: Container, now: Timestamp) -> ContainerSummary {
-    let status = status_words(&container.state, now);
+    let status = status_words(&container.state, container.health.as_ref(), now);
     ContainerSummary {
         names: Some(vec![format!("/{}", container.name)]),
         image: Some(container.config.image.clone()),
@@ -222,13 +238,21 @@ fn command_line(args: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-fn status_words(state: &ContainerState, now: Timestamp) -> String {
+fn status_words(state: &ContainerState, health: Option<&Health>, now: Timestamp) -> String {
     let since = |moment: Option<Timestamp>| {
         human_time::words(moment.map_or(0, |moment| now.as_second() - moment.as_second()))
     };
     match state.status {
         Status::Created => "Created".into(),
-        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Running => {
+            let health = match health.map(|health| health.status) {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", since(state.started_at))
+        }
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
         Status::Restarting => {
@@ -265,6 +289,7 @@ mod tests {
     fn values_that_make_no_sense_are_refused() {
         for (json, message) in [
             (r#"{"status":["asleep"]}"#, "invalid filter 'status=asleep'"),
+            (r#"{"health":["fine"]}"#, "invalid filter 'health=fine'"),
             (r#"{"exited":["three"]}"#, "invalid filter 'exited=three'"),
             (r#"{"colour":["red"]}"#, "invalid filter 'colour'"),
         ] {
@@ -278,8 +303,6 @@ mod tests {
             (r#"{"status":["dead"]}"#, true),
             (r#"{"status":["dead","running"]}"#, false),
             (r#"{"network":["web"]}"#, true),
-            (r#"{"health":["none"]}"#, false),
-            (r#"{"health":["healthy"]}"#, true),
             (r#"{"is-task":["false"]}"#, false),
             ("", false),
         ] {
@@ -311,10 +334,22 @@ mod tests {
                 finished_at: finished,
                 ..ContainerState::default()
             };
-            status_words(&state, now)
+            status_words(&state, None, now)
         };
         assert_eq!(words(Status::Created, None, None), "Created");
         assert_eq!(words(Status::Running, ago(3), None), "Up 3 seconds");
+        let well = Health {
+            status: HealthStatus::Healthy,
+            ..Health::default()
+        };
+        let running = ContainerState {
+            status: Status::Running,
+            started_at: ago(3),
+            ..ContainerState::default()
+        };
+        let words_of = |health| status_words(&running, Some(health), now);
+        assert_eq!(words_of(&well), "Up 3 seconds (healthy)");
+        assert_eq!(words_of(&Health::default()), "Up 3 seconds (health: starting)");
         assert_eq!(words(Status::Paused, ago(60), None), "Up About a minute (Paused)");
         assert_eq!(words(Status::Exited, ago(9), ago(7200)), "Exited (3) 2 hours ago");
         assert_eq!(
