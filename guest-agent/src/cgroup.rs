@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use guest_protocol::Limits;
+use guest_protocol::{Devices, Limits};
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::{pread, write};
 
 use crate::boot::make_directory;
-use crate::device_filter;
+use crate::extra_devices::DeviceError;
 use crate::os_error::{During, OsError};
+use crate::{device_filter, extra_devices};
 
 const PATH: &str = "/sys/fs/cgroup/container";
 
@@ -32,7 +33,7 @@ impl Cgroup {
             Mode::empty(),
         )
         .during("open", PATH)?;
-        device_filter::attach(directory.as_fd()).during("attach the device filter to", PATH)?;
+        device_filter::attach(directory.as_fd(), &[]).during("attach the device filter to", PATH)?;
         let memory_events = openat(
             &directory,
             "memory.events",
@@ -52,6 +53,20 @@ impl Cgroup {
             self.set(file, &value)?;
         }
         Ok(())
+    }
+
+    /// Has its processes open these devices, too.
+    pub(crate) fn allow(&self, devices: &Devices) -> Result<(), DeviceError> {
+        let attached = match devices {
+            Devices::All => device_filter::attach_nothing(self.as_fd()),
+            Devices::Some { nodes, rules } if nodes.is_empty() && rules.is_empty() => return Ok(()),
+            Devices::Some { rules, .. } => {
+                let mut all = extra_devices::rules(&extra_devices::find(devices)?);
+                all.extend(rules);
+                device_filter::attach(self.as_fd(), &all)
+            }
+        };
+        Ok(attached.during("attach another device filter to", PATH)?)
     }
 
     /// Holds all processes, or lets them go on; answers whether they are all held.

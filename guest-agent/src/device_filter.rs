@@ -5,12 +5,13 @@
 
 use std::os::fd::BorrowedFd;
 
+use guest_protocol::{DeviceAccess, DeviceKind, DeviceRule};
 use rustix::io::Errno;
 
 use crate::sys::{self, BpfInstruction};
 
-/// Character devices that may be opened: major and minor, `None` for every minor.
-const ALLOWED: [(i32, Option<i32>); 9] = [
+/// Character devices that every container may open: major and minor, `None` for every minor.
+const STANDARD: [(u32, Option<u32>); 9] = [
     (1, Some(3)),
     (1, Some(5)),
     (1, Some(7)),
@@ -25,6 +26,9 @@ const ALLOWED: [(i32, Option<i32>); 9] = [
 
 /// `BPF_DEVCG_*` of `linux/bpf.h`.
 const ACCESS_MKNOD: i32 = 1;
+const ACCESS_READ: i32 = 2;
+const ACCESS_WRITE: i32 = 4;
+const TYPE_BLOCK: i32 = 1;
 const TYPE_CHARACTER: i32 = 2;
 
 /// Offsets in `struct bpf_cgroup_dev_ctx`.
@@ -32,20 +36,26 @@ const ACCESS_AND_TYPE: i16 = 0;
 const MAJOR: i16 = 4;
 const MINOR: i16 = 8;
 
-/// Attaches the filter to a cgroup.
-pub(crate) fn attach(cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
-    sys::attach_device_filter(cgroup, &program())
+/// Has the container open standard devices, and what `rules` allow, in place of what it was allowed before.
+pub(crate) fn attach(cgroup: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<(), Errno> {
+    sys::attach_device_filter(cgroup, &program(rules))
 }
 
-/// Registers of the program: its answer, its argument, and what it takes from that.
+/// Has the container open every device.
+pub(crate) fn attach_nothing(cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
+    sys::attach_device_filter(cgroup, &[instruction(MOVE, ANSWER, 0, 1), EXIT])
+}
+
+/// Registers of the program: its answer, its argument, what it takes from that, and room for arithmetic.
 const ANSWER: u8 = 0;
 const CONTEXT: u8 = 1;
 const ACCESS: u8 = 2;
 const KIND: u8 = 3;
 const MAJOR_NUMBER: u8 = 4;
 const MINOR_NUMBER: u8 = 5;
+const SCRATCH: u8 = 6;
 
-fn program() -> Vec<BpfInstruction> {
+fn program(rules: &[DeviceRule]) -> Vec<BpfInstruction> {
     let mut program = vec![
         load(ACCESS, ACCESS_AND_TYPE),
         load(KIND, ACCESS_AND_TYPE),
@@ -57,21 +67,60 @@ fn program() -> Vec<BpfInstruction> {
         skip_unless_equal(ACCESS, ACCESS_MKNOD, 1),
         EXIT,
     ];
-    let mut allowed = Vec::new();
-    for (major, minor) in ALLOWED {
-        match minor {
-            Some(minor) => {
-                allowed.push(skip_unless_equal(MAJOR_NUMBER, major, 2));
-                allowed.push(skip_unless_equal(MINOR_NUMBER, minor, 1));
-            }
-            None => allowed.push(skip_unless_equal(MAJOR_NUMBER, major, 1)),
-        }
-        allowed.push(EXIT);
-    }
-    program.push(skip_unless_equal(KIND, TYPE_CHARACTER, allowed.len() as i16));
-    program.extend(allowed);
+    let standard = STANDARD.map(|(major, minor)| DeviceRule {
+        kind: Some(DeviceKind::Character),
+        major: Some(major),
+        minor,
+        access: DeviceAccess {
+            read: true,
+            write: true,
+            make: true,
+        },
+    });
+    program.extend(standard.iter().chain(rules).flat_map(allow));
     program.extend([instruction(MOVE, ANSWER, 0, 0), EXIT]);
     program
+}
+
+/// Ends the program when the rule holds, and goes on behind this when it does not.
+fn allow(rule: &DeviceRule) -> Vec<BpfInstruction> {
+    let DeviceAccess { read, write, .. } = rule.access;
+    let allowed = [(read, ACCESS_READ), (write, ACCESS_WRITE), (true, ACCESS_MKNOD)];
+    let allowed = allowed
+        .iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, bit)| bit)
+        .sum::<i32>();
+    let kind = rule.kind.map(|kind| match kind {
+        DeviceKind::Block => TYPE_BLOCK,
+        DeviceKind::Character => TYPE_CHARACTER,
+    });
+    // A register holds 64 bits of which the context sets 32, and a constant is sign-extended: numbers of devices have 20
+    // bits at most, others match nothing.
+    let number = |number: u32| i32::try_from(number).unwrap_or(-1);
+    let conditions = [
+        (KIND, kind),
+        (MAJOR_NUMBER, rule.major.map(number)),
+        (MINOR_NUMBER, rule.minor.map(number)),
+    ];
+    let conditions: Vec<_> = conditions
+        .into_iter()
+        .filter_map(|(register, value)| Some((register, value?)))
+        .collect();
+    // The exit, and the three instructions on the access.
+    let mut left = conditions.len() as i16 + 4;
+    let mut block = Vec::new();
+    for (register, value) in conditions {
+        left -= 1;
+        block.push(skip_unless_equal(register, value, left));
+    }
+    block.extend([
+        copy(SCRATCH, ACCESS),
+        instruction(AND, SCRATCH, 0, !allowed),
+        skip_unless_equal(SCRATCH, 0, 1),
+        EXIT,
+    ]);
+    block
 }
 
 /// Operation codes of `linux/bpf.h`: a 32-bit load from memory, and 64-bit arithmetic with a constant.
@@ -79,6 +128,7 @@ const LOAD: u8 = 0x61;
 const SHIFT_RIGHT: u8 = 0x77;
 const AND: u8 = 0x57;
 const MOVE: u8 = 0xb7;
+const COPY: u8 = 0xbf;
 const JUMP_IF_NOT_EQUAL: u8 = 0x55;
 const EXIT: BpfInstruction = instruction(0x95, 0, 0, 0);
 
@@ -100,6 +150,15 @@ fn load(register: u8, offset: i16) -> BpfInstruction {
     }
 }
 
+fn copy(to: u8, from: u8) -> BpfInstruction {
+    BpfInstruction {
+        code: COPY,
+        registers: to | (from << 4),
+        offset: 0,
+        constant: 0,
+    }
+}
+
 fn skip_unless_equal(register: u8, constant: i32, count: i16) -> BpfInstruction {
     instruction(JUMP_IF_NOT_EQUAL, register, count, constant)
 }
@@ -110,13 +169,17 @@ mod tests {
 
     /// Runs the program as the kernel would.
     fn allows(access: u32, kind: u32, major: u32, minor: u32) -> bool {
+        allows_with(&[], access, kind, major, minor)
+    }
+
+    fn allows_with(rules: &[DeviceRule], access: u32, kind: u32, major: u32, minor: u32) -> bool {
         let context = |offset| match offset {
             ACCESS_AND_TYPE => access << 16 | kind,
             MAJOR => major,
             MINOR => minor,
             other => panic!("no field at {other}"),
         };
-        let program = program();
+        let program = program(rules);
         let (mut at, mut registers) = (0, [0u64; 11]);
         loop {
             let BpfInstruction {
@@ -125,12 +188,14 @@ mod tests {
                 offset,
                 constant,
             } = program[at];
+            let from = registers[usize::from(fields >> 4)];
             let register = &mut registers[usize::from(fields & 15)];
             at += 1;
             match code {
                 LOAD => *register = context(offset).into(),
                 SHIFT_RIGHT => *register >>= constant,
-                AND => *register &= constant as u64,
+                AND => *register &= i64::from(constant) as u64,
+                COPY => *register = from,
                 MOVE => *register = constant as u64,
                 JUMP_IF_NOT_EQUAL if *register != constant as u64 => at += offset as usize,
                 JUMP_IF_NOT_EQUAL => {}
@@ -142,6 +207,7 @@ mod tests {
     const BLOCK: u32 = 1;
     const CHARACTER: u32 = 2;
     const MKNOD: u32 = 1;
+    const READ: u32 = 2;
     const READ_WRITE: u32 = 6;
 
     #[test]
@@ -154,6 +220,44 @@ mod tests {
         }
         assert!(!allows(READ_WRITE, BLOCK, 254, 0));
         assert!(!allows(READ_WRITE, BLOCK, 1, 3));
+    }
+
+    #[test]
+    fn rules_open_more_and_no_more_than_they_say() {
+        let read_only = DeviceAccess {
+            read: true,
+            ..DeviceAccess::default()
+        };
+        let tun = DeviceRule {
+            kind: Some(DeviceKind::Character),
+            major: Some(10),
+            minor: Some(200),
+            access: read_only,
+        };
+        let disks = DeviceRule {
+            kind: Some(DeviceKind::Block),
+            major: Some(7),
+            minor: None,
+            access: DeviceAccess {
+                write: true,
+                ..read_only
+            },
+        };
+        let rules = [tun, disks];
+        assert!(allows_with(&rules, READ, CHARACTER, 10, 200));
+        assert!(!allows_with(&rules, READ_WRITE, CHARACTER, 10, 200));
+        assert!(!allows_with(&rules, READ, CHARACTER, 10, 229));
+        assert!(!allows_with(&rules, READ, BLOCK, 10, 200));
+        assert!(allows_with(&rules, READ_WRITE | MKNOD, BLOCK, 7, 9));
+        assert!(!allows_with(&rules, READ, BLOCK, 254, 0));
+        assert!(allows_with(&rules, READ_WRITE, CHARACTER, 1, 3));
+        let every = DeviceRule {
+            kind: None,
+            major: None,
+            ..disks
+        };
+        assert!(allows_with(&[every], READ_WRITE, BLOCK, 254, 0));
+        assert!(allows_with(&[every], READ_WRITE, CHARACTER, 10, 229));
     }
 
     #[test]

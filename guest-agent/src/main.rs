@@ -11,6 +11,7 @@ mod container;
 mod control;
 mod device_filter;
 mod devices;
+mod extra_devices;
 mod init;
 mod launch;
 mod mounts;

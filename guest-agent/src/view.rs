@@ -11,9 +11,10 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::system::sethostname;
 
+use crate::extra_devices::DeviceError;
 use crate::os_error::{During, OsError};
 use crate::root::Root;
-use crate::{devices, mounts, rootfs, sys};
+use crate::{devices, extra_devices, mounts, rootfs, sys};
 
 /// Where virtio-fs devices with host folders are mounted for the agent, in a directory named by the index of the tag.
 pub(crate) const SHARED: &str = "/run/shared";
@@ -31,6 +32,8 @@ const HARMLESS: MountAttrFlags = NO_EXEC.union(NO_SUID).union(NO_DEV);
 pub(crate) enum ViewError {
     #[error(transparent)]
     Os(#[from] OsError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error("cannot mount {target}: no virtio-fs device with the tag {tag:?} was mounted")]
     NoDevice { target: String, tag: String },
     #[error("the sysctl {0:?} is not a name beneath /proc/sys")]
@@ -55,8 +58,10 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     let sources = open_sources(spec)?;
     let files = write_files(&spec.files)?;
     let standard = Standard::open(spec)?;
+    let devices = extra_devices::find(&spec.devices)?;
     let root = leave_agent(spec.namespaces.user)?;
     standard.place(&root, spec.shm_bytes)?;
+    extra_devices::make(&root, &devices)?;
     for (mount, source) in spec.mounts.iter().zip(sources) {
         place(&root, mount, source)?;
     }
@@ -176,6 +181,8 @@ pub(crate) fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
 struct Standard {
     proc: OwnedFd,
     sys: OwnedFd,
+    /// How the cgroups are mounted, which is done from within their namespace.
+    cgroup: MountAttrFlags,
     /// The agent's device nodes, where the container cannot make its own.
     devices: Option<Vec<OwnedFd>>,
 }
@@ -190,10 +197,16 @@ impl Standard {
             sys::set_mount_attributes(&sys, libc::MOUNT_ATTR_RDONLY).during("make read-only", "/sys")?;
             sys
         } else {
-            mounts::file_system("sysfs", "", HARMLESS | READ_ONLY)?
+            mounts::file_system("sysfs", "", kernel_attributes(spec))?
         };
         let devices = spec.namespaces.user.then(devices::bind_all).transpose()?;
-        Ok(Self { proc, sys, devices })
+        let cgroup = kernel_attributes(spec);
+        Ok(Self {
+            proc,
+            sys,
+            cgroup,
+            devices,
+        })
     }
 
     /// Puts all of them in place, with Docker's options.
@@ -216,8 +229,17 @@ impl Standard {
         place("/sys", &self.sys)?;
         place(
             "/sys/fs/cgroup",
-            &mounts::file_system("cgroup2", "", HARMLESS | READ_ONLY)?,
+            &mounts::file_system("cgroup2", "", self.cgroup)?,
         )
+    }
+}
+
+/// How what tells of the kernel is mounted.
+fn kernel_attributes(spec: &ContainerSpec) -> MountAttrFlags {
+    if spec.writable_kernel {
+        HARMLESS
+    } else {
+        HARMLESS | READ_ONLY
     }
 }
 

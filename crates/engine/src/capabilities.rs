@@ -67,6 +67,11 @@ const STANDARD: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
+/// Every capability, each with `CAP_`.
+pub(crate) fn all() -> Vec<String> {
+    ALL.iter().map(|name| format!("CAP_{name}")).collect()
+}
+
 /// The standard capabilities with some added and some taken away, each with `CAP_`. `ALL` added means all but those
 /// taken away; `ALL` taken away means only those added.
 pub(crate) fn resolve(add: &[String], drop: &[String]) -> Result<Vec<String>> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HealthCheck, RestartPolicy, Rlimit};
+use crate::{Device, DeviceRule, HealthCheck, RestartPolicy, Rlimit};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -64,6 +64,10 @@ pub struct ContainerCreate {
     pub init: bool,
     /// Whether it has every capability and device of its microVM.
     pub privileged: bool,
+    /// Devices of its microVM that it may use.
+    pub devices: Vec<Device>,
+    /// What further nodes it may open, if it makes them.
+    pub device_rules: Vec<DeviceRule>,
     /// Capabilities beyond the standard ones, with or without `CAP_`, or `ALL`.
     pub cap_add: Vec<String>,
     /// Capabilities taken away, with or without `CAP_`, or `ALL`.

@@ -66,12 +66,6 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
 
 /// Refuses what cannot be.
 fn check(create: &ContainerCreate) -> Result<()> {
-    if create.privileged {
-        return Err(EngineError::Unsupported(
-            "privileged containers are not supported: give it what it needs with --cap-add; its microVM is its own"
-                .into(),
-        ));
-    }
     if create.auto_remove && create.restart != RestartPolicy::No {
         return Err(EngineError::Invalid(
             "can't create 'AutoRemove' container with restart policy".into(),

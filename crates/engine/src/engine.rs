@@ -351,11 +351,6 @@ impl Engine {
         if create.args.is_empty() {
             return Err(EngineError::Invalid("No exec command specified".into()));
         }
-        if create.privileged {
-            return Err(EngineError::Unsupported(
-                "privileged execs are not supported".into(),
-            ));
-        }
         let id = ids::new_id().map_err(EngineError::io("read", "random numbers"))?;
         let action = format!("exec_create: {}", create.args.join(" "));
         live.tell(action, [("execID", id.clone())]);

@@ -1,7 +1,7 @@
 //! From a container to what its agent is asked for.
 
 use sandbox::{
-    ContainerSpec, DISK_SERIAL, FolderSpec, LAYERS_TAG, Namespaces, ProcessSpec, Rootfs, WindowSize,
+    ContainerSpec, DISK_SERIAL, Devices, FolderSpec, LAYERS_TAG, Namespaces, ProcessSpec, Rootfs, WindowSize,
     layer_name,
 };
 
@@ -86,8 +86,16 @@ pub(crate) fn guest_spec(
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
-        masked_paths: or_standard(&config.masked_paths, MASKED_PATHS),
-        read_only_paths: or_standard(&config.read_only_paths, READ_ONLY_PATHS),
+        devices: match config.privileged {
+            true => Devices::All,
+            false => Devices::Some {
+                nodes: config.devices.clone(),
+                rules: config.device_rules.clone(),
+            },
+        },
+        writable_kernel: config.privileged,
+        masked_paths: or_standard(config, &config.masked_paths, MASKED_PATHS),
+        read_only_paths: or_standard(config, &config.read_only_paths, READ_ONLY_PATHS),
         hostname,
     };
     Ok(GuestSpec {
@@ -134,6 +142,10 @@ pub(crate) fn exec(
         "" => container.to_owned(),
         mine => mine.to_owned(),
     };
+    let mut process = process(config)?;
+    if create.privileged {
+        process.capabilities = capabilities::all();
+    }
     Ok(ProcessSpec {
         id,
         args: create.args.clone(),
@@ -142,7 +154,7 @@ pub(crate) fn exec(
         user: or_container(&create.user, &config.user),
         stdin: create.attach_stdin,
         terminal: create.terminal.then(|| size.unwrap_or_default()),
-        ..process(config)?
+        ..process
     })
 }
 
@@ -150,10 +162,13 @@ pub(crate) fn exec(
 fn process(config: &ContainerCreate) -> Result<ProcessSpec> {
     Ok(ProcessSpec {
         groups: config.groups.clone(),
-        capabilities: capabilities::resolve(&config.cap_add, &config.cap_drop)?,
+        capabilities: match config.privileged {
+            true => capabilities::all(),
+            false => capabilities::resolve(&config.cap_add, &config.cap_drop)?,
+        },
         rlimits: config.rlimits.clone(),
         no_new_privileges: config.no_new_privileges,
-        seccomp: !config.seccomp_unconfined,
+        seccomp: !(config.seccomp_unconfined || config.privileged),
         ..ProcessSpec::default()
     })
 }
@@ -177,10 +192,13 @@ fn or_root(folder: &str) -> String {
     }
 }
 
-fn or_standard(asked: &Option<Vec<String>>, standard: &[&str]) -> Vec<String> {
-    asked
-        .clone()
-        .unwrap_or_else(|| standard.iter().map(|path| (*path).to_owned()).collect())
+/// From a privileged container nothing is kept that nobody asked to keep from it.
+fn or_standard(config: &ContainerCreate, asked: &Option<Vec<String>>, standard: &[&str]) -> Vec<String> {
+    match asked {
+        Some(asked) => asked.clone(),
+        None if config.privileged => Vec::new(),
+        None => standard.iter().map(|path| (*path).to_owned()).collect(),
+    }
 }
 
 #[cfg(test)]

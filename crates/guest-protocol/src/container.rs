@@ -26,10 +26,81 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// `sysctl` values, name with dots or slashes.
     pub sysctls: Vec<(String, String)>,
+    /// Devices of the guest that the container has beyond the standard ones.
+    pub devices: Devices,
+    /// Whether `/sys` and the container's cgroup may be written to.
+    pub writable_kernel: bool,
     /// Hidden from the container: a file shows as empty, a directory as an empty read-only one.
     pub masked_paths: Vec<String>,
     /// Visible but not writable.
     pub read_only_paths: Vec<String>,
+}
+
+/// Devices of the guest for the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Devices {
+    /// These, and those that rules allow.
+    Some {
+        /// With a node each.
+        nodes: Vec<Device>,
+        /// What further nodes may be opened, if the container makes them.
+        rules: Vec<DeviceRule>,
+    },
+    /// All that the guest has, each with a node.
+    All,
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Devices::Some {
+            nodes: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// A device with a node in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// The guest's node, an absolute path in `/dev`.
+    pub path: String,
+    /// The container's node, an absolute path.
+    pub target: String,
+    /// What may be done with it.
+    pub access: DeviceAccess,
+}
+
+/// What may be done with a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceAccess {
+    /// It may be opened to be read.
+    pub read: bool,
+    /// It may be opened to be written.
+    pub write: bool,
+    /// Nodes of it may be made. They always may.
+    pub make: bool,
+}
+
+/// Devices that may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Their kind; `None` is both.
+    pub kind: Option<DeviceKind>,
+    /// Their driver's number; `None` is every one.
+    pub major: Option<u32>,
+    /// Their own number with the driver; `None` is every one.
+    pub minor: Option<u32>,
+    /// What may be done with them.
+    pub access: DeviceAccess,
+}
+
+/// Kinds of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// A stream of bytes.
+    Character,
+    /// A disk.
+    Block,
 }
 
 /// What the root file system is stacked from.

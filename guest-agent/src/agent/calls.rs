@@ -67,6 +67,8 @@ impl Agent {
         }
         let limited = self.cgroup.limit(&spec.limits);
         limited.map_err(|error| failed(error.to_string()))?;
+        let allowed = self.cgroup.allow(&spec.devices);
+        allowed.map_err(|error| failed(error.to_string()))?;
         self.container = Some(Container::create(spec).map_err(|error| failed(error.to_string()))?);
         Ok(Reply::Done)
     }

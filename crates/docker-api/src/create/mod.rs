@@ -1,5 +1,6 @@
 //! A create request of the Docker Engine API as the engine's [`ContainerCreate`].
 
+pub(crate) mod devices;
 pub(crate) mod health;
 mod mounts;
 mod refusal;
@@ -62,6 +63,18 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         read_only: host.readonly_rootfs.unwrap_or_default(),
         init: host.init.unwrap_or_default(),
         privileged: host.privileged.unwrap_or_default(),
+        devices: host
+            .devices
+            .unwrap_or_default()
+            .into_iter()
+            .map(devices::read)
+            .collect::<Result<_, _>>()?,
+        device_rules: host
+            .device_cgroup_rules
+            .unwrap_or_default()
+            .iter()
+            .map(|rule| devices::read_rule(rule))
+            .collect::<Result<_, _>>()?,
         cap_add: host.cap_add.unwrap_or_default(),
         cap_drop: host.cap_drop.unwrap_or_default(),
         no_new_privileges: security.no_new_privileges,
@@ -119,7 +132,8 @@ fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
     let texts: [(&str, &Option<String>, &[&str]); 5] = [
         // There is no network yet, and whoever names no other gets none.
         ("NetworkMode", &host.network_mode, &["default", "bridge", "none"]),
-        ("IpcMode", &host.ipc_mode, &["private"]),
+        // Nobody can join another microVM, so what may be shared is private.
+        ("IpcMode", &host.ipc_mode, &["private", "shareable"]),
         // Users are not mapped, which is what `host` asks for.
         ("UsernsMode", &host.userns_mode, &["host"]),
         ("Runtime", &host.runtime, &["hull"]),

@@ -16,7 +16,7 @@ use engine::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::create::{health, restart};
+use crate::create::{devices, health, restart};
 use crate::error::ApiError;
 
 /// What stands for a moment that has not come.
@@ -196,6 +196,8 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         auto_remove: Some(config.auto_remove),
         cap_add: list(&config.cap_add),
         cap_drop: list(&config.cap_drop),
+        devices: Some(config.devices.iter().map(devices::describe).collect()),
+        device_cgroup_rules: list(&config.device_rules.iter().map(devices::describe_rule).collect()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         dns: Some(config.dns.clone()),
         dns_options: Some(config.dns_options.clone()),
