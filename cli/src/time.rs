@@ -32,6 +32,12 @@ pub(crate) fn api_time(text: &str) -> Result<String, TimeError> {
     parse(text, now_nanos(), &TimeZone::system()).ok_or_else(|| TimeError(text.to_owned()))
 }
 
+/// A duration as people write it, such as `1m30s`, in nanoseconds.
+pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
+    let nanos = duration(text).and_then(|nanos| i64::try_from(nanos).ok());
+    nanos.ok_or_else(|| format!("invalid duration {text:?}: write 500ms, 10s or 1m30s"))
+}
+
 fn parse(text: &str, now: i128, zone: &TimeZone) -> Option<String> {
     let nanos = match duration(text) {
         Some(ago) => now.checked_sub(ago)?,

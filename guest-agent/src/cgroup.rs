@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use guest_protocol::{Devices, Limits};
-use rustix::fs::{Mode, OFlags, open, openat};
+use guest_protocol::{Devices, IoLimits, Limits};
+use rustix::fs::{Mode, OFlags, major, minor, open, openat, stat};
 use rustix::io::{pread, write};
 
 use crate::boot::make_directory;
@@ -53,6 +53,19 @@ impl Cgroup {
             self.set(file, &value)?;
         }
         Ok(())
+    }
+
+    /// Sets how fast its processes may use the disk that this directory is on, if it is on one.
+    pub(crate) fn limit_io(&self, limits: &IoLimits, directory: &str) -> Result<(), OsError> {
+        if *limits == IoLimits::default() {
+            return Ok(());
+        }
+        let disk = stat(directory).during("look at", directory)?.st_dev;
+        match major(disk) {
+            // A file system in memory has no driver.
+            0 => Ok(()),
+            number => self.set("io.max", &io_setting(number, minor(disk), limits)),
+        }
     }
 
     /// Has its processes open these devices, too.
@@ -120,6 +133,9 @@ fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
     if let Some(bytes) = limits.memory_bytes {
         settings.push(("memory.max", bytes.to_string()));
     }
+    if let Some(bytes) = limits.memory_low_bytes {
+        settings.push(("memory.low", bytes.to_string()));
+    }
     if let Some(count) = limits.pids {
         settings.push(("pids.max", count.to_string()));
     }
@@ -130,6 +146,19 @@ fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
         settings.push(("cpu.weight", weight.to_string()));
     }
     settings
+}
+
+fn io_setting(major: u32, minor: u32, limits: &IoLimits) -> String {
+    let values = [
+        ("rbps", limits.read_bytes),
+        ("wbps", limits.write_bytes),
+        ("riops", limits.reads),
+        ("wiops", limits.writes),
+    ];
+    let set = values.iter().filter(|(_, value)| *value > 0);
+    set.fold(format!("{major}:{minor}"), |setting, (name, value)| {
+        format!("{setting} {name}={value}")
+    })
 }
 
 fn is_frozen(events: &str) -> bool {
@@ -152,18 +181,30 @@ mod tests {
         assert_eq!(settings(&Limits::default()), []);
         let limits = Limits {
             memory_bytes: Some(1 << 20),
+            memory_low_bytes: Some(1 << 19),
             pids: Some(5),
             cpu_quota_us: Some(150_000),
             cpu_weight: Some(39),
         };
         let expected = [
             ("memory.max", "1048576"),
+            ("memory.low", "524288"),
             ("pids.max", "5"),
             ("cpu.max", "150000 100000"),
             ("cpu.weight", "39"),
         ];
         let expected = expected.map(|(file, value)| (file, value.to_string()));
         assert_eq!(settings(&limits), expected);
+    }
+
+    #[test]
+    fn only_rates_that_are_limited_are_written() {
+        let limits = IoLimits {
+            read_bytes: 1 << 20,
+            writes: 7,
+            ..IoLimits::default()
+        };
+        assert_eq!(io_setting(254, 0, &limits), "254:0 rbps=1048576 wiops=7");
     }
 
     #[test]

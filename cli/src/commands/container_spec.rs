@@ -10,22 +10,40 @@ use anyhow::{Context, bail};
 use bollard_stubs::models::{ContainerCreateBody, ContainerCreateResponse, HostConfig};
 use clap::{Args, ValueEnum};
 
+use super::health_options::HealthOptions;
+use super::limit_options::{LimitOptions, ResourceOptions, throttles};
 use super::mount::MountOption;
+use super::network_options::NetworkOptions;
 use super::pull::{Pull, PullPolicy};
 use super::restart_policy::RestartPolicy;
+use super::security_options::SecurityOptions;
 use super::volumes::{Volumes, tmpfs};
 use super::{environment, print};
 use crate::api::{ApiError, Client, Target};
 use crate::credentials::RemoteName;
 use crate::failure::{Failure, OWN_FAILURE, complain};
-use crate::format::parse_memory;
 use crate::progress::Show;
 use crate::terminal;
 
 /// What a container is to be.
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, next_display_order = None)]
 pub(crate) struct ContainerOptions {
+    #[command(flatten)]
+    health: HealthOptions,
+
+    #[command(flatten)]
+    limits: LimitOptions,
+
+    #[command(flatten)]
+    network: NetworkOptions,
+
+    #[command(flatten)]
+    resources: ResourceOptions,
+
+    #[command(flatten)]
+    security: SecurityOptions,
+
     /// Attach to STDIN, STDOUT or STDERR
     #[arg(
         short,
@@ -36,21 +54,9 @@ pub(crate) struct ContainerOptions {
     )]
     attach: Vec<StandardStream>,
 
-    /// Add Linux capabilities
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<String>,
-
-    /// Drop Linux capabilities
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<String>,
-
     /// Write the container ID to the file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-
-    /// Number of CPUs
-    #[arg(long, value_name = "DECIMAL", value_parser = parse_cpus)]
-    cpus: Option<i64>,
 
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "COMMAND")]
@@ -68,10 +74,6 @@ pub(crate) struct ContainerOptions {
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
 
-    /// Container host name
-    #[arg(short = 'h', long, value_name = "NAME")]
-    hostname: Option<String>,
-
     /// Run an init inside the container that forwards signals and reaps processes
     #[arg(long)]
     init: bool,
@@ -83,10 +85,6 @@ pub(crate) struct ContainerOptions {
     /// Set meta data on a container
     #[arg(short, long, value_name = "NAME=VALUE")]
     label: Vec<String>,
-
-    /// Memory of the container's microVM
-    #[arg(short, long, value_name = "BYTES", value_parser = parse_memory)]
-    memory: Option<i64>,
 
     /// Attach a filesystem mount to the container
     #[arg(long, value_name = "MOUNT")]
@@ -287,7 +285,10 @@ impl ContainerOptions {
             Volumes::parse(&self.volume, &env::current_dir()?)?
         };
         let body = ContainerCreateBody {
-            hostname: self.hostname.clone(),
+            hostname: self.network.hostname.clone(),
+            domainname: self.network.domainname.clone(),
+            exposed_ports: list(self.network.exposed()),
+            healthcheck: self.health.config(),
             user: self.user.clone(),
             attach_stdin: Some(streams.stdin),
             attach_stdout: Some(streams.stdout),
@@ -306,34 +307,53 @@ impl ContainerOptions {
             labels: Some(labels(&self.label)),
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
-            host_config: Some(self.host_config(volumes.binds)),
+            host_config: Some(self.host_config(volumes.binds)?),
             ..Default::default()
         };
         Ok(body)
     }
 
-    fn host_config(&self, binds: Vec<String>) -> HostConfig {
+    fn host_config(&self, binds: Vec<String>) -> anyhow::Result<HostConfig> {
         let window = if self.tty { terminal::window_size() } else { None };
-        let list = |values: &[String]| (!values.is_empty()).then(|| values.to_vec());
-        HostConfig {
+        let (resources, limits) = (&self.resources, &self.limits);
+        let mut host = HostConfig {
             auto_remove: Some(self.rm),
-            binds: (!binds.is_empty()).then_some(binds),
-            cap_add: list(&self.cap_add),
-            cap_drop: list(&self.cap_drop),
+            binds: list(binds),
+            blkio_device_read_bps: throttles(&limits.device_read_bps),
+            blkio_device_read_iops: throttles(&limits.device_read_iops),
+            blkio_device_write_bps: throttles(&limits.device_write_bps),
+            blkio_device_write_iops: throttles(&limits.device_write_iops),
             console_size: window.map(|size| vec![size.rows.into(), size.columns.into()]),
             container_id_file: self.cidfile.as_ref().map(|path| path.display().to_string()),
+            cpu_period: resources.cpu_period,
+            cpu_quota: resources.cpu_quota,
+            cpu_shares: resources.cpu_shares,
             init: self.init.then_some(true),
-            memory: self.memory,
-            nano_cpus: self.cpus,
+            memory: resources.memory,
+            memory_reservation: resources.memory_reservation,
+            memory_swap: resources.memory_swap,
+            mounts: list(self.mount.iter().map(|mount| mount.0.clone()).collect()),
+            nano_cpus: resources.cpus,
+            oom_score_adj: limits.oom_score_adj,
+            pids_limit: resources.pids_limit,
             readonly_rootfs: Some(self.read_only),
             restart_policy: self.restart.clone().map(Into::into),
-            volumes_from: list(&self.volumes_from),
-            mounts: (!self.mount.is_empty())
-                .then(|| self.mount.iter().map(|mount| mount.0.clone()).collect()),
+            shm_size: limits.shm_size,
+            sysctls: Some(limits.sysctls()),
             tmpfs: (!self.tmpfs.is_empty()).then(|| tmpfs(&self.tmpfs)),
+            ulimits: list(limits.ulimits()),
+            volumes_from: list(self.volumes_from.clone()),
             ..Default::default()
-        }
+        };
+        self.network.apply(&mut host);
+        self.security.apply(&mut host)?;
+        Ok(host)
     }
+}
+
+/// A list that is left out while it is empty.
+fn list<T>(values: Vec<T>) -> Option<Vec<T>> {
+    (!values.is_empty()).then_some(values)
 }
 
 /// `hull: MESSAGE` and the exit code that Docker gives a container that did not start: 127 when
@@ -371,21 +391,6 @@ fn labels(values: &[String]) -> HashMap<String, String> {
     values.iter().map(split).collect()
 }
 
-/// A decimal number of CPUs, in billionths.
-pub(super) fn parse_cpus(text: &str) -> Result<i64, String> {
-    const DIGITS: usize = 9;
-    let invalid = || format!("failed to parse {text:?} as a number of CPUs, such as 1.5");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.len() > DIGITS {
-        return Err(invalid());
-    }
-    let digits = format!("{whole}{fraction:0<DIGITS$}");
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(invalid());
-    }
-    digits.parse().map_err(|_| invalid())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,7 +415,10 @@ mod tests {
         let body = body(
             "-it --rm --name n -e A=1 -w /w -u 1:2 --entrypoint /e -m 64m --cpus 1.5 -h host --read-only \
              --tmpfs /t:size=1m -v /a:/b:ro -v /c --volumes-from d:ro --mount type=volume,src=v,dst=/v --init --cap-add NET_ADMIN --cap-drop ALL \
-             --stop-signal SIGINT --stop-timeout 3 -l k=v image cmd -x --rm",
+             --stop-signal SIGINT --stop-timeout 3 -l k=v --health-cmd x --health-interval 1m30s --health-retries 4 \
+             --privileged --device /dev/fuse:r --security-opt no-new-privileges --group-add 7 --dns 1.1.1.1 \
+             --add-host=a=1.2.3.4 --expose 80 --network none --ulimit nofile=1:2 --sysctl a.b=c --shm-size 1m \
+             --pids-limit -1 --memory-reservation 6m --memory-swap -1 --device-write-iops /dev/vda:7 image cmd -x --rm",
         );
         assert_eq!(body["Cmd"], json!(["cmd", "-x", "--rm"]));
         for (pointer, expected) in [
@@ -428,6 +436,27 @@ mod tests {
             ("/Labels", json!({"k": "v"})),
             ("/StopSignal", json!("SIGINT")),
             ("/StopTimeout", json!(3)),
+            ("/Healthcheck/Test", json!(["CMD-SHELL", "x"])),
+            ("/Healthcheck/Interval", json!(90_000_000_000_i64)),
+            ("/Healthcheck/Retries", json!(4)),
+            ("/ExposedPorts", json!({"80/tcp": {}})),
+            ("/HostConfig/Privileged", json!(true)),
+            ("/HostConfig/Devices/0/CgroupPermissions", json!("r")),
+            ("/HostConfig/SecurityOpt", json!(["no-new-privileges"])),
+            ("/HostConfig/GroupAdd", json!(["7"])),
+            ("/HostConfig/Dns", json!(["1.1.1.1"])),
+            ("/HostConfig/ExtraHosts", json!(["a:1.2.3.4"])),
+            ("/HostConfig/NetworkMode", json!("none")),
+            (
+                "/HostConfig/Ulimits/0",
+                json!({"Name": "nofile", "Soft": 1, "Hard": 2}),
+            ),
+            ("/HostConfig/Sysctls", json!({"a.b": "c"})),
+            ("/HostConfig/ShmSize", json!(1 << 20)),
+            ("/HostConfig/PidsLimit", json!(-1)),
+            ("/HostConfig/MemoryReservation", json!(6 << 20)),
+            ("/HostConfig/MemorySwap", json!(-1)),
+            ("/HostConfig/BlkioDeviceWriteIOps/0/Rate", json!(7)),
             ("/HostConfig/AutoRemove", json!(true)),
             ("/HostConfig/Binds", json!(["/a:/b:ro"])),
             ("/HostConfig/CapAdd", json!(["NET_ADMIN"])),
@@ -470,16 +499,6 @@ mod tests {
             (false, false, false)
         );
         assert!(options("-a STDOUT image").streams(true).is_err());
-    }
-
-    #[test]
-    fn cpus_are_exact_billionths() {
-        assert_eq!(parse_cpus("1.5"), Ok(1_500_000_000));
-        assert_eq!(parse_cpus(".25"), Ok(250_000_000));
-        assert_eq!(parse_cpus("0.000000001"), Ok(1));
-        for text in ["", ".", "x", "-1", "1e3", "0.0000000001", "99999999999"] {
-            assert!(parse_cpus(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -50,10 +50,14 @@ mod disk_usage;
 mod environment;
 mod filters;
 mod foreground;
+mod health_options;
+mod limit_options;
 mod mount;
+mod network_options;
 mod platform;
 mod prune;
 mod restart_policy;
+mod security_options;
 mod volumes;
 
 use std::io::{self, Write};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, DeviceRule, HealthCheck, RestartPolicy, Rlimit};
+use crate::{Device, DeviceRule, HealthCheck, IoLimits, RestartPolicy, Rlimit};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -86,6 +86,10 @@ pub struct ContainerCreate {
     pub shm_bytes: u64,
     /// What it may use.
     pub resources: Resources,
+    /// How fast it may use its disk.
+    pub io: IoLimits,
+    /// Whether it is to be held rather than ended at its memory limit, which cgroup v2 cannot.
+    pub oom_kill_disable: bool,
     /// Resource limits of its processes.
     pub rlimits: Vec<Rlimit>,
     /// Kernel parameters of its namespaces, names with dots.
@@ -125,6 +129,10 @@ pub struct AttachFlags {
 pub struct Resources {
     /// Memory in bytes, at least 6 MiB. The microVM gets as much and what its kernel needs on top.
     pub memory_bytes: u64,
+    /// What is left to it when others in its microVM need memory, in bytes.
+    pub memory_reservation_bytes: u64,
+    /// Memory and swap in bytes, -1 for as much as there is. A microVM has no swap, so it changes nothing.
+    pub memory_swap_bytes: i64,
     /// CPU time in billionths of a CPU. The microVM gets as many vCPUs as that needs.
     pub nano_cpus: u64,
     /// Weight of its CPU time, 2 to 262144, as in cgroup v1; 1024 is usual.

@@ -29,6 +29,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     if !create.stop_signal.is_empty() {
         signals::parse(&create.stop_signal)?;
     }
+    let warnings = warnings(&create);
     let vm = limits::vm_size(&create.resources, &shared.host)?;
     let reservation = shared.registry.reserve(create.name.as_deref())?;
     create.name = Some(reservation.name.clone());
@@ -58,10 +59,26 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     }
     live.tell("create", []);
     tracing::debug!(container = id, ?resolved, made = ?began.elapsed(), "a container was made");
-    Ok(Created {
-        id,
-        warnings: Vec::new(),
-    })
+    Ok(Created { id, warnings })
+}
+
+/// What is asked for and will not be so, as Docker says it.
+fn warnings(create: &ContainerCreate) -> Vec<String> {
+    let resources = &create.resources;
+    let swap = resources.memory_swap_bytes;
+    let wants_swap = swap > 0 && swap.unsigned_abs() > resources.memory_bytes;
+    let warnings = [
+        (wants_swap, "A microVM has no swap. Memory limited without swap."),
+        (
+            create.oom_kill_disable,
+            "cgroup v2 does not support OomKillDisable. OomKillDisable discarded.",
+        ),
+    ];
+    warnings
+        .into_iter()
+        .filter(|(is_so, _)| *is_so)
+        .map(|(_, warning)| warning.to_owned())
+        .collect()
 }
 
 /// Refuses what cannot be.

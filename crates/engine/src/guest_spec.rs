@@ -81,6 +81,7 @@ pub(crate) fn guest_spec(
             user: false,
         },
         limits: limits::limits(&config.resources),
+        io: config.io,
         sysctls: config
             .sysctls
             .iter()

@@ -77,8 +77,8 @@ pub use logs::*;
 pub use processes::ProcessList;
 pub use restart::RestartPolicy;
 pub use sandbox::{
-    Change, ChangeKind, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage, PathStat, ProcessClock,
-    ProcessInfo, Rlimit, Timeline, Usage as GuestUsage, WindowSize,
+    Change, ChangeKind, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage, IoLimits, PathStat,
+    ProcessClock, ProcessInfo, Rlimit, Timeline, Usage as GuestUsage, WindowSize,
 };
 pub use state::*;
 pub use stats::Sample;

@@ -46,6 +46,11 @@ fn memory_mib(resources: &Resources, host: &Host) -> Result<u64> {
         limit if limit < MIN_MEMORY => {
             return Err(EngineError::Invalid("Minimum memory limit allowed is 6MB".into()));
         }
+        limit if limit < resources.memory_reservation_bytes => {
+            return Err(EngineError::Invalid(
+                "Minimum memory limit can not be less than memory reservation limit, see usage".into(),
+            ));
+        }
         limit => {
             let mib = limit.div_ceil(MIB);
             mib + KERNEL_MIB + mib / PAGES_PER_PAGE_STRUCT
@@ -66,6 +71,7 @@ pub(crate) fn limits(resources: &Resources) -> Limits {
     let some = |value: u64| (value > 0).then_some(value);
     Limits {
         memory_bytes: some(resources.memory_bytes),
+        memory_low_bytes: some(resources.memory_reservation_bytes),
         pids: some(resources.pids),
         cpu_quota_us: some(resources.nano_cpus / (NANOS_PER_CPU / CPU_PERIOD_US)),
         cpu_weight: some(resources.cpu_shares).map(weight),
@@ -107,9 +113,11 @@ mod tests {
     fn limits_size_the_vm_and_hold_within_it() {
         let resources = Resources {
             memory_bytes: 64 * MIB,
+            memory_reservation_bytes: MIB,
             nano_cpus: 1_500_000_000,
             cpu_shares: 1024,
             pids: 10,
+            ..Resources::default()
         };
         assert_eq!(
             vm_size(&resources, &host()).unwrap(),
@@ -122,6 +130,7 @@ mod tests {
             limits(&resources),
             Limits {
                 memory_bytes: Some(64 * MIB),
+                memory_low_bytes: Some(MIB),
                 pids: Some(10),
                 cpu_quota_us: Some(150_000),
                 cpu_weight: Some(39)

@@ -15,6 +15,10 @@ pub struct ContainerUpdate {
     pub restart: Option<RestartPolicy>,
     /// Memory in bytes.
     pub memory_bytes: Option<u64>,
+    /// What is left to it when others in its microVM need memory, in bytes.
+    pub memory_reservation_bytes: Option<u64>,
+    /// Memory and swap in bytes, which changes nothing.
+    pub memory_swap_bytes: Option<i64>,
     /// CPU time in billionths of a CPU.
     pub nano_cpus: Option<u64>,
     /// Weight against others.
@@ -27,6 +31,11 @@ impl ContainerUpdate {
     fn apply(&self, resources: &mut Resources) {
         let change = |value: &mut u64, new: Option<u64>| *value = new.unwrap_or(*value);
         change(&mut resources.memory_bytes, self.memory_bytes);
+        change(
+            &mut resources.memory_reservation_bytes,
+            self.memory_reservation_bytes,
+        );
+        resources.memory_swap_bytes = self.memory_swap_bytes.unwrap_or(resources.memory_swap_bytes);
         change(&mut resources.nano_cpus, self.nano_cpus);
         change(&mut resources.cpu_shares, self.cpu_shares);
         change(&mut resources.pids, self.pids);
@@ -103,6 +112,7 @@ fn changes(before: &Resources, after: &Resources) -> Limits {
     let (old, new) = (limits::limits(before), limits::limits(after));
     Limits {
         memory_bytes: change(old.memory_bytes, new.memory_bytes, u64::MAX / 2),
+        memory_low_bytes: change(old.memory_low_bytes, new.memory_low_bytes, 0),
         pids: change(old.pids, new.pids, MOST_PIDS),
         cpu_quota_us: change(old.cpu_quota_us, new.cpu_quota_us, MOST_QUOTA_US),
         cpu_weight: change(old.cpu_weight, new.cpu_weight, DEFAULT_WEIGHT),

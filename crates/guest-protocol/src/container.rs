@@ -24,6 +24,8 @@ pub struct ContainerSpec {
     pub namespaces: Namespaces,
     /// cgroup v2 limits of all processes together.
     pub limits: Limits,
+    /// How fast its processes may use its disk.
+    pub io: IoLimits,
     /// `sysctl` values, name with dots or slashes.
     pub sysctls: Vec<(String, String)>,
     /// Devices of the guest that the container has beyond the standard ones.
@@ -179,11 +181,26 @@ pub struct Namespaces {
     pub user: bool,
 }
 
+/// `io.max` of a disk, a second each; 0 means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoLimits {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+}
+
 /// cgroup v2 limits; `None` means no limit of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// `memory.max`, in bytes.
     pub memory_bytes: Option<u64>,
+    /// `memory.low`, in bytes: what is left to it when others in the guest need memory.
+    pub memory_low_bytes: Option<u64>,
     /// `pids.max`.
     pub pids: Option<u64>,
     /// CPU time per 100 ms period, in microseconds (`cpu.max`).

@@ -13,6 +13,7 @@ use crate::container::Container;
 use crate::launch::{Launched, Place, launch, launch_task};
 use crate::os_error::OsError;
 use crate::process::{self, Process};
+use crate::rootfs::UPPER;
 use crate::{archive, restored, usage};
 
 /// Processes that the host has not forgotten.
@@ -69,7 +70,10 @@ impl Agent {
         limited.map_err(|error| failed(error.to_string()))?;
         let allowed = self.cgroup.allow(&spec.devices);
         allowed.map_err(|error| failed(error.to_string()))?;
-        self.container = Some(Container::create(spec).map_err(|error| failed(error.to_string()))?);
+        let container = Container::create(spec).map_err(|error| failed(error.to_string()))?;
+        let limited = self.cgroup.limit_io(&container.spec.io, UPPER);
+        limited.map_err(|error| failed(error.to_string()))?;
+        self.container = Some(container);
         Ok(Reply::Done)
     }
 

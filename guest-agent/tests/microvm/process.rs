@@ -263,6 +263,7 @@ fn limits_hold_and_an_out_of_memory_kill_is_told() {
     let mut container = vm.container();
     container.limits = Limits {
         memory_bytes: Some(24 << 20),
+        memory_low_bytes: Some(1 << 20),
         pids: Some(8),
         cpu_quota_us: Some(90_000),
         cpu_weight: Some(50),
@@ -270,9 +271,10 @@ fn limits_hold_and_an_out_of_memory_kill_is_told() {
     vm.create(container);
     let init = vm.script("sleep 1000");
     vm.start(&init);
-    let limits = vm.script("cd /sys/fs/cgroup; cat memory.max pids.max cpu.max cpu.weight; touch x");
+    let limits =
+        vm.script("cd /sys/fs/cgroup; cat memory.max memory.low pids.max cpu.max cpu.weight; touch x");
     let outcome = vm.run(&limits);
-    assert_eq!(outcome.stdout, "25165824\n8\n90000 100000\n50\n");
+    assert_eq!(outcome.stdout, "25165824\n1048576\n8\n90000 100000\n50\n");
     assert!(outcome.stderr.contains("Read-only"), "{}", outcome.stderr);
     let hog = vm.script("tail /dev/zero");
     let outcome = vm.run(&hog);

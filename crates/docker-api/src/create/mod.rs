@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 use bollard_stubs::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum, ResourcesUlimits,
+    ThrottleDevice,
 };
-use engine::{AttachFlags, ContainerCreate, Resources, Rlimit};
+use engine::{AttachFlags, ContainerCreate, IoLimits, Resources, Rlimit};
 use serde_json::Value;
 
 use self::refusal::unsupported;
@@ -29,6 +30,7 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     let host = body.host_config.clone().unwrap_or_default();
     check_modes(&host)?;
+    let io = io_limits(&host)?;
     let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
     Ok(ContainerCreate {
         name: name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned()),
@@ -82,10 +84,14 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         shm_bytes: not_negative("ShmSize", host.shm_size)?,
         resources: Resources {
             memory_bytes: not_negative("Memory", host.memory)?,
+            memory_reservation_bytes: not_negative("MemoryReservation", host.memory_reservation)?,
+            memory_swap_bytes: memory_swap(host.memory, host.memory_swap)?,
             nano_cpus: nano_cpus(host.nano_cpus, host.cpu_quota, host.cpu_period)?,
             cpu_shares: not_negative("CpuShares", host.cpu_shares)?,
             pids: host.pids_limit.map_or(0, |pids| u64::try_from(pids).unwrap_or(0)), // -1 is no limit
         },
+        io,
+        oom_kill_disable: host.oom_kill_disable.unwrap_or_default(),
         rlimits: host
             .ulimits
             .unwrap_or_default()
@@ -154,7 +160,7 @@ fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
         return Err(unsupported("Isolation", Some(isolation.as_ref())));
     }
     check_log(host)?;
-    check_swap(host)
+    check_swappiness(host)
 }
 
 fn check_log(host: &HostConfig) -> Result<(), ApiError> {
@@ -171,12 +177,8 @@ fn check_log(host: &HostConfig) -> Result<(), ApiError> {
     }
 }
 
-/// A microVM has no swap: passes what asks for none, for what can be had, or for as much as there is memory.
-fn check_swap(host: &HostConfig) -> Result<(), ApiError> {
-    let swap = host.memory_swap.unwrap_or_default();
-    if !matches!(swap, 0 | -1) && Some(swap) != host.memory {
-        return Err(unsupported("MemorySwap", Some(&swap.to_string())));
-    }
+/// A microVM has no swap, so nothing can be more or less prone to it.
+fn check_swappiness(host: &HostConfig) -> Result<(), ApiError> {
     let swappiness = host.memory_swappiness.unwrap_or(-1);
     if !matches!(swappiness, -1 | 0) {
         return Err(unsupported("MemorySwappiness", Some(&swappiness.to_string())));
@@ -209,6 +211,36 @@ impl Security {
         }
         Ok(security)
     }
+}
+
+/// Memory and swap together, which cannot be less than the memory alone.
+fn memory_swap(memory: Option<i64>, swap: Option<i64>) -> Result<i64, ApiError> {
+    let (memory, swap) = (memory.unwrap_or_default(), swap.unwrap_or_default());
+    let message = match swap {
+        -1 | 0 => return Ok(swap),
+        _ if memory == 0 => "You should always set the Memory limit when using Memoryswap limit, see usage",
+        swap if swap < memory => "Minimum memoryswap limit should be larger than memory limit, see usage",
+        swap => return Ok(swap),
+    };
+    Err(ApiError::bad_request(message))
+}
+
+/// The container has one disk, whichever the request names: where it names several, the lowest rate holds.
+fn io_limits(host: &HostConfig) -> Result<IoLimits, ApiError> {
+    let lowest = |option, devices: &Option<Vec<ThrottleDevice>>| -> Result<u64, ApiError> {
+        let mut lowest = 0;
+        for device in devices.iter().flatten() {
+            let rate = not_negative(option, device.rate)?;
+            lowest = if lowest == 0 { rate } else { lowest.min(rate) };
+        }
+        Ok(lowest)
+    };
+    Ok(IoLimits {
+        read_bytes: lowest("BlkioDeviceReadBps", &host.blkio_device_read_bps)?,
+        write_bytes: lowest("BlkioDeviceWriteBps", &host.blkio_device_write_bps)?,
+        reads: lowest("BlkioDeviceReadIOps", &host.blkio_device_read_iops)?,
+        writes: lowest("BlkioDeviceWriteIOps", &host.blkio_device_write_iops)?,
+    })
 }
 
 fn not_negative(option: &str, value: Option<i64>) -> Result<u64, ApiError> {

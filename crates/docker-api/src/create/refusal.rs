@@ -39,6 +39,10 @@ const CONTAINER: &[&str] = &[
 const HOST: &[&str] = &[
     "AutoRemove",
     "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
     "CapAdd",
     "CapDrop",
     "CgroupnsMode",
@@ -60,11 +64,13 @@ const HOST: &[&str] = &[
     "LogConfig",
     "MaskedPaths",
     "Memory",
+    "MemoryReservation",
     "MemorySwap",
     "MemorySwappiness",
     "Mounts",
     "NanoCpus",
     "NetworkMode",
+    "OomKillDisable",
     "OomScoreAdj",
     "PidsLimit",
     "Privileged",
@@ -88,6 +94,7 @@ const UPDATE: &[&str] = &[
     "CpuQuota",
     "CpuShares",
     "Memory",
+    "MemoryReservation",
     "MemorySwap",
     "NanoCpus",
     "PidsLimit",
@@ -119,10 +126,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("Links", "--link"),
     ("LogConfig", "--log-driver, --log-opt"),
     ("MacAddress", "--mac-address"),
-    ("MemoryReservation", "--memory-reservation"),
-    ("MemorySwap", "--memory-swap"),
+    ("MemorySwappiness", "--memory-swappiness"),
     ("NetworkMode", "--network"),
-    ("OomKillDisable", "--oom-kill-disable"),
     ("PidMode", "--pid"),
     ("PortBindings", "-p"),
     ("PublishAllPorts", "-P"),
@@ -234,8 +239,8 @@ mod tests {
             "hull does not support PublishAllPorts (-P) yet"
         );
         assert_eq!(
-            refusal(host(json!({"Devices": [{"PathOnHost": "/dev/fuse"}]}))),
-            "hull does not support Devices (--device) yet"
+            refusal(host(json!({"Links": ["a:b"]}))),
+            "hull does not support Links (--link) yet"
         );
         assert_eq!(
             refusal(json!({"OnBuild": ["RUN x"]})),

@@ -103,7 +103,7 @@ fn modes_that_cannot_be_had_are_refused_with_their_value() {
         (
             "MemorySwap",
             json!(1 << 30),
-            "hull does not support MemorySwap `1073741824` (--memory-swap) yet",
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
         ),
         (
             "SecurityOpt",

@@ -4,7 +4,7 @@ use engine::ContainerUpdate;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{nano_cpus, not_negative, refusal, restart, unsupported};
+use super::{memory_swap, nano_cpus, not_negative, refusal, restart};
 use crate::error::ApiError;
 
 /// What can be updated.
@@ -15,6 +15,7 @@ struct Body {
     cpu_quota: Option<i64>,
     cpu_shares: Option<i64>,
     memory: Option<i64>,
+    memory_reservation: Option<i64>,
     memory_swap: Option<i64>,
     nano_cpus: Option<i64>,
     pids_limit: Option<i64>,
@@ -26,15 +27,13 @@ pub(crate) fn read_update(mut body: Value) -> Result<ContainerUpdate, ApiError> 
     let restart = restart::take(Some(&mut body))?;
     let body: Body = serde_json::from_value(body)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
-    // A microVM has no swap: what is passed asks for none, or for what can be had.
-    let swap = body.memory_swap.unwrap_or_default();
-    if !matches!(swap, 0 | -1) && Some(swap) != body.memory {
-        return Err(unsupported("MemorySwap", Some(&swap.to_string())));
-    }
+    let swap = memory_swap(body.memory, body.memory_swap)?;
     let given = |value: u64| (value > 0).then_some(value);
     Ok(ContainerUpdate {
         restart,
         memory_bytes: given(not_negative("Memory", body.memory)?),
+        memory_reservation_bytes: given(not_negative("MemoryReservation", body.memory_reservation)?),
+        memory_swap_bytes: (swap != 0).then_some(swap),
         nano_cpus: given(nano_cpus(body.nano_cpus, body.cpu_quota, body.cpu_period)?),
         cpu_shares: given(not_negative("CpuShares", body.cpu_shares)?),
         // 0 and less take the limit away.
@@ -69,9 +68,10 @@ mod tests {
         let expected = ContainerUpdate {
             restart: Some(RestartPolicy::OnFailure { retries: 2 }),
             memory_bytes: Some(67_108_864),
+            memory_swap_bytes: Some(-1),
             nano_cpus: Some(500_000_000),
-            cpu_shares: None,
             pids: Some(0),
+            ..ContainerUpdate::default()
         };
         assert_eq!(read_update(body), Ok(expected));
     }
@@ -83,10 +83,7 @@ mod tests {
             refusal(json!({"CpusetCpus": "0"})),
             "hull does not support CpusetCpus (--cpuset-cpus) yet"
         );
-        assert_eq!(
-            refusal(json!({"Memory": 10, "MemorySwap": 20})),
-            "hull does not support MemorySwap `20` (--memory-swap) yet"
-        );
+        assert!(refusal(json!({"Memory": 20, "MemorySwap": 10})).contains("larger than memory limit"));
         assert!(refusal(json!({"Memory": -1})).contains("negative"));
         assert!(refusal(json!([])).contains("not an object"));
     }

@@ -178,6 +178,9 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
     HostConfig {
         cpu_shares: Some(number(config.resources.cpu_shares)),
         memory: Some(number(config.resources.memory_bytes)),
+        memory_reservation: Some(number(config.resources.memory_reservation_bytes)),
+        memory_swap: Some(config.resources.memory_swap_bytes),
+        oom_kill_disable: Some(config.oom_kill_disable),
         nano_cpus: Some(number(config.resources.nano_cpus)),
         pids_limit: Some(number(config.resources.pids)).filter(|&pids| pids != 0),
         init: config.init.then_some(true),
