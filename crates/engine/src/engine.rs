@@ -388,6 +388,12 @@ impl Engine {
         Ok(archive)
     }
 
+    /// Makes an image of a container; the image's id.
+    pub async fn commit(&self, name: &str, request: CommitRequest) -> Result<String> {
+        let (shared, live) = (self.shared.clone(), self.find(name)?);
+        complete(async move { images::commit(&shared, &live, request).await }).await
+    }
+
     /// What a container has changed of its image.
     pub async fn changes(&self, name: &str) -> Result<Changes> {
         archive::changes(&self.shared, &self.find(name)?, name).await

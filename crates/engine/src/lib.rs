@@ -65,8 +65,7 @@ pub use error::*;
 pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
 pub use image_store::{
-    CheckReport, DamagedObject, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer, Problem,
-    Pruned, Removal, Usage,
+    CheckReport, DamagedObject, HistoryEntry, Image, ImageSummary, Layer, Problem, Pruned, Removal, Usage,
 };
 pub use images::*;
 pub use log::LogReader;

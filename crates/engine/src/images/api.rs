@@ -7,6 +7,7 @@ use ::registry::Credentials;
 use image_store::{CheckReport, HistoryEntry, Image, ImageSummary, Pruned, Removal, Usage};
 
 use super::archives::{ArchiveInput, ArchiveOutput, ImportRequest};
+use super::config::ImageConfig;
 use super::containers::Users;
 use super::failure::ImageFailure;
 use super::manifest::{self, Manifest};
@@ -127,6 +128,11 @@ impl Engine {
             .ask("read a manifest", move |store| store.manifest(&image))
             .await?;
         Ok((manifest.media_type, manifest.bytes.len() as u64))
+    }
+
+    /// How the containers of an image run.
+    pub async fn image_config(&self, image: &Image) -> Result<ImageConfig> {
+        self.shared.images.config(image).await
     }
 
     /// When a name with a tag was last given to an image here, if that was kept.

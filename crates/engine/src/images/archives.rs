@@ -4,11 +4,13 @@ use std::io::{self, Write};
 
 use ::registry::{Download, describe_platform, suits};
 use bytes::Bytes;
-use image_store::{
-    ImageConfiguration, ImageStore, LayerProgress, Loaded, Platform, Reference, WantedPlatform,
-};
+use image_store::{ImageStore, LayerProgress, Loaded, Platform, Reference, WantedPlatform};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::api::PlatformName;
+use super::config::ImageConfig;
 use super::failure::ImageFailure;
 use super::names::{familiar, parse};
 use super::pipe::{PipeReader, PipeWriter, pipe};
@@ -78,8 +80,31 @@ impl Write for PieceWriter {
 pub struct ImportRequest {
     /// The image's name, if it gets one.
     pub name: Option<String>,
-    /// Its configuration without layers.
-    pub config: ImageConfiguration,
+    /// What it is for.
+    pub platform: PlatformName,
+    /// A comment on it.
+    pub comment: String,
+    /// How its containers run.
+    pub config: ImageConfig,
+}
+
+impl ImportRequest {
+    /// The image's configuration without layers (image-spec, config.md).
+    fn document(&self) -> Result<Value> {
+        self.config.check()?;
+        let now = Timestamp::now().to_string();
+        let mut document = json!({
+            "created": now,
+            "os": self.platform.os,
+            "architecture": self.platform.architecture,
+            "config": self.config.to_json()?,
+            "history": [{ "created": now, "comment": self.comment }],
+        });
+        if !self.platform.variant.is_empty() {
+            document["variant"] = self.platform.variant.as_str().into();
+        }
+        Ok(document)
+    }
 }
 
 impl Images {
@@ -257,7 +282,7 @@ async fn fetch(mut download: Download, writer: PipeWriter, board: &ImageBoard) -
 struct Importing {
     store: ImageStore,
     name: Option<Reference>,
-    config: ImageConfiguration,
+    document: Value,
 }
 
 impl Importing {
@@ -269,14 +294,18 @@ impl Importing {
         Ok(Self {
             store: store.clone(),
             name,
-            config: request.config,
+            document: request.document()?,
         })
     }
 
     async fn read(self, archive: PipeReader, board: &ImageBoard) -> Result<(), ImageFailure> {
-        let Self { store, name, config } = self;
+        let Self {
+            store,
+            name,
+            document,
+        } = self;
         let image = store_call(&store, "import an image", move |store| {
-            Ok(store.import(archive, name.as_ref(), config)?)
+            Ok(store.import(archive, name.as_ref(), document)?)
         });
         board.event(ImageEvent::Imported(image.await?.id));
         Ok(())

@@ -2,6 +2,8 @@
 
 mod api;
 mod archives;
+mod commit;
+mod config;
 mod containers;
 mod failure;
 mod manifest;
@@ -30,6 +32,9 @@ pub use api::{
     LoginStatus, PlatformName, RegistryManifest, SearchRequest, SearchResult, TransferEnd, TransferEvents,
 };
 pub use archives::{ArchiveInput, ArchiveOutput, ImportRequest};
+pub use commit::CommitRequest;
+pub(crate) use commit::commit;
+pub use config::{ImageConfig, ImageHealthCheck};
 pub use failure::ImageFailure;
 pub use names::familiar;
 pub use progress::{Bytes as ByteProgress, ImageEvent, LayerState};
