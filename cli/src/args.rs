@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Doctor(commands::doctor::Arguments),
     /// Attach local standard input, output, and error streams to a running container
     Attach(commands::attach::Arguments),
+    /// Create a new image from a container's changes
+    Commit(commands::commit::Arguments),
     /// Copy files/folders between a container and the local filesystem
     Cp(commands::cp::Arguments),
     /// Create a new container

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, cp, create, diff, exec, export, inspect, kill, logs, pause, prune, ps, rename, rm, run, start,
-    stats, stop, top, update, wait,
+    attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause, prune, ps, rename, rm, run,
+    start, stats, stop, top, update, wait,
 };
 use crate::api::Client;
 use crate::failure::CommandResult;
@@ -20,6 +20,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Attach local standard input, output, and error streams to a running container
     Attach(attach::Arguments),
+    /// Create a new image from a container's changes
+    Commit(commit::Arguments),
     /// Copy files/folders between a container and the local filesystem
     Cp(cp::Arguments),
     /// Create a new container
@@ -71,6 +73,7 @@ enum Command {
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     match arguments.command {
         Command::Attach(arguments) => attach::execute(client, arguments).await,
+        Command::Commit(arguments) => commit::execute(client, arguments).await,
         Command::Cp(arguments) => cp::execute(client, arguments).await,
         Command::Create(arguments) => create::execute(client, *arguments).await,
         Command::Diff(arguments) => diff::execute(client, arguments).await,

@@ -1,6 +1,7 @@
 //! The commands, a file each, and what several of them share.
 
 pub(crate) mod attach;
+pub(crate) mod commit;
 pub(crate) mod container;
 pub(crate) mod cp;
 pub(crate) mod create;
@@ -92,6 +93,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Machine(arguments) => machine::execute(&client, arguments).await,
         Command::Doctor(arguments) => doctor::execute(&client, arguments).await,
         Command::Attach(arguments) => attach::execute(&client, arguments).await,
+        Command::Commit(arguments) => commit::execute(&client, arguments).await,
         Command::Cp(arguments) => cp::execute(&client, arguments).await,
         Command::Create(arguments) => create::execute(&client, *arguments).await,
         Command::Diff(arguments) => diff::execute(&client, arguments).await,

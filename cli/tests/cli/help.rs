@@ -18,6 +18,7 @@ fn every_command_explains_itself() {
     insta::assert_snapshot!("help", help(&[]));
     let commands = [
         "attach",
+        "commit",
         "container",
         "cp",
         "create",

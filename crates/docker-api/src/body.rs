@@ -18,32 +18,50 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// A JSON body. The depth of its nesting is limited by the parser.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
+/// A JSON body that need not be there.
+pub(crate) struct OptionalJsonBody<T>(pub(crate) Option<T>);
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if request.body().size_hint().lower() > BODY_LIMIT as u64 {
-            let message = format!("the body of the request is over the limit of {BODY_LIMIT} bytes");
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
-        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
-            .await
-            .map_err(|_| {
-                let waited = BODY_TIMEOUT.as_secs();
-                ApiError::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    format!("the body of the request did not arrive within {waited} seconds"),
-                )
-            })?
-            .map_err(|rejection| {
-                let why = rejection.body_text();
-                ApiError::new(
-                    rejection.status(),
-                    format!("cannot read the body of the request: {why}"),
-                )
-            })?;
-        parse(&body).map(Self)
+        parse(&read(request, state).await?).map(Self)
     }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OptionalJsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = read(request, state).await?;
+        match body.trim_ascii().is_empty() {
+            true => Ok(Self(None)),
+            false => parse(&body).map(Some).map(Self),
+        }
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    if request.body().size_hint().lower() > BODY_LIMIT as u64 {
+        let message = format!("the body of the request is over the limit of {BODY_LIMIT} bytes");
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
+        .await
+        .map_err(|_| {
+            let waited = BODY_TIMEOUT.as_secs();
+            ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("the body of the request did not arrive within {waited} seconds"),
+            )
+        })?
+        .map_err(|rejection| {
+            let why = rejection.body_text();
+            ApiError::new(
+                rejection.status(),
+                format!("cannot read the body of the request: {why}"),
+            )
+        })
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

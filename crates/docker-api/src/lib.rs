@@ -10,6 +10,7 @@ mod file_mode;
 mod filters;
 mod hijack;
 mod human_time;
+mod instructions;
 mod progress;
 mod ps;
 mod query;

@@ -65,6 +65,15 @@ impl Params {
         self.text(name).map(parse).transpose()
     }
 
+    /// The image's name in `repo` and `tag`, if there is one.
+    pub(crate) fn image_name(&self) -> Option<String> {
+        let repository = self.text("repo")?;
+        Some(match self.text("tag") {
+            Some(tag) => format!("{repository}:{tag}"),
+            None => repository.to_owned(),
+        })
+    }
+
     /// The `filters` parameter.
     pub(crate) fn filters(&self) -> Result<Filters, ApiError> {
         Filters::parse(self.text("filters").unwrap_or_default())

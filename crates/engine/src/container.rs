@@ -24,6 +24,8 @@ pub(crate) struct Live {
     pub(crate) folder: ContainerFolder,
     /// Held by whoever starts or removes it, or works on its files while it does not run.
     pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever makes an image of it.
+    pub(crate) committing: tokio::sync::Mutex<()>,
     standing: watch::Sender<Standing>,
     /// Held while the state is written.
     writing: tokio::sync::Mutex<()>,
@@ -71,6 +73,7 @@ impl Live {
             record: RwLock::new(Arc::new(record)),
             folder,
             operation: Arc::default(),
+            committing: tokio::sync::Mutex::default(),
             standing: watch::Sender::new(Standing {
                 record: state,
                 ..Standing::default()

@@ -17,7 +17,7 @@ use crate::images::Images;
 use crate::list::{Looked, choose};
 use crate::log::{Follow, LogReader};
 use crate::registry::Registry;
-use crate::streams::{AttachOutput, ClientSpec, History, blocking, lock};
+use crate::streams::{AttachOutput, ClientSpec, Detached, History, blocking, lock};
 use crate::volumes::Volumes;
 use crate::*;
 
@@ -309,6 +309,7 @@ impl Engine {
             stdout: options.stdout,
             stderr: options.stderr,
             detach_keys: options.detach_keys.clone(),
+            detached: Detached::Container(live.clone()),
         };
         let mut attachment = live.streams().attach(&client)?;
         // Looked up after the client was added: what comes in between is in both, and told once.
@@ -383,6 +384,12 @@ impl Engine {
         Ok(archive)
     }
 
+    /// Makes an image of a container; the image's id.
+    pub async fn commit(&self, name: &str, request: CommitRequest) -> Result<String> {
+        let (shared, live) = (self.shared.clone(), self.find(name)?);
+        complete(async move { images::commit(&shared, &live, request).await }).await
+    }
+
     /// What a container has changed of its image.
     pub async fn changes(&self, name: &str) -> Result<Changes> {
         archive::changes(&self.shared, &self.find(name)?, name).await
@@ -449,7 +456,8 @@ impl Shared {
         }
         let volumes = Volumes::open(root.join("volumes"))?;
         let id = engine_id(root)?;
-        let images = Images::open(root, &spec.lib, spec.registries.clone())?;
+        let events = Events::default();
+        let images = Images::open(root, &spec.lib, spec.registries.clone(), events.clone())?;
         let disks = Disks::new(root.join("disks"));
         let (templates, microvms) = (spec.runtime.join("templates"), spec.runtime.join("vm"));
         let templates = Templates::open(templates.clone(), microvms)
@@ -462,7 +470,7 @@ impl Shared {
             templates,
             volumes,
             registry: Registry::default(),
-            events: Events::default(),
+            events,
             guest_kernel: OnceLock::new(),
             spec,
         })

@@ -85,6 +85,12 @@ impl Events {
         let _ = self.0.sender.send(event);
     }
 
+    /// Tells that things of a kind were removed because nobody used them, and how many bytes are free now.
+    pub(crate) fn prune(&self, kind: EventKind, reclaimed: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
+        self.publish(kind, "prune", "", attributes);
+    }
+
     /// Tells what happens to an image.
     pub(crate) fn image(&self, action: &str, id: &str, name: &str) {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);

@@ -8,7 +8,7 @@ use sandbox::{ProcessId, Sandbox, SandboxError};
 use crate::container::Live;
 use crate::guest_spec::{INIT, exec};
 use crate::start::{exit_code, refusal};
-use crate::streams::{ClientSpec, Sink, Streams, StreamsSpec, kind};
+use crate::streams::{ClientSpec, Detached, Sink, Streams, StreamsSpec, kind};
 use crate::{Attachment, EngineError, Exec, ExecCreate, ExecStart, OutputStream, Result};
 
 /// How many execs that have ended are kept for those who ask for their exit codes.
@@ -92,6 +92,7 @@ impl ExecProcess {
             stdout: self.create.attach_stdout,
             stderr: self.create.attach_stderr,
             detach_keys: self.create.detach_keys.clone(),
+            detached: Detached::Exec(live.clone(), self.id.clone()),
         };
         let attachment = if start.detach {
             None

@@ -51,6 +51,8 @@ pub(crate) struct StateRecord {
     pub(crate) sandbox: Option<SandboxRecord>,
     /// Where the log of its last run begins.
     pub(crate) log_start: u64,
+    /// Whether it is paused only as long as the engine works on it: an engine that finds it so lets it go on.
+    pub(crate) held_by_engine: bool,
 }
 
 /// The folder of a container.

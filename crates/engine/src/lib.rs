@@ -68,8 +68,8 @@ pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
 pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
 pub use image_store::{
-    CheckReport, DamagedObject, DockerConfig, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer,
-    Problem, Pruned, Removal, Usage,
+    CheckReport, DamagedObject, DockerConfig, HistoryEntry, Image, ImageSummary, Layer, Problem, Pruned,
+    Removal, Usage,
 };
 pub use images::*;
 pub use log::LogReader;

@@ -16,8 +16,21 @@ const HOLD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often they are looked at meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Who holds a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// A user, until it is to go on.
+    User,
+    /// The engine, for as long as it works on it.
+    Engine,
+}
+
 /// Holds a container.
 pub(crate) async fn pause(live: &Arc<Live>) -> Result<()> {
+    pause_for(live, Holder::User).await
+}
+
+async fn pause_for(live: &Arc<Live>, holder: Holder) -> Result<()> {
     let id = live.id().to_owned();
     match live.status() {
         Status::Paused => {
@@ -32,7 +45,7 @@ pub(crate) async fn pause(live: &Arc<Live>) -> Result<()> {
     let held = tokio::time::timeout(HOLD_TIMEOUT, hold(&guest)).await;
     let failure = match held {
         Ok(Ok(())) => {
-            set_status(live, Status::Running, Status::Paused).await?;
+            set_status(live, Status::Running, Status::Paused, holder).await?;
             live.tell("pause", []);
             return Ok(());
         }
@@ -78,9 +91,72 @@ pub(crate) async fn resume(live: &Arc<Live>) -> Result<()> {
             id: live.id().to_owned(),
             source,
         })?;
-    set_status(live, Status::Paused, Status::Running).await?;
+    set_status(live, Status::Paused, Status::Running, Holder::User).await?;
     live.tell("unpause", []);
     Ok(())
+}
+
+/// A container that is held while something is done with it. It goes on when this is ended or dropped, and when another
+/// engine finds it so; unless a user has held it meanwhile.
+#[derive(Debug)]
+pub(crate) struct BriefPause(Option<Arc<Live>>);
+
+impl BriefPause {
+    /// `None` for a container that does not run, or that is held already.
+    pub(crate) async fn begin(live: &Arc<Live>) -> Result<Option<Self>> {
+        if live.status() != Status::Running {
+            return Ok(None);
+        }
+        // Who does not wait for the pause leaves no held container behind.
+        let pause = Self(Some(live.clone()));
+        match pause_for(live, Holder::Engine).await {
+            Ok(()) => Ok(Some(pause)),
+            // It has ended by itself.
+            Err(EngineError::NotRunning { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn end(mut self) {
+        if let Some(live) = self.0.take() {
+            let_go(&live).await;
+        }
+    }
+}
+
+impl Drop for BriefPause {
+    fn drop(&mut self) {
+        if let Some(live) = self.0.take() {
+            tokio::spawn(async move { let_go(&live).await });
+        }
+    }
+}
+
+/// Lets a container go on that the engine held.
+async fn let_go(live: &Arc<Live>) {
+    let held_by_user = {
+        let standing = live.watch();
+        let record = &standing.borrow().record;
+        record.state.status == Status::Paused && !record.held_by_engine
+    };
+    if held_by_user {
+        return;
+    }
+    if live.status() != Status::Paused {
+        // The guest may have been told to hold it all the same.
+        if let Some(run) = live.run() {
+            let _ = tokio::time::timeout(HOLD_TIMEOUT, run.sandbox.guest().freeze(false)).await;
+        }
+        return;
+    }
+    match tokio::time::timeout(HOLD_TIMEOUT, resume(live)).await {
+        Ok(Ok(()) | Err(EngineError::NotRunning { .. })) => {}
+        Ok(Err(error)) => tracing::warn!(container = live.id(), %error, "a container stays held"),
+        Err(_) => tracing::warn!(
+            container = live.id(),
+            "a container stays held: its guest does not answer"
+        ),
+    }
 }
 
 /// Has a guest hold its container, and returns when it does.
@@ -92,11 +168,12 @@ pub(crate) async fn hold(guest: &Guest) -> Result<(), sandbox::SandboxError> {
 }
 
 /// Changes the status, unless it has become another one meanwhile.
-async fn set_status(live: &Live, from: Status, to: Status) -> Result<()> {
+async fn set_status(live: &Live, from: Status, to: Status, holder: Holder) -> Result<()> {
     live.change(|standing| {
         let status = &mut standing.record.state.status;
         if *status == from {
             *status = to;
+            standing.record.held_by_engine = holder == Holder::Engine;
         }
     });
     live.save().await

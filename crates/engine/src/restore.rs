@@ -105,9 +105,13 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
     let processes = sandbox.guest().processes().await.map_err(failed)?;
     reserve_ids(processes.iter().map(|process| process.id));
     let (log, logged) = recover_log(live, state.log_start).await?;
-    if state.state.status == Status::Paused {
-        // Whether it is still held is asked of nobody: it is made so.
+    let is_paused = state.state.status == Status::Paused;
+    // Whether it is still held is asked of nobody: it is made so.
+    if is_paused && !state.held_by_engine {
         pause::hold(sandbox.guest()).await.map_err(failed)?;
+    } else {
+        // One that cannot go on has ended, which is told below.
+        let _ = sandbox.guest().freeze(false).await;
     }
     let run = Run {
         sandbox,
@@ -115,6 +119,10 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
     };
     live.set_run(Some(run.clone()));
     live.set_health(health_monitor::at_start(live));
+    if is_paused && state.held_by_engine {
+        // Whoever worked on it is gone.
+        pause::resume(live).await?;
+    }
     let output = Output::open(live, &run, logged).await.map_err(failed)?;
     let record = live.record();
     let config = &record.config;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Buf, Bytes, BytesMut};
 use sandbox::StreamKind;
 
+use crate::container::Live;
 use crate::detach::DetachKeys;
 use crate::hub::{Hub, Subscription};
 use crate::log::{LogReader, LogWriter, Offsets};
@@ -39,6 +40,7 @@ pub(crate) struct ClientSpec {
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
     pub(crate) detach_keys: Option<String>,
+    pub(crate) detached: Detached,
 }
 
 impl Streams {
@@ -61,6 +63,7 @@ impl Streams {
             streams: self.clone(),
             client: subscription.id,
             detach,
+            detached: client.detached.clone(),
         });
         let output = AttachOutput {
             history: None,
@@ -162,6 +165,29 @@ pub struct AttachInput {
     streams: Arc<Streams>,
     client: u64,
     detach: Option<DetachKeys>,
+    detached: Detached,
+}
+
+/// What is told when the client detaches.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Detached {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it has left a container.
+    Container(Arc<Live>),
+    /// That it has left an exec, which has this id, in a container.
+    Exec(Arc<Live>, String),
+}
+
+impl Detached {
+    fn tell(&self) {
+        match self {
+            Self::Nothing => {}
+            Self::Container(live) => live.tell("detach", []),
+            Self::Exec(live, id) => live.tell("exec_detach", [("execID", id.clone())]),
+        }
+    }
 }
 
 impl AttachInput {
@@ -177,6 +203,7 @@ impl AttachInput {
         let written = pass.is_empty() || self.streams.stdin.write(&pass).await;
         if detached {
             self.streams.hub.remove(self.client);
+            self.detached.tell();
             return InputOutcome::Detached;
         }
         if written {

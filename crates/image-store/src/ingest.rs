@@ -173,7 +173,7 @@ impl Ingest {
         Ok((stored, LayerOutcome::Written))
     }
 
-    fn compression_of(&self, blob: &Digest) -> Result<Compression> {
+    pub(crate) fn compression_of(&self, blob: &Digest) -> Result<Compression> {
         let path = self.shared.state.blob(blob);
         let mut start = Vec::new();
         let read = fs::File::open(&path).and_then(|file| file.take(8).read_to_end(&mut start));

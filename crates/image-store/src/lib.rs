@@ -18,6 +18,7 @@
 //! Images are hostile: every byte is checked against its digest before it counts, sizes and counts are
 //! bounded by [`Limits`], and nothing that an image names is ever created or opened on this machine.
 
+mod append;
 mod blob;
 mod catalog;
 mod check;
@@ -46,6 +47,7 @@ mod state;
 mod store;
 mod usage;
 
+pub use append::Addition;
 pub use blob::BlobError;
 pub use catalog::CatalogError;
 pub use check::{CheckReport, DamagedObject, Problem};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// The largest index, manifest or configuration, in bytes.
 pub(crate) const MAX_JSON: u64 = 8 << 20;
 /// Layers of one image: as many as Docker allows.
-const MAX_LAYERS: usize = 127;
+pub(crate) const MAX_LAYERS: usize = 127;
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";

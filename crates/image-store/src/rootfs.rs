@@ -9,18 +9,18 @@ use crate::layer_file::Keep;
 use crate::manifest::{ManifestError, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use crate::reference::Reference;
 use crate::store::{ImageStore, Result, StoreError};
-use oci_spec::image::{ImageConfiguration, RootFsBuilder};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::Read;
 
 impl ImageStore {
     /// Makes an image of one layer from the tar archive of a root file system, compressed or not. `config` is
-    /// its configuration but for `rootfs`, which is filled in here.
+    /// its configuration (image-spec, config.md) but for `rootfs`, which is filled in here.
     pub fn import(
         &self,
         input: impl Read,
         reference: Option<&Reference>,
-        mut config: ImageConfiguration,
+        config: impl Serialize,
     ) -> Result<Image> {
         if let Some(reference) = reference.filter(|reference| reference.digest().is_some()) {
             return Err(StoreError::ReferenceWithDigest(reference.clone()));
@@ -32,19 +32,15 @@ impl ImageStore {
             digest: None,
         };
         let layer = ingest.store_layer(input, &archive, None, Keep::Compressed)?;
-        let rootfs = RootFsBuilder::default()
-            .typ("layers")
-            .diff_ids([layer.diff_id.to_string()])
-            .build();
-        config.set_rootfs(rootfs.unwrap_or_default());
         let malformed = |source| {
             IngestError::from(ManifestError::Json {
                 what: "the configuration".to_owned(),
                 source,
             })
         };
-        let config = serde_json::to_vec(&config).map_err(malformed)?;
-        ingest.put_generated(&config, &[layer])?;
+        let mut config = serde_json::to_value(config).map_err(malformed)?;
+        config["rootfs"] = json!({ "type": "layers", "diff_ids": [layer.diff_id] });
+        ingest.put_generated(config.to_string().as_bytes(), &[layer])?;
         ingest.commit(reference.map(std::slice::from_ref).unwrap_or_default())
     }
 }

@@ -115,7 +115,7 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
 }
 
 /// Docker takes a text where a command is a list, and makes it the list's only item.
-fn lists_from_text(mut body: Value) -> Value {
+pub(crate) fn lists_from_text(mut body: Value) -> Value {
     for name in ["Cmd", "Entrypoint"] {
         if let Some(value @ Value::String(_)) = body.get_mut(name) {
             *value = Value::Array(vec![value.take()]);

@@ -2,6 +2,7 @@
 
 mod archive;
 mod check;
+mod commit;
 mod containers;
 mod disk_usage;
 mod events;
@@ -48,6 +49,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/system/df", get(disk_usage::disk_usage))
         .route("/hull/manifest", get(images::manifest))
         .route("/hull/system/check", post(check::check))
+        .route("/commit", post(commit::commit))
         .route("/containers/json", get(list::list))
         .route("/containers/create", post(containers::create))
         .route("/containers/prune", post(prune::prune))

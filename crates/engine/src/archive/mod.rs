@@ -284,6 +284,13 @@ pub(crate) async fn export(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -
     Outlet::begin(job).await.map(Archive)
 }
 
+/// What a container has changed of its image, as a layer: a tar archive with whiteouts.
+pub(crate) async fn layer(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -> Result<Archive> {
+    let subject = Subject::new(name, "/");
+    let job = Job::start(shared, live, Needs::Root, Task::Layer, subject).await?;
+    Ok(Archive(Outlet::new(job)))
+}
+
 /// [`crate::Engine::changes`]
 pub(crate) async fn changes(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -> Result<Changes> {
     let subject = Subject::new(name, "/");

@@ -7,6 +7,7 @@ use ::registry::Credentials;
 use image_store::{CheckReport, HistoryEntry, Image, ImageSummary, Pruned, Removal, Usage};
 
 use super::archives::{ArchiveInput, ArchiveOutput, ImportRequest};
+use super::config::ImageConfig;
 use super::containers::Users;
 use super::failure::ImageFailure;
 use super::manifest::{self, Manifest};
@@ -17,6 +18,7 @@ use super::push::PushRequest;
 use super::remote;
 use super::transfers::Follower;
 use crate::engine::{Engine, complete};
+use crate::events::{EventKind, Events};
 use crate::{EngineError, Result, Status};
 
 const DOCKER_HUB: &str = "docker.io";
@@ -129,6 +131,11 @@ impl Engine {
         Ok((manifest.media_type, manifest.bytes.len() as u64))
     }
 
+    /// How the containers of an image run.
+    pub async fn image_config(&self, image: &Image) -> Result<ImageConfig> {
+        self.shared.images.config(image).await
+    }
+
     /// When a name with a tag was last given to an image here, if that was kept.
     pub async fn image_last_tagged(&self, image: &Image) -> Result<Option<SystemTime>> {
         let image = image.clone();
@@ -214,15 +221,29 @@ impl Engine {
     /// Removes the images that `select` wants gone and no container uses.
     pub async fn prune_images(
         &self,
-        select: impl FnMut(&ImageSummary) -> bool + Send + 'static,
+        mut select: impl FnMut(&ImageSummary) -> bool + Send + 'static,
     ) -> Result<Pruned> {
         let shared = self.shared.clone();
         complete(async move {
             let users = Users::of(&shared.registry.all());
-            shared
+            let (pruned, selected) = shared
                 .images
-                .ask("remove images", move |store| store.prune(select, &users))
-                .await
+                .ask("remove images", move |store| {
+                    let mut selected = HashSet::new();
+                    let select = |image: &ImageSummary| {
+                        let is_wanted = select(image);
+                        if is_wanted {
+                            selected.insert(image.id.clone());
+                        }
+                        is_wanted
+                    };
+                    let pruned = store.prune(select, &users)?;
+                    Ok((pruned, selected))
+                })
+                .await?;
+            tell_pruned(&shared.events, &pruned.removals, &selected);
+            shared.events.prune(EventKind::Image, pruned.reclaimed);
+            Ok(pruned)
         })
         .await
     }
@@ -250,6 +271,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.shared.events.prune(EventKind::Container, reclaimed);
         Ok((removed, reclaimed))
     }
 
@@ -409,6 +431,23 @@ impl Engine {
     }
 }
 
+/// Tells which images went: after the names of one comes the image, and after that its layers.
+fn tell_pruned(events: &Events, removals: &[Removal], images: &HashSet<String>) {
+    let mut names = 0;
+    for removal in removals {
+        match removal {
+            Removal::Untagged(_) => names += 1,
+            Removal::Deleted(id) if images.contains(id) => {
+                for _ in 0..std::mem::take(&mut names) {
+                    events.image("untag", id, id);
+                }
+                events.image("delete", id, id);
+            }
+            Removal::Deleted(_) => {}
+        }
+    }
+}
+
 /// The host of a server as clients name it: Docker Hub has a URL of its own for logins.
 fn server_host(server: &str) -> &str {
     let rest = server
@@ -442,5 +481,38 @@ impl PlatformName {
             architecture: config.architecture().to_string(),
             variant: config.variant().clone().unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_that_are_pruned_are_told_with_their_image() {
+        let events = Events::default();
+        let mut told = events.listen(None);
+        let untagged = |name: &str| Removal::Untagged(name.to_owned());
+        let deleted = |id: &str| Removal::Deleted(id.to_owned());
+        let removals = [
+            untagged("a:1"),
+            untagged("a:2"),
+            deleted("image-a"),
+            deleted("layer"),
+            deleted("image-b"),
+        ];
+        let images = HashSet::from(["image-a".to_owned(), "image-b".to_owned()]);
+        tell_pruned(&events, &removals, &images);
+        events.prune(EventKind::Image, 7);
+        for expected in [
+            ("untag", "image-a"),
+            ("untag", "image-a"),
+            ("delete", "image-a"),
+            ("delete", "image-b"),
+            ("prune", ""),
+        ] {
+            let event = told.next().await.unwrap();
+            assert_eq!((event.action.as_str(), event.id.as_str()), expected);
+        }
     }
 }

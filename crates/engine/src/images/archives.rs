@@ -1,20 +1,24 @@
 //! Images as archives: saving, loading, importing. Archives are streams: neither end holds one in memory.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use ::registry::{Download, describe_platform, suits};
 use bytes::Bytes;
-use image_store::{
-    ImageConfiguration, ImageStore, LayerProgress, Loaded, Platform, Reference, WantedPlatform,
-};
+use image_store::{ImageStore, LayerProgress, Loaded, Platform, Reference, WantedPlatform};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::api::PlatformName;
+use super::config::ImageConfig;
 use super::failure::ImageFailure;
 use super::names::{familiar, parse};
 use super::pipe::{PipeReader, PipeWriter, pipe};
 use super::progress::{Board, Bytes as Progress, ImageEvent, LayerState};
 use super::transfers::Follower;
 use super::{Images, remote, store_call};
+use crate::events::Events;
 use crate::{EngineError, ErrorKind, Result};
 
 /// Pieces of an archive that wait for its reader at most.
@@ -78,18 +82,42 @@ impl Write for PieceWriter {
 pub struct ImportRequest {
     /// The image's name, if it gets one.
     pub name: Option<String>,
-    /// Its configuration without layers.
-    pub config: ImageConfiguration,
+    /// What it is for.
+    pub platform: PlatformName,
+    /// A comment on it.
+    pub comment: String,
+    /// How its containers run.
+    pub config: ImageConfig,
+}
+
+impl ImportRequest {
+    /// The image's configuration without layers (image-spec, config.md).
+    fn document(&self) -> Result<Value> {
+        self.config.check()?;
+        let now = Timestamp::now().to_string();
+        let mut document = json!({
+            "created": now,
+            "os": self.platform.os,
+            "architecture": self.platform.architecture,
+            "config": self.config.to_json()?,
+            "history": [{ "created": now, "comment": self.comment }],
+        });
+        if !self.platform.variant.is_empty() {
+            document["variant"] = self.platform.variant.as_str().into();
+        }
+        Ok(document)
+    }
 }
 
 impl Images {
     /// Writes images as one archive, while it is read. Fails if one of them is not there.
     pub(crate) async fn save(&self, names: Vec<String>) -> Result<ArchiveOutput> {
+        let mut ids = BTreeSet::new();
         for name in &names {
-            self.check_saveable(name).await?;
+            ids.extend(self.saveable(name).await?);
         }
         let (pieces, output) = mpsc::channel(PIECES);
-        let store = self.store.clone();
+        let (store, events) = (self.store.clone(), self.events.clone());
         tokio::task::spawn_blocking(move || {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut writer = io::BufWriter::with_capacity(
@@ -106,13 +134,17 @@ impl Images {
                 tracing::warn!(%error, "an archive was not written to its end");
                 // The client sees that the archive is cut. One that has gone sees nothing.
                 let _ = pieces.blocking_send(Err(error));
+                return;
+            }
+            for id in ids {
+                events.image("save", &id, &id);
             }
         });
         Ok(ArchiveOutput { pieces: output })
     }
 
-    /// A name, an identifier, or a repository some of whose tags are there.
-    async fn check_saveable(&self, name: &str) -> Result<()> {
+    /// The images that a name, an identifier, or a repository some of whose tags are there leads to.
+    async fn saveable(&self, name: &str) -> Result<Vec<String>> {
         match self.resolve(name).await {
             Err(EngineError::NoSuchImage(shown)) => {
                 let reference = parse(name)?;
@@ -122,19 +154,20 @@ impl Images {
                         .is_some_and(|(of, _)| repositories.iter().any(|own| own == of))
                 };
                 let all = !reference.has_tag() && reference.digest().is_none();
-                let any = all
-                    && self
-                        .summaries()
-                        .await?
-                        .iter()
-                        .any(|image| image.references.iter().any(of_it));
-                if any {
-                    Ok(())
-                } else {
-                    Err(EngineError::NoSuchImage(shown))
+                let images = match all {
+                    true => self.summaries().await?,
+                    false => Vec::new(),
+                };
+                let found = images
+                    .into_iter()
+                    .filter(|image| image.references.iter().any(of_it));
+                let ids: Vec<String> = found.map(|image| image.id).collect();
+                match ids.is_empty() {
+                    true => Err(EngineError::NoSuchImage(shown)),
+                    false => Ok(ids),
                 }
             }
-            found => found.map(drop),
+            found => found.map(|image| vec![image.id]),
         }
     }
 
@@ -143,7 +176,7 @@ impl Images {
         let wanted = platform
             .map(|platform| remote::platform(Some(platform)))
             .transpose()?;
-        let store = self.store.clone();
+        let (store, events) = (self.store.clone(), self.events.clone());
         let (writer, reader) = pipe();
         let follower = Follower::alone(|board| async move {
             let (told, chosen) = (board.clone(), wanted.clone());
@@ -163,6 +196,7 @@ impl Images {
                 ));
             }
             for Loaded { image, references } in loaded {
+                events.image("load", &image.id, &image.id);
                 board.event(ImageEvent::Loaded {
                     id: image.id,
                     names: references.iter().map(|name| familiar(name).to_owned()).collect(),
@@ -175,7 +209,7 @@ impl Images {
 
     /// Makes an image of the archive of a root file system while it is written.
     pub(crate) fn import(&self, request: ImportRequest) -> Result<(ArchiveInput, Follower<()>)> {
-        let importing = Importing::new(&self.store, request)?;
+        let importing = Importing::new(self, request)?;
         let (writer, reader) = pipe();
         let follower = Follower::alone(|board| async move { importing.read(reader, &board).await });
         Ok((ArchiveInput(writer), follower))
@@ -183,7 +217,7 @@ impl Images {
 
     /// Makes an image of the archive of a root file system that a web server has.
     pub(crate) async fn import_url(&self, request: ImportRequest, url: &str) -> Result<Follower<()>> {
-        let importing = Importing::new(&self.store, request)?;
+        let importing = Importing::new(self, request)?;
         let download = self.registry.download(url).await;
         let download = download.map_err(|error| ImageFailure::of_download(&error))?;
         let (writer, reader) = pipe();
@@ -256,29 +290,42 @@ async fn fetch(mut download: Download, writer: PipeWriter, board: &ImageBoard) -
 /// An image that is being made of a root file system.
 struct Importing {
     store: ImageStore,
+    events: Events,
     name: Option<Reference>,
-    config: ImageConfiguration,
+    document: Value,
 }
 
 impl Importing {
-    fn new(store: &ImageStore, request: ImportRequest) -> Result<Self> {
+    fn new(images: &Images, request: ImportRequest) -> Result<Self> {
         let name = request.name.as_deref().map(parse).transpose()?;
         if name.as_ref().is_some_and(|name| name.digest().is_some()) {
             return Err(EngineError::Invalid("cannot import digest reference".into()));
         }
         Ok(Self {
-            store: store.clone(),
+            store: images.store.clone(),
+            events: images.events.clone(),
             name,
-            config: request.config,
+            document: request.document()?,
         })
     }
 
     async fn read(self, archive: PipeReader, board: &ImageBoard) -> Result<(), ImageFailure> {
-        let Self { store, name, config } = self;
+        let Self {
+            store,
+            events,
+            name,
+            document,
+        } = self;
+        let tag = name.as_ref().map(Reference::storage_name);
         let image = store_call(&store, "import an image", move |store| {
-            Ok(store.import(archive, name.as_ref(), config)?)
+            Ok(store.import(archive, name.as_ref(), document)?)
         });
-        board.event(ImageEvent::Imported(image.await?.id));
+        let id = image.await?.id;
+        events.image("import", &id, &id);
+        if let Some(tag) = tag {
+            events.image("tag", &id, familiar(&tag));
+        }
+        board.event(ImageEvent::Imported(id));
         Ok(())
     }
 }

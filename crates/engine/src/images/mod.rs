@@ -2,6 +2,8 @@
 
 mod api;
 mod archives;
+mod commit;
+mod config;
 mod containers;
 mod failure;
 mod manifest;
@@ -22,6 +24,7 @@ use ::registry::{Registry, RegistryConfig};
 use image_store::{Hold, Image, ImageStore, ImageSummary, StoreError};
 use tokio::sync::Semaphore;
 
+use crate::events::Events;
 use crate::streams::blocking;
 use crate::{EngineError, Result};
 
@@ -30,6 +33,9 @@ pub use api::{
     LoginStatus, PlatformName, RegistryManifest, SearchRequest, SearchResult, TransferEnd, TransferEvents,
 };
 pub use archives::{ArchiveInput, ArchiveOutput, ImportRequest};
+pub use commit::CommitRequest;
+pub(crate) use commit::commit;
+pub use config::{ImageConfig, ImageHealthCheck};
 pub use failure::ImageFailure;
 pub use names::familiar;
 pub use progress::{Bytes as ByteProgress, ImageEvent, LayerState};
@@ -55,6 +61,7 @@ pub(crate) struct Images {
     uploads: Arc<Semaphore>,
     /// The layers of containers, by the containers' ids.
     containers: Mutex<HashMap<String, Hold>>,
+    events: Events,
 }
 
 impl fmt::Debug for Images {
@@ -68,7 +75,12 @@ impl fmt::Debug for Images {
 impl Images {
     /// Opens the store under `root`, and puts the image that comes with hull into it if it is not there as it is in
     /// `lib`.
-    pub(crate) fn open(root: &Path, lib: &Path, registries: RegistryConfig) -> Result<Images> {
+    pub(crate) fn open(
+        root: &Path,
+        lib: &Path,
+        registries: RegistryConfig,
+        events: Events,
+    ) -> Result<Images> {
         let store = ImageStore::open(root).map_err(EngineError::from_store)?;
         let layout = lib.join("busybox");
         if layout.is_dir() {
@@ -85,6 +97,7 @@ impl Images {
             downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             containers: Mutex::default(),
+            events,
         })
     }
 
@@ -147,6 +160,7 @@ mod tests {
             folder.path(),
             Path::new("/nonexistent"),
             RegistryConfig::default(),
+            Events::default(),
         )
         .unwrap();
         for (name, shown) in [

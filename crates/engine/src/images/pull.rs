@@ -65,10 +65,13 @@ impl Images {
             names: names.iter().map(Reference::storage_name).collect(),
             platform: request.platform.clone(),
         };
-        let (store, limit) = (self.store.clone(), self.downloads.clone());
-        Ok(self
-            .pulls
-            .join(key, |board| bring(store, limit, found, names, board)))
+        let (store, limit, events) = (self.store.clone(), self.downloads.clone(), self.events.clone());
+        let (name, repository) = (found.image.familiar(), found.image.familiar_repository());
+        Ok(self.pulls.join(key, |board| async move {
+            bring(store, limit, found, names, board).await?;
+            events.image("pull", &name, &repository);
+            Ok(())
+        }))
     }
 
     async fn find(&self, request: &PullRequest) -> Result<Found> {

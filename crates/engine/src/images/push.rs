@@ -61,7 +61,7 @@ impl Images {
             .registry
             .repository(&name.host, &name.path, request.credentials.clone())
             .map_err(|error| ImageFailure::of_registry(&error))?;
-        let (store, limit) = (self.store.clone(), self.uploads.clone());
+        let (store, limit, events) = (self.store.clone(), self.uploads.clone(), self.events.clone());
         Ok(Follower::alone(|board| async move {
             board.event(ImageEvent::Line {
                 about: String::new(),
@@ -78,7 +78,9 @@ impl Images {
                 board,
             };
             for outgoing in outgoing {
+                let (name, repository) = (outgoing.name.familiar(), outgoing.name.familiar_repository());
                 destination.push(outgoing).await?;
+                events.image("push", &name, &repository);
             }
             Ok(())
         }))

@@ -80,11 +80,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let reclaimed_text = reclaimed.to_string();
-        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed_text)]);
-        self.shared
-            .events
-            .publish(EventKind::Volume, "prune", "", attributes);
+        self.shared.events.prune(EventKind::Volume, reclaimed);
         Ok((removed, reclaimed))
     }
 }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::Response;
-use engine::{ArchiveOutput, Engine, ImportRequest, shown_url};
+use engine::{ArchiveOutput, Engine, shown_url};
 use futures_util::stream;
 
 use super::fed::Fed;
@@ -65,13 +65,8 @@ pub(super) async fn import(engine: &Engine, params: &Params, body: Body) -> Resu
     let Some(source) = params.text("fromSrc") else {
         return Err(ApiError::bad_request("neither fromImage nor fromSrc was given"));
     };
-    let name = params.text("repo").map(|repository| match params.text("tag") {
-        Some(tag) => format!("{repository}:{tag}"),
-        None => repository.to_owned(),
-    });
     if source == "-" {
-        let config = import_config::read(params, source)?;
-        let (input, transfer) = engine.import_image(ImportRequest { name, config })?;
+        let (input, transfer) = engine.import_image(import_config::read(params, source)?)?;
         return Ok(progress::response(
             Fed::begin(body, input, transfer, false).await?,
         ));
@@ -80,9 +75,7 @@ pub(super) async fn import(engine: &Engine, params: &Params, body: Body) -> Resu
         true => source.to_owned(),
         false => format!("http://{source}"),
     };
-    let config = import_config::read(params, &shown_url(&url))?;
-    let transfer = engine
-        .import_image_from(ImportRequest { name, config }, &url)
-        .await?;
+    let request = import_config::read(params, &shown_url(&url))?;
+    let transfer = engine.import_image_from(request, &url).await?;
     Ok(progress::response(transfer))
 }

@@ -60,14 +60,10 @@ pub(super) async fn history(
 
 /// `POST /images/{name}/tag`
 pub(super) async fn tag(engine: &Engine, name: &str, params: &Params) -> Result<StatusCode, ApiError> {
-    let Some(repository) = params.text("repo") else {
+    let Some(target) = params.image_name() else {
         return Err(ApiError::bad_request(
             "invalid reference format: no repository was named",
         ));
-    };
-    let target = match params.text("tag") {
-        Some(tag) => format!("{repository}:{tag}"),
-        None => repository.to_owned(),
     };
     engine.tag_image(name, &target).await?;
     Ok(StatusCode::CREATED)
