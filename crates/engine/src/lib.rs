@@ -33,6 +33,7 @@ mod list;
 mod log;
 mod logs;
 mod merge;
+mod meters;
 mod mounts;
 mod names;
 mod network_files;
@@ -71,6 +72,7 @@ pub use image_store::{
 pub use images::*;
 pub use log::LogReader;
 pub use logs::*;
+pub use meters::Meters;
 pub use processes::ProcessList;
 pub use restart::RestartPolicy;
 pub use sandbox::{

@@ -23,7 +23,7 @@ use image_store::{Hold, Image, ImageStore, ImageSummary, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::streams::blocking;
-use crate::{EngineError, Result};
+use crate::{EngineError, Meters, Result};
 
 pub use ::registry::{Credentials as RegistryCredentials, shown_url};
 pub use api::{
@@ -53,6 +53,7 @@ pub(crate) struct Images {
     pulls: Transfers<PullKey, ()>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    meters: Meters,
     /// The layers of containers, by the containers' ids.
     containers: Mutex<HashMap<String, Hold>>,
 }
@@ -68,7 +69,12 @@ impl fmt::Debug for Images {
 impl Images {
     /// Opens the store under `root`, and puts the image that comes with hull into it if it is not there as it is in
     /// `lib`.
-    pub(crate) fn open(root: &Path, lib: &Path, registries: RegistryConfig) -> Result<Images> {
+    pub(crate) fn open(
+        root: &Path,
+        lib: &Path,
+        registries: RegistryConfig,
+        meters: Meters,
+    ) -> Result<Images> {
         let store = ImageStore::open(root).map_err(EngineError::from_store)?;
         let layout = lib.join("busybox");
         if layout.is_dir() {
@@ -85,6 +91,7 @@ impl Images {
             downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             containers: Mutex::default(),
+            meters,
         })
     }
 
@@ -147,6 +154,7 @@ mod tests {
             folder.path(),
             Path::new("/nonexistent"),
             RegistryConfig::default(),
+            Meters::default(),
         )
         .unwrap();
         for (name, shown) in [
