@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
+units := $(PREFIX)/lib/systemd/system
 programs := target/x86_64-unknown-linux-gnu/release
 bin := build/bin
 lib := build/lib/hull
@@ -29,6 +30,9 @@ install: ## install what `make build` built below PREFIX (/usr/local), within DE
 	install -m 755 $(bin)/hull $(DESTDIR)$(PREFIX)/bin/hull
 	rm -rf $(DESTDIR)$(PREFIX)/lib/hull
 	cp -R $(lib) $(DESTDIR)$(PREFIX)/lib/hull
+	install -d $(DESTDIR)$(units)
+	sed 's|@LIB@|$(PREFIX)/lib/hull|' packaging/systemd/hulld.service >$(DESTDIR)$(units)/hulld.service
+	install -m 644 packaging/systemd/hulld.socket $(DESTDIR)$(units)/hulld.socket
 
 .PHONY: test
 test: testdeps build $(debian) ## build, and run all tests

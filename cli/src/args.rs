@@ -3,6 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
+use crate::api::HostOptions;
 use crate::commands;
 use crate::failure::{OWN_FAILURE, complain};
 
@@ -18,9 +19,8 @@ use crate::failure::{OWN_FAILURE, complain};
     max_term_width = 100
 )]
 pub(crate) struct Arguments {
-    /// Daemon socket to connect to (default: the one of this user, started when it is not there)
-    #[arg(short = 'H', long, value_name = "unix://PATH")]
-    pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) host: HostOptions,
 
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -32,6 +32,7 @@ pub struct Daemon {
     folder: TempDir,
     spec: DaemonSpec,
     process: Child,
+    addresses: Vec<String>,
 }
 
 impl Daemon {
@@ -55,12 +56,13 @@ impl Daemon {
         for name in ["root", "lib", "docker"] {
             fs::create_dir(folder.path().join(name))?;
         }
-        let process = launch(&prefix, folder.path(), &spec)?;
+        let (process, addresses) = launch(&prefix, folder.path(), &spec)?;
         Ok(Self {
             prefix,
             folder,
             spec,
             process,
+            addresses,
         })
     }
 
@@ -74,7 +76,7 @@ impl Daemon {
     /// Starts it again on the same state, once it was killed.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.spec.memory.is_none(), "the state went with the daemon");
-        self.process = launch(&self.prefix, self.folder.path(), &self.spec)?;
+        (self.process, self.addresses) = launch(&self.prefix, self.folder.path(), &self.spec)?;
         Ok(())
     }
 
@@ -98,6 +100,11 @@ impl Daemon {
     /// What it has logged.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(log(self.folder.path()))?)
+    }
+
+    /// The addresses that it says it listens on.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 
     /// The API socket.
@@ -168,8 +175,8 @@ fn log(folder: &Path) -> PathBuf {
     folder.join("hulld.log")
 }
 
-/// Starts it and waits until it listens.
-fn launch(prefix: &Path, folder: &Path, spec: &DaemonSpec) -> Result<Child> {
+/// Starts it and waits until it listens; also the addresses.
+fn launch(prefix: &Path, folder: &Path, spec: &DaemonSpec) -> Result<(Child, Vec<String>)> {
     let programs = prefix.join("lib/hull");
     let (program, root) = (programs.join("hulld"), root(folder, spec));
     let mut command = match spec.memory {
@@ -196,13 +203,17 @@ fn launch(prefix: &Path, folder: &Path, spec: &DaemonSpec) -> Result<Child> {
         .stderr(stderr)
         .spawn()
         .with_context(|| format!("{command:?} cannot be executed"))?;
-    let mut said = String::new();
-    BufReader::new(process.stdout.take().context("no stdout")?).read_line(&mut said)?;
-    if !said.starts_with("listening on ") {
-        let _ = process.kill();
-        let status = process.wait()?;
-        let log = fs::read_to_string(log(folder))?;
-        bail!("hulld did not start ({status}); it said {said:?}, and in its log:\n{log}");
+    // It says all in one piece.
+    let mut stdout = BufReader::new(process.stdout.take().context("no stdout")?);
+    let said = String::from_utf8(stdout.fill_buf()?.to_vec())?;
+    let addresses = said.lines().map(|line| line.strip_prefix("listening on "));
+    match addresses.map(|address| address.map(String::from)).collect() {
+        Some(addresses) if !said.is_empty() => Ok((process, addresses)),
+        _ => {
+            let _ = process.kill();
+            let status = process.wait()?;
+            let log = fs::read_to_string(log(folder))?;
+            bail!("hulld did not start ({status}); it said {said:?}, and in its log:\n{log}");
+        }
     }
-    Ok(process)
 }

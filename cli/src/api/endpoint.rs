@@ -1,11 +1,15 @@
-//! Which socket the daemon is at, and the folders a daemon started from here keeps its state in.
+//! Which address the daemon is at, and the folders a daemon started from here keeps its state in.
 
 use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use thiserror::Error;
+
+use super::address::Address;
+use super::tls::TlsSpec;
 
 /// Names the daemon when `--host` does not.
 const HOST_VARIABLE: &str = "HULL_HOST";
@@ -13,8 +17,8 @@ const HOST_VARIABLE: &str = "HULL_HOST";
 /// A host that was named but cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum EndpointError {
-    /// Another scheme than `unix://`, or a relative path.
-    #[error("host {host:?} cannot be used: write unix:///absolute/path/to/hull.sock")]
+    /// Another scheme than `unix://` and `tcp://`, or a relative path.
+    #[error("host {host:?} cannot be used: write unix:///absolute/path/to/hull.sock or tcp://HOST[:PORT]")]
     Unsupported {
         /// What was given.
         host: String,
@@ -29,41 +33,97 @@ pub(crate) enum EndpointError {
     },
 }
 
+/// Which daemon the command line means.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HostOptions {
+    /// Daemon to connect to (default: the one of this user, started when it is not there)
+    #[arg(short = 'H', long, value_name = "URL")]
+    host: Option<String>,
+
+    /// Use TLS; implied by --tlsverify
+    #[arg(long)]
+    tls: bool,
+
+    /// Use TLS and verify the remote
+    #[arg(long)]
+    tlsverify: bool,
+
+    /// Trust certs signed only by this CA (default: ca.pem in $HULL_CERT_PATH or ~/.hull)
+    #[arg(long, value_name = "FILE")]
+    tlscacert: Option<PathBuf>,
+
+    /// Path to TLS certificate file (default: cert.pem in $HULL_CERT_PATH or ~/.hull)
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+
+    /// Path to TLS key file (default: key.pem in $HULL_CERT_PATH or ~/.hull)
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
+}
+
+impl HostOptions {
+    /// TLS, if anything asks for it. As with Docker, usual files that are not there are not meant.
+    fn tls(&self) -> Option<TlsSpec> {
+        let verify = self.tlsverify || variable(&["HULL_TLS_VERIFY", "DOCKER_TLS_VERIFY"]).is_some();
+        if !verify && !self.tls {
+            return None;
+        }
+        let folder =
+            variable(&["HULL_CERT_PATH", "DOCKER_CERT_PATH"]).map_or_else(config_folder, PathBuf::from);
+        let file = |given: &Option<PathBuf>, usual| {
+            let usual = || Some(folder.join(usual)).filter(|path| path.exists());
+            given.clone().or_else(usual)
+        };
+        Some(TlsSpec {
+            verify,
+            authorities: file(&self.tlscacert, "ca.pem"),
+            certificate: file(&self.tlscert, "cert.pem"),
+            key: file(&self.tlskey, "key.pem"),
+        })
+    }
+}
+
+/// The first of these variables that says something.
+fn variable(names: &[&str]) -> Option<String> {
+    names
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// Where the contexts and the usual certificates lie: `$HULL_CONFIG`, else `~/.hull`.
+pub(crate) fn config_folder() -> PathBuf {
+    absolute("HULL_CONFIG").unwrap_or_else(|| absolute("HOME").unwrap_or_else(|| "/".into()).join(".hull"))
+}
+
 /// The daemon's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// Path of the unix socket.
-    pub(crate) socket: PathBuf,
+    /// Where it listens.
+    pub(crate) address: Address,
+    /// TLS, for TCP.
+    pub(crate) tls: Option<TlsSpec>,
     /// Whether the user named it. Only the default one is started when nobody listens there.
     pub(crate) named: bool,
 }
 
 impl Endpoint {
     /// `--host` first, then `HULL_HOST`, then the default socket of this user.
-    pub(crate) fn select(flag: Option<&str>) -> Result<Self, EndpointError> {
-        let variable = env::var(HOST_VARIABLE).ok().filter(|host| !host.is_empty());
-        match flag.map(str::to_owned).or(variable) {
-            Some(host) => Self::named(&host),
+    pub(crate) fn select(options: &HostOptions) -> Result<Self, EndpointError> {
+        match options.host.clone().or_else(|| variable(&[HOST_VARIABLE])) {
+            Some(host) => Ok(Self {
+                address: Address::parse(&host)?,
+                tls: options.tls(),
+                named: true,
+            }),
             None => {
                 let directories = Directories::of_this_user();
                 check_owner(&directories.runtime)?;
                 Ok(Self {
-                    socket: directories.socket(),
+                    address: Address::Unix(directories.socket()),
+                    tls: None,
                     named: false,
                 })
             }
-        }
-    }
-
-    fn named(host: &str) -> Result<Self, EndpointError> {
-        match host.strip_prefix("unix://").map(Path::new) {
-            Some(path) if path.is_absolute() => Ok(Self {
-                socket: path.to_owned(),
-                named: true,
-            }),
-            _ => Err(EndpointError::Unsupported {
-                host: host.to_owned(),
-            }),
         }
     }
 }
@@ -133,11 +193,31 @@ fn absolute(name: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
+    fn host(host: &str) -> HostOptions {
+        HostOptions {
+            host: Some(host.to_owned()),
+            ..HostOptions::default()
+        }
+    }
+
     #[test]
     fn a_named_unix_socket_is_used_as_it_is() {
-        let endpoint = Endpoint::select(Some("unix:///run/other.sock")).unwrap();
-        assert_eq!(endpoint.socket, Path::new("/run/other.sock"));
+        let endpoint = Endpoint::select(&host("unix:///run/other.sock")).unwrap();
+        assert_eq!(endpoint.address, Address::Unix("/run/other.sock".into()));
         assert!(endpoint.named);
+    }
+
+    #[test]
+    fn files_that_are_named_are_used_and_usual_ones_only_where_they_are() {
+        let options = HostOptions {
+            tlsverify: true,
+            tlscacert: Some("/nonexistent/ca.pem".into()),
+            ..host("tcp://a")
+        };
+        let tls = Endpoint::select(&options).unwrap().tls.unwrap();
+        assert!(tls.verify);
+        assert_eq!(tls.authorities, Some("/nonexistent/ca.pem".into()));
+        assert_eq!(Endpoint::select(&host("tcp://a")).unwrap().tls, None);
     }
 
     #[test]
@@ -148,13 +228,5 @@ mod tests {
         let root = Path::new("/");
         let ours = rustix::process::getuid().is_root();
         assert_eq!(check_owner(root).is_ok(), ours);
-    }
-
-    #[test]
-    fn hosts_that_are_no_absolute_unix_path_are_refused_by_name() {
-        for host in ["tcp://127.0.0.1:2375", "unix://relative.sock", "/run/hull.sock"] {
-            let error = Endpoint::select(Some(host)).unwrap_err().to_string();
-            assert!(error.contains(host), "{error}");
-        }
     }
 }

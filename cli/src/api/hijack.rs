@@ -32,13 +32,30 @@ pub(crate) struct Input {
 
 impl Hijacked {
     pub(super) fn new(upgraded: Upgraded) -> io::Result<Self> {
-        let parts = upgraded
-            .downcast::<TokioIo<tokio::net::UnixStream>>()
-            .map_err(|_| io::Error::other("the upgraded connection is no unix socket"))?;
-        let socket = parts.io.into_inner().into_std()?;
-        socket.set_nonblocking(false)?;
+        match upgraded.downcast::<TokioIo<tokio::net::UnixStream>>() {
+            Ok(parts) => {
+                let socket = parts.io.into_inner().into_std()?;
+                socket.set_nonblocking(false)?;
+                Ok(Self {
+                    early: parts.read_buf,
+                    socket,
+                })
+            }
+            Err(upgraded) => Self::bridged(upgraded),
+        }
+    }
+
+    /// TLS cannot be read and written by two threads: a task of the runtime does that, and they have a socket of ours.
+    fn bridged(upgraded: Upgraded) -> io::Result<Self> {
+        let (socket, other) = UnixStream::pair()?;
+        other.set_nonblocking(true)?;
+        let mut other = tokio::net::UnixStream::from_std(other)?;
+        tokio::spawn(async move {
+            // A connection that breaks ends the stream; the wait for the exit code tells why.
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut other).await;
+        });
         Ok(Self {
-            early: parts.read_buf,
+            early: Bytes::new(),
             socket,
         })
     }

@@ -1,13 +1,16 @@
-//! A client of the Docker Engine API over a unix socket.
+//! A client of the Docker Engine API over a unix socket, or over TCP.
 //!
 //! Connections are kept and reused; nothing is sent that a command did not ask for, so that a
 //! short command costs as few round trips as the API allows.
 
+mod address;
+mod connect;
 mod content;
 mod endpoint;
 mod error;
 mod hijack;
 mod target;
+mod tls;
 
 use std::cell::RefCell;
 use std::io;
@@ -15,17 +18,14 @@ use std::io;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
-use crate::bootstrap;
-
+pub(crate) use address::Address;
 pub(crate) use content::Content;
-pub(crate) use endpoint::{Directories, Endpoint};
+pub(crate) use endpoint::{Directories, Endpoint, HostOptions};
 pub(crate) use error::ApiError;
 pub(crate) use hijack::{Hijacked, Input, Output};
 pub(crate) use target::{API_VERSION, Target};
@@ -210,11 +210,7 @@ impl Client {
         method: &Method,
         target: &Target,
     ) -> Result<(Response<Incoming>, Sender), ApiError> {
-        let transport = |source| ApiError::Transport {
-            method: method.clone(),
-            target: target.to_string(),
-            source,
-        };
+        let transport = |source| ApiError::transport(&self.endpoint.address, method, target, source);
         // The daemon may close an idle connection at any time: hyper hands the request back when
         // nothing of it was sent.
         loop {
@@ -231,34 +227,9 @@ impl Client {
                 },
             }
         }
-        let mut sender = self.connect().await?;
+        let mut sender = connect::connect(&self.endpoint).await?;
         let response = sender.send_request(request).await.map_err(transport)?;
         Ok((response, sender))
-    }
-
-    async fn connect(&self) -> Result<Sender, ApiError> {
-        let socket = &self.endpoint.socket;
-        let refused = |source| ApiError::Connect {
-            socket: socket.clone(),
-            source,
-        };
-        if !self.endpoint.named {
-            bootstrap::renew_machine(socket).await?;
-        }
-        let stream = match UnixStream::connect(socket).await {
-            Err(error) if !self.endpoint.named && nobody_listens(&error) => {
-                bootstrap::start_daemon(socket).await?;
-                UnixStream::connect(socket).await
-            }
-            connected => connected,
-        }
-        .map_err(refused)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| refused(io::Error::other(error)))?;
-        // A broken connection shows as an error of the request that uses it.
-        tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(sender)
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use machine::{HostReport, Placement, Virtiofsd};
 
 use super::print;
-use crate::api::{Client, Directories, Target};
+use crate::api::{Address, Client, Directories, Target};
 use crate::failure::{CommandResult, Failure};
 use crate::format::binary_size;
 use crate::installation;
@@ -27,7 +27,7 @@ struct Findings {
     virtualization: Option<&'static str>,
     hypervisor: bool,
     cgroups: &'static str,
-    socket: PathBuf,
+    address: Address,
     /// The version of the daemon that answers there.
     daemon: Option<String>,
     lib: PathBuf,
@@ -62,7 +62,7 @@ impl Findings {
                 .find_map(|(flag, name)| has(flag).then_some(name)),
             hypervisor: has("hypervisor"),
             cgroups: cgroup_version(),
-            socket: client.endpoint().socket.clone(),
+            address: client.endpoint().address.clone(),
             daemon: daemon.map(|version| version.version.unwrap_or_default()),
             missing: missing.filter(|path| !path.exists()).collect(),
             lib,
@@ -107,11 +107,7 @@ impl Findings {
             Some(version) => format!("hulld {version} answers"),
             None => "nobody answers; the first command starts it".to_owned(),
         };
-        line(
-            &mut text,
-            "socket",
-            &format!("{} ({daemon})", self.socket.display()),
-        );
+        line(&mut text, "socket", &format!("{} ({daemon})", self.address));
         text.push_str("Choice\n");
         match self.host.placement() {
             Placement::Host => line(&mut text, "microVMs", "on this host's KVM"),

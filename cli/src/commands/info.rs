@@ -43,7 +43,7 @@ fn describe(client: &Client, answer: Result<Bytes, ApiError>) -> CommandResult {
     let mut text = String::new();
     let _ = writeln!(text, "Client: hull");
     let _ = writeln!(text, " Version: {}", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(text, " Host: unix://{}", client.endpoint().socket.display());
+    let _ = writeln!(text, " Host: {}", client.endpoint().address);
     let _ = writeln!(text, "\nServer:");
     match answer {
         Ok(bytes) => {

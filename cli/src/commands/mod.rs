@@ -71,7 +71,7 @@ use crate::failure::{CommandResult, Failure, complain};
 
 /// Does what the command line says.
 pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
-    let endpoint = Endpoint::select(arguments.host.as_deref())?;
+    let endpoint = Endpoint::select(&arguments.host)?;
     let client = Client::new(endpoint);
     match arguments.command {
         Command::Run(arguments) => run::execute(&client, *arguments).await,

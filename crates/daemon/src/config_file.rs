@@ -30,8 +30,8 @@ pub(crate) enum ConfigFileError {
     },
     /// It is not understood.
     #[error(
-        "the configuration {} is not understood: {source}; it is a JSON object with the keys \"insecure-registries\" and \
-         \"registry-mirrors\"", path.display()
+        "the configuration {} is not understood: {source}; it is a JSON object, whose keys are those of Docker's \
+         daemon.json that hull knows, such as \"hosts\" and \"insecure-registries\"", path.display()
     )]
     Format {
         /// The file.
@@ -45,6 +45,20 @@ pub(crate) enum ConfigFileError {
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct ConfigFile {
+    /// Addresses to listen on, if the command line names none.
+    pub(crate) hosts: Vec<String>,
+    /// Whether TCP is served with TLS.
+    pub(crate) tls: Option<bool>,
+    /// Whether clients are asked for a certificate.
+    pub(crate) tlsverify: Option<bool>,
+    /// The CAs of clients.
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// The certificate of this server.
+    pub(crate) tlscert: Option<PathBuf>,
+    /// Its key.
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Where counters are served.
+    pub(crate) metrics_addr: Option<String>,
     /// Registries that may be spoken to without TLS: `HOST[:PORT]` or a network.
     pub(crate) insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub: URLs.
@@ -88,8 +102,16 @@ mod tests {
 
     #[test]
     fn dockers_keys_are_understood() {
-        let config =
-            read(r#"{"insecure-registries":["10.0.0.0/8"],"registry-mirrors":["https://m"]}"#).unwrap();
+        let config = read(
+            r#"{"insecure-registries":["10.0.0.0/8"],"registry-mirrors":["https://m"],
+                "hosts":["fd://"],"tlsverify":true,"tlscacert":"/ca","tlscert":"/cert","tlskey":"/key"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (config.hosts, config.tlsverify),
+            (vec!["fd://".into()], Some(true))
+        );
+        assert_eq!(config.tlskey, Some("/key".into()));
         assert_eq!(config.insecure_registries, ["10.0.0.0/8"]);
         assert_eq!(config.registry_mirrors, ["https://m"]);
         assert_eq!(read("{}").unwrap(), ConfigFile::default());

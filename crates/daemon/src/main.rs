@@ -1,12 +1,15 @@
-//! `hulld`: the engine behind the Docker Engine API on a unix socket.
+//! `hulld`: the engine behind the Docker Engine API.
 //!
 //! Configuration and wiring only. Containers outlive it: on SIGTERM or SIGINT it stops serving and leaves them running,
 //! and the next `hulld` on the same state root finds them.
 
 mod config_file;
+mod host;
+mod listeners;
 mod lock;
 mod options;
 mod socket;
+mod tls;
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,13 +19,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use docker_api::Listener;
 use engine::{Engine, EngineSpec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::listeners::{Inherited, Listeners};
 use crate::lock::Lock;
 use crate::options::{Options, Settings};
-use crate::socket::ApiSocket;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -45,6 +50,7 @@ fn log_to_stderr(options: &Options) {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
+    let inherited = Inherited::take();
     let settings = options.settle()?;
     raise_descriptor_limit();
     make_folder(&settings.root, 0o711)?;
@@ -59,13 +65,13 @@ fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    let served = runtime.block_on(serve(&settings));
+    let served = runtime.block_on(serve(&settings, inherited));
     // Files that are still being read or written do not hold up the end.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, mut inherited: Inherited) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let spec = EngineSpec {
@@ -79,23 +85,53 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let engine = Engine::open(spec)
         .await
         .map_err(|e| anyhow::anyhow!("cannot open the state: {e}"))?;
-    let (socket, listener) = ApiSocket::bind(&settings.socket)?;
-    announce(&socket).context("cannot write to the standard output")?;
-    docker_api::serve(listener, engine, async {
+    let mut listeners = Listeners::bind(&settings.hosts, &settings.tcp, &mut inherited)?;
+    let metrics = settings.metrics.as_deref().map(metrics_listener).transpose()?;
+    announce(&listeners).context("cannot write to the standard output")?;
+    tell_service_manager(&[NotifyState::Ready]);
+    let sockets = docker_api::Listeners {
+        api: std::mem::take(&mut listeners.sockets),
+        metrics: metrics.into_iter().collect(),
+    };
+    docker_api::serve(sockets, engine, async {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping; containers go on"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping; containers go on"),
         }
     })
     .await;
+    tell_service_manager(&[NotifyState::Stopping]);
     Ok(())
 }
 
-/// Says on the standard output that clients are served from now on.
-fn announce(socket: &ApiSocket) -> io::Result<()> {
+/// Says how far this is to who asked for it (`sd_notify(3)`), if somebody did.
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
+    }
+}
+
+/// Says on the standard output that clients are served from now on, all at once: who waits for it may go after a line.
+fn announce(listeners: &Listeners) -> io::Result<()> {
+    let lines = listeners
+        .addresses
+        .iter()
+        .map(|address| format!("listening on {address}\n"));
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "listening on unix://{}", socket.path().display())?;
+    stdout.write_all(lines.collect::<String>().as_bytes())?;
     stdout.flush()
+}
+
+/// The port of the counters. They hold nothing secret but how much goes on here, so that it has no TLS; Docker's has none.
+fn metrics_listener(address: &str) -> anyhow::Result<Listener> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    });
+    let listener =
+        bound.with_context(|| format!("cannot serve metrics at {address} (--metrics-addr HOST:PORT)"))?;
+    tracing::info!("metrics are served at http://{}/metrics", listener.local_addr()?);
+    Ok(Listener::tcp(listener, None))
 }
 
 fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {

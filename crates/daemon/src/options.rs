@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{env, fs};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use engine::{ClientFiles, InsecureHost, Mirror, RegistryConfig, RegistryConfigError};
 use tracing::level_filters::LevelFilter;
 
 use crate::config_file::ConfigFile;
+use crate::host::Host;
+use crate::tls::{TcpPolicy, TlsOptions};
 
 /// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
 #[derive(Debug, Parser)]
@@ -23,9 +25,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     runtime: Option<PathBuf>,
 
-    /// Socket of the API, as unix://PATH [default: hull.sock in the runtime folder]
-    #[arg(short = 'H', long, value_name = "URL")]
-    host: Option<String>,
+    /// Address of the API, as unix://PATH, tcp://ADDRESS[:PORT], or fd:// for the sockets of a systemd socket unit; may be
+    /// given several times [default: hull.sock in the runtime folder]
+    #[arg(short = 'H', long = "host", value_name = "URL")]
+    hosts: Vec<String>,
+
+    #[command(flatten)]
+    tls: TlsOptions,
 
     /// Folder with hull-vmm, vmlinux and initramfs.cpio [default: $HULL_LIB, or the folder of this program]
     #[arg(long, value_name = "DIR")]
@@ -40,8 +46,9 @@ pub(crate) struct Options {
     #[arg(long = "certs-dir", value_name = "DIR")]
     certs_dirs: Vec<PathBuf>,
 
-    /// Configuration file in JSON: "insecure-registries" and "registry-mirrors" [default: /etc/hull/hulld.json, or
-    /// ~/.config/hull/hulld.json without root]
+    /// Configuration file in JSON, with keys of Docker's daemon.json: "hosts", "tlsverify", "tlscacert", "tlscert",
+    /// "tlskey", "insecure-registries", "registry-mirrors" [default: /etc/hull/hulld.json, or ~/.config/hull/hulld.json
+    /// without root]
     #[arg(long, value_name = "FILE")]
     config_file: Option<PathBuf>,
 
@@ -52,6 +59,10 @@ pub(crate) struct Options {
     /// Mirror of Docker Hub; may be given several times
     #[arg(long = "registry-mirror", value_name = "URL")]
     registry_mirrors: Vec<String>,
+
+    /// Address for Prometheus, HOST:PORT: counters at /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_addr: Option<String>,
 
     /// How much is logged
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
@@ -85,7 +96,9 @@ impl LogLevel {
 pub(crate) struct Settings {
     pub(crate) root: PathBuf,
     pub(crate) runtime: PathBuf,
-    pub(crate) socket: PathBuf,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) tcp: TcpPolicy,
+    pub(crate) metrics: Option<String>,
     pub(crate) lib: PathBuf,
     pub(crate) host_root: Option<PathBuf>,
     /// Empty for the usual ones.
@@ -120,10 +133,6 @@ impl Options {
     /// Fills in what the command line does not say.
     pub(crate) fn settle(self) -> anyhow::Result<Settings> {
         let runtime = absolute(self.runtime.unwrap_or_else(default_runtime))?;
-        let socket = match self.host {
-            Some(host) => absolute(socket_path(&host)?)?,
-            None => runtime.join("hull.sock"),
-        };
         let root = match self.root {
             Some(root) => absolute(root)?,
             None => absolute(default_root()?)?,
@@ -140,10 +149,25 @@ impl Options {
                 None => ConfigFile::default(),
             },
         };
+        let tcp = self.tls.or(&file).policy()?;
+        let hosts = if self.hosts.is_empty() {
+            file.hosts
+        } else {
+            self.hosts
+        };
+        let mut hosts = hosts
+            .iter()
+            .map(|host| settle_host(host))
+            .collect::<Result<Vec<_>, _>>()?;
+        if hosts.is_empty() {
+            hosts.push(Host::Unix(runtime.join("hull.sock")));
+        }
         Ok(Settings {
             root,
             runtime,
-            socket,
+            hosts,
+            tcp,
+            metrics: self.metrics_addr.or(file.metrics_addr),
             lib,
             host_root,
             insecure_registries: parse_all(file.insecure_registries, self.insecure_registries)?,
@@ -170,11 +194,11 @@ fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::path::absolute(&path).with_context(|| format!("cannot make {} absolute", path.display()))
 }
 
-fn socket_path(host: &str) -> anyhow::Result<PathBuf> {
-    match host.strip_prefix("unix://") {
-        Some(path) if !path.is_empty() => Ok(path.into()),
-        _ => bail!("cannot listen on `{host}`: give a unix socket as unix://PATH"),
-    }
+fn settle_host(host: &str) -> anyhow::Result<Host> {
+    Ok(match host.parse()? {
+        Host::Unix(path) => Host::Unix(absolute(path)?),
+        other => other,
+    })
 }
 
 fn is_root() -> bool {
@@ -243,7 +267,9 @@ mod tests {
         let expected = Settings {
             root: "/r".into(),
             runtime: "/t".into(),
-            socket: "/t/hull.sock".into(),
+            hosts: vec![Host::Unix("/t/hull.sock".into())],
+            tcp: TcpPolicy::Undecided,
+            metrics: None,
             lib: "/l".into(),
             host_root: None,
             certs_dirs: Vec::new(),
@@ -254,33 +280,23 @@ mod tests {
     }
 
     #[test]
-    fn a_host_names_the_socket() {
-        let settings = settle(&[
-            "--root",
-            "/r",
-            "--runtime",
-            "/t",
-            "--lib",
-            "/l",
-            "-H",
-            "unix:///s/x.sock",
-        ])
-        .unwrap();
-        assert_eq!(settings.socket, Path::new("/s/x.sock"));
+    fn hosts_of_the_command_line_stand_for_those_of_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), r#"{"hosts":["unix:///f.sock","fd://"]}"#).unwrap();
+        let path = file.path().display().to_string();
+        let hosts = |more: &[&str]| {
+            let arguments = [&["--root", "/r", "--config-file", &path], more].concat();
+            settle(&arguments).unwrap().hosts
+        };
+        assert_eq!(hosts(&[]), [Host::Unix("/f.sock".into()), Host::Inherited]);
+        let named = hosts(&["-H", "unix:///s/x.sock", "--host", "fd://"]);
+        assert_eq!(named, [Host::Unix("/s/x.sock".into()), Host::Inherited]);
     }
 
     #[test]
     fn folders_of_certificates_are_kept_in_their_order() {
         let settings = settle(&["--root", "/r", "--certs-dir", "/b", "--certs-dir", "/a"]).unwrap();
         assert_eq!(settings.certs_dirs, [Path::new("/b"), Path::new("/a")]);
-    }
-
-    #[test]
-    fn a_host_that_is_no_unix_socket_is_refused() {
-        for host in ["tcp://0.0.0.0:2375", "/run/x.sock", "unix://", ""] {
-            let error = settle(&["--root", "/r", "--host", host]).unwrap_err();
-            assert!(error.to_string().contains("unix://PATH"), "{error}");
-        }
     }
 
     #[test]

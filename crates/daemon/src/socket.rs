@@ -67,11 +67,6 @@ impl ApiSocket {
             listener,
         ))
     }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for ApiSocket {

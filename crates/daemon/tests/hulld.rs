@@ -1,7 +1,8 @@
 //! The built `hulld`, from its start to its end.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -139,5 +140,65 @@ fn a_socket_that_cannot_be_had_is_a_clear_error() -> Result<()> {
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr.contains("is no socket"), "{stderr}");
     assert!(!place.path("run/hulld.pid").exists());
+    Ok(())
+}
+
+/// `hulld`, started as a service manager does it: with a listening socket as descriptor 3 (`sd_listen_fds(3)`).
+fn activated(place: &Place, socket: impl Into<OwnedFd>) -> Command {
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    command.args(["-c", script, "sh"]);
+    let hulld = place.command();
+    command.arg(hulld.get_program()).args(hulld.get_args());
+    command.args(["--host", "fd://"]).stdin(socket.into());
+    command
+}
+
+#[test]
+fn a_service_managers_socket_is_served_and_left_where_it_is() -> Result<()> {
+    let place = Place::new()?;
+    let path = place.path("activated.sock");
+    let socket = UnixListener::bind(&path)?;
+    let manager = UnixDatagram::bind(place.path("notify.sock"))?;
+    // The client comes before the daemon is there.
+    let mut early = UnixStream::connect(&path)?;
+    early.write_all(b"GET /_ping HTTP/1.1\r\nHost: hull\r\nConnection: close\r\n\r\n")?;
+    let process = activated(&place, socket.try_clone()?)
+        .env("NOTIFY_SOCKET", place.path("notify.sock"))
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut daemon = Daemon { process };
+    let mut said = [0; 64];
+    let length = manager.recv(&mut said)?;
+    assert_eq!(&said[..length], b"READY=1\n");
+    let mut answer = String::new();
+    early.read_to_string(&mut answer)?;
+    assert!(answer.ends_with("\r\n\r\nOK"), "{answer}");
+    daemon.signal(Signal::TERM)?;
+    assert_eq!(daemon.exit_code()?, Some(0));
+    assert!(path.exists() && !place.socket().exists());
+    let length = manager.recv(&mut said)?;
+    assert_eq!(&said[..length], b"STOPPING=1\n");
+    // The next one takes it over.
+    let mut next = Daemon {
+        process: activated(&place, socket).stdout(Stdio::null()).spawn()?,
+    };
+    assert!(ping(&path)?.ends_with("OK"));
+    next.signal(Signal::TERM)?;
+    assert_eq!(next.exit_code()?, Some(0));
+    Ok(())
+}
+
+#[test]
+fn sockets_that_nobody_handed_over_or_that_would_be_open_to_all_are_refused() -> Result<()> {
+    let place = Place::new()?;
+    let refused = place.command().args(["--host", "fd://"]).output()?;
+    let stderr = String::from_utf8(refused.stderr)?;
+    assert!(stderr.contains("LISTEN_FDS"), "{stderr}");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let refused = activated(&place, port).output()?;
+    let stderr = String::from_utf8(refused.stderr)?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr.contains("Give --tlsverify"), "{stderr}");
     Ok(())
 }

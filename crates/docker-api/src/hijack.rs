@@ -21,10 +21,10 @@ use engine::{AttachInput, AttachOutput, Attachment, EngineError, InputOutcome};
 use futures_util::future::Either;
 use futures_util::{Stream, StreamExt, stream};
 use hyper::ext::ReasonPhrase;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, Ready, WriteHalf};
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::listener::Connection;
 use crate::server::{RawConnection, SessionSlot};
 use crate::stdcopy::{Channel, Framing};
 use crate::version::ApiVersion;
@@ -116,7 +116,7 @@ async fn raw_session(connection: RawConnection, attachment: Attachment, framing:
         tracing::warn!("cannot watch an attached connection: no file descriptor is left");
         return;
     };
-    let (mut reader, mut writer) = connection.stream.into_split();
+    let (mut reader, mut writer) = tokio::io::split(connection.stream);
     let over = {
         let mut output = std::pin::pin!(send_output(&mut writer, attachment.output, framing));
         let mut input = std::pin::pin!(receive_input(&mut reader, connection.early, attachment.input));
@@ -141,8 +141,8 @@ async fn raw_session(connection: RawConnection, attachment: Attachment, framing:
 }
 
 /// Tells the client why there are no streams after all.
-async fn refuse(stream: UnixStream, error: &EngineError, framing: Framing) {
-    let (reader, mut writer) = stream.into_split();
+async fn refuse(stream: Connection, error: &EngineError, framing: Framing) {
+    let (reader, mut writer) = tokio::io::split(stream);
     if writer.write_all(&failure(error, framing)).await.is_ok() {
         finish(reader, writer).await;
     }
@@ -155,7 +155,7 @@ fn failure(error: &EngineError, framing: Framing) -> Bytes {
 }
 
 async fn send_output(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut WriteHalf<Connection>,
     mut output: AttachOutput,
     framing: Framing,
 ) -> io::Result<()> {
@@ -163,13 +163,15 @@ async fn send_output(
         writer
             .write_all(&framing.encode(chunk.stream.into(), chunk.bytes))
             .await?;
+        // TLS may keep the rest of a record otherwise.
+        writer.flush().await?;
     }
     Ok(())
 }
 
 /// Hands over what the client sends until it says that there is no more. What nobody takes is read all the same, so
 /// that the end is seen.
-async fn receive_input(reader: &mut OwnedReadHalf, early: Bytes, mut input: Option<AttachInput>) {
+async fn receive_input(reader: &mut ReadHalf<Connection>, early: Bytes, mut input: Option<AttachInput>) {
     let mut piece = early;
     let mut buffer = BytesMut::new();
     loop {
@@ -198,7 +200,7 @@ async fn hand_over(input: &mut Option<AttachInput>, piece: Bytes) {
 }
 
 /// Ends the output, and waits a little for the client to end its side.
-async fn finish(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf) {
+async fn finish(mut reader: ReadHalf<Connection>, mut writer: WriteHalf<Connection>) {
     if writer.shutdown().await.is_err() {
         return;
     }
@@ -212,23 +214,41 @@ async fn finish(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf) {
 /// Tells when a client has closed its socket.
 ///
 /// A client that has only ended its input reads as ended, too; only a hang-up, which epoll always reports, tells the two
-/// apart. The watch has a descriptor of its own, so that forgetting that it can be written to, which lets the watch
-/// sleep, does not make the session forget it.
-struct HangUp(UnixStream);
+/// apart. TCP has no such event for a client that just closes: there it comes when the client's kernel refuses output, or
+/// a probe of the idle connection. The watch has a descriptor of its own, so that forgetting that it can be written to,
+/// which lets the watch sleep, does not make the session forget it.
+enum HangUp {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
 
 impl HangUp {
-    fn watch(stream: &UnixStream) -> io::Result<Self> {
-        let watched = stream.as_fd().try_clone_to_owned()?;
-        Ok(Self(UnixStream::from_std(watched.into())?))
+    fn watch(connection: &Connection) -> io::Result<Self> {
+        let watched = connection.as_fd().try_clone_to_owned()?;
+        Ok(if connection.is_unix() {
+            Self::Unix(UnixStream::from_std(watched.into())?)
+        } else {
+            Self::Tcp(TcpStream::from_std(watched.into())?)
+        })
     }
 
     async fn wait(&self) {
-        while let Ok(ready) = self.0.ready(Interest::WRITABLE).await {
+        while let Ok(ready) = self.writable().await {
             if ready.is_write_closed() {
                 return;
             }
             let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = self.0.try_io(Interest::WRITABLE, forget);
+            let _ = match self {
+                Self::Unix(stream) => stream.try_io(Interest::WRITABLE, forget),
+                Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, forget),
+            };
+        }
+    }
+
+    async fn writable(&self) -> io::Result<Ready> {
+        match self {
+            Self::Unix(stream) => stream.ready(Interest::WRITABLE).await,
+            Self::Tcp(stream) => stream.ready(Interest::WRITABLE).await,
         }
     }
 }
@@ -282,6 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_half_close_is_no_hang_up_and_a_close_is_one() {
         let (server, mut client) = UnixStream::pair().unwrap();
+        let server = Connection::from(server);
         let hang_up = HangUp::watch(&server).unwrap();
         client.write_all(b"input").await.unwrap();
         client.shutdown().await.unwrap();
@@ -297,7 +318,7 @@ mod tests {
     async fn input_left_unread_does_not_turn_the_end_of_output_into_a_reset() {
         let (server, mut client) = UnixStream::pair().unwrap();
         client.write_all(b"nobody reads this").await.unwrap();
-        let (reader, mut writer) = server.into_split();
+        let (reader, mut writer) = tokio::io::split(Connection::from(server));
         writer.write_all(b"the end").await.unwrap();
         let finished = tokio::spawn(finish(reader, writer));
         let mut output = Vec::new();

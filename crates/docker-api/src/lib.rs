@@ -1,6 +1,6 @@
 //! The Docker Engine API over an [`Engine`]: the only door to it.
 //!
-//! HTTP/1.1 on a unix socket, in the versions [`ApiVersion::OLDEST`] to [`ApiVersion::NEWEST`]. What hull does not
+//! HTTP/1.1 on unix sockets and TCP ports, in the versions [`ApiVersion::OLDEST`] to [`ApiVersion::NEWEST`]. What hull does not
 //! support is refused by its name, never left out silently.
 
 mod body;
@@ -11,6 +11,8 @@ mod filters;
 mod hijack;
 mod human_time;
 mod instructions;
+mod listener;
+mod metrics;
 mod progress;
 mod ps;
 mod query;
@@ -22,14 +24,37 @@ mod version;
 use std::future::Future;
 
 use engine::Engine;
-use tokio::net::UnixListener;
 
+pub use crate::listener::Listener;
+use crate::server::Service;
 pub use crate::version::ApiVersion;
 
 /// The `Server` header of every response.
 const SERVER_HEADER: &str = concat!("hull/", env!("CARGO_PKG_VERSION"), " (linux)");
 
-/// Serves the API on `listener` until `stop` is ready. Connections that are open then are closed; containers go on.
-pub async fn serve(listener: UnixListener, engine: Engine, stop: impl Future<Output = ()>) {
-    server::serve(listener, routes::router(engine), stop).await;
+/// What is served, and where.
+pub struct Listeners {
+    /// For the API.
+    pub api: Vec<Listener>,
+    /// For the counters alone, at `/metrics`.
+    pub metrics: Vec<Listener>,
+}
+
+/// Serves the API until `stop` is ready. Connections that are open then are closed; containers go on.
+pub async fn serve(listeners: Listeners, engine: Engine, stop: impl Future<Output = ()>) {
+    let requests = metrics::Requests::default();
+    let counters = Service {
+        router: metrics::router(engine.clone(), &requests),
+        requests: None,
+    };
+    let api = Service {
+        router: routes::router(engine),
+        requests: Some(requests),
+    };
+    let api = listeners.api.into_iter().map(|listener| (listener, api.clone()));
+    let counters = listeners
+        .metrics
+        .into_iter()
+        .map(|listener| (listener, counters.clone()));
+    server::serve(api.chain(counters), stop).await;
 }

@@ -1,4 +1,4 @@
-//! Connections: HTTP/1.1 on a unix socket, one task each.
+//! Connections: HTTP/1.1 on any kind of listener, one task each.
 //!
 //! A connection and everything it waits for live in one task: a follower of logs, a waiter, an attached terminal.
 //! When the client goes, hyper drops the handler or the body it is sending, and nothing stays behind. A handler that
@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -19,10 +19,12 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
-use tower_service::Service;
+use tower_service::Service as _;
 
+use crate::listener::{Connection, HandshakeError, Incoming as Client, Listener};
+use crate::metrics::Requests;
 use crate::version::{self, ApiVersion};
 
 /// How long a client may take to send the head of a request; also how long an idle connection is kept.
@@ -32,10 +34,13 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// The pause after `accept` failed, which is nearly always for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long nothing is said of clients that are not served after one was told of.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
+
 /// A connection that is no longer HTTP.
 pub(crate) struct RawConnection {
     /// The socket.
-    pub(crate) stream: UnixStream,
+    pub(crate) stream: Connection,
     /// What the client sent after its request and was read with it.
     pub(crate) early: Bytes,
 }
@@ -57,36 +62,89 @@ impl SessionSlot {
     }
 }
 
-/// Serves `router` on `listener` until `stop` is ready; then every connection is closed.
-pub(crate) async fn serve(listener: UnixListener, router: Router, stop: impl Future<Output = ()>) {
+/// What is behind a listener.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) router: Router,
+    /// Where requests are counted, if they are.
+    pub(crate) requests: Option<Requests>,
+}
+
+/// Serves all `listeners` until `stop` is ready; then every connection is closed.
+pub(crate) async fn serve(
+    listeners: impl Iterator<Item = (Listener, Service)>,
+    stop: impl Future<Output = ()>,
+) {
+    // Each has a task of its own, so that a full port keeps no other waiting. Dropping the set ends them all, and with
+    // them the connections.
+    let mut serving = JoinSet::new();
+    for (listener, service) in listeners {
+        serving.spawn(serve_listener(listener, service));
+    }
+    tokio::select! {
+        () = stop => {}
+        Some(ended) = serving.join_next() => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the task of a listener failed");
+            }
+        }
+    }
+}
+
+async fn serve_listener(listener: Listener, service: Service) {
     let mut connections = JoinSet::new();
-    let mut stop = std::pin::pin!(stop);
+    let mut refusals = Refusals::default();
     loop {
         tokio::select! {
-            () = &mut stop => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(serve_connection(stream, router.clone()));
+                Ok(client) => {
+                    connections.spawn(serve_client(client, service.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection to the API");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "the task of a connection failed");
-                }
+            Some(ended) = connections.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(refused)) => refusals.tell(&refused),
+                Err(error) => tracing::error!(%error, "the task of a connection failed"),
             }
         }
     }
 }
 
-async fn serve_connection(stream: UnixStream, router: Router) {
+/// Says who is not served, but not as often as strangers may want to fill the log.
+#[derive(Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    fn tell(&mut self, refused: &HandshakeError) {
+        if self.told.is_some_and(|told| told.elapsed() < REFUSALS_PAUSE) {
+            self.untold += 1;
+            return;
+        }
+        tracing::warn!(before = self.untold, "a client is not served: {refused}");
+        *self = Self {
+            told: Some(Instant::now()),
+            untold: 0,
+        };
+    }
+}
+
+async fn serve_client(client: Client, service: Service) -> Result<(), HandshakeError> {
+    serve_connection(client.establish().await?, service).await;
+    Ok(())
+}
+
+async fn serve_connection(stream: Connection, service: Service) {
     let slot = SessionSlot::default();
     let service = {
         let slot = slot.clone();
-        hyper::service::service_fn(move |request| Box::pin(answer(router.clone(), slot.clone(), request)))
+        hyper::service::service_fn(move |request| Box::pin(answer(service.clone(), slot.clone(), request)))
     };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -101,27 +159,32 @@ async fn serve_connection(stream: UnixStream, router: Router) {
             let early = parts.read_buf;
             session(RawConnection { stream, early }).await;
         }
-        (Ok(_), None) => {}
+        // TLS says that it ends: without that the client could not tell the end from a cut.
+        (Ok(mut parts), None) => drop(parts.io.inner_mut().shutdown().await),
         (Err(error), _) => tracing::debug!(%error, "a connection to the API ended early"),
     }
 }
 
 /// Routes one request and gives every response the headers of Docker's version middleware.
 async fn answer(
-    mut router: Router,
+    mut service: Service,
     slot: SessionSlot,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let method = request.method().clone();
     let routed = version::negotiate(request.uri().path()).map(|(version, path)| (version, path.to_owned()));
     let mut response = match routed {
         Ok((version, path)) => {
             set_path(request.uri_mut(), &path);
             request.extensions_mut().insert(version);
             request.extensions_mut().insert(slot);
-            router.call(request).await?
+            service.router.call(request).await?
         }
         Err(refusal) => refusal.into_response(),
     };
+    if let Some(requests) = &service.requests {
+        requests.count(&method, response.status());
+    }
     let headers = response.headers_mut();
     let version = HeaderValue::from_str(&ApiVersion::NEWEST.to_string());
     headers.extend(version.map(|version| (HeaderName::from_static("api-version"), version)));

@@ -84,9 +84,14 @@ impl<'a> Boot<'a> {
         }
     }
 
+    /// Whether it goes on from a template.
+    pub(crate) fn is_restored(&self) -> bool {
+        matches!(self.way, Way::Restore(_))
+    }
+
     /// It is up: the next one of its kind is to come up faster.
     pub(crate) fn succeeded(&self) {
-        if !matches!(self.way, Way::Restore(_)) {
+        if !self.is_restored() {
             self.templates.prepare(&self.spec);
         }
     }

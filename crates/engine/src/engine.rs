@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) events: Events,
     pub(crate) templates: Templates,
+    pub(crate) meters: Meters,
     pub(crate) volumes: Volumes,
     guest_kernel: OnceLock<Option<String>>,
 }
@@ -362,7 +363,13 @@ impl Engine {
     /// Starts an exec; `None` if it is detached.
     pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
         let (live, exec) = self.shared.find_exec(id)?;
-        complete(async move { exec.start(&live, start).await }).await
+        let meters = self.shared.meters.clone();
+        complete(async move {
+            let started = exec.start(&live, start).await?;
+            meters.executed();
+            Ok(started)
+        })
+        .await
     }
 
     /// One exec.
@@ -456,8 +463,14 @@ impl Shared {
         }
         let volumes = Volumes::open(root.join("volumes"))?;
         let id = engine_id(root)?;
-        let events = Events::default();
-        let images = Images::open(root, &spec.lib, spec.registries.clone(), events.clone())?;
+        let (events, meters) = (Events::default(), Meters::default());
+        let images = Images::open(
+            root,
+            &spec.lib,
+            spec.registries.clone(),
+            events.clone(),
+            meters.clone(),
+        )?;
         let disks = Disks::new(root.join("disks"));
         let (templates, microvms) = (spec.runtime.join("templates"), spec.runtime.join("vm"));
         let templates = Templates::open(templates.clone(), microvms)
@@ -468,6 +481,7 @@ impl Shared {
             images,
             disks,
             templates,
+            meters,
             volumes,
             registry: Registry::default(),
             events,

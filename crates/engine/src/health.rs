@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use image_store::ImageHealthCheck;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +143,44 @@ impl HealthCheck {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// What an image says.
+    pub(crate) fn of_image(check: ImageHealthCheck) -> HealthCheck {
+        let time = |nanoseconds: i64| {
+            u64::try_from(nanoseconds)
+                .ok()
+                .filter(|time| *time > 0)
+                .map(Duration::from_nanos)
+        };
+        let test = HealthTest::parse(check.test).unwrap_or_else(|error| {
+            // As with Docker, its containers run all the same.
+            tracing::warn!(%error, "the health check of an image is left out");
+            None
+        });
+        HealthCheck {
+            test,
+            interval: time(check.interval),
+            timeout: time(check.timeout),
+            start_period: time(check.start_period),
+            start_interval: time(check.start_interval),
+            retries: u32::try_from(check.retries).ok().filter(|retries| *retries > 0),
+        }
+    }
+
+    /// What an image is to say; `None` where there is nothing to say.
+    pub(crate) fn for_image(&self) -> Option<ImageHealthCheck> {
+        let time = |time: Option<Duration>| {
+            time.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+        };
+        (*self != HealthCheck::default()).then(|| ImageHealthCheck {
+            test: self.test.as_ref().map(HealthTest::words).unwrap_or_default(),
+            interval: time(self.interval),
+            timeout: time(self.timeout),
+            start_period: time(self.start_period),
+            start_interval: time(self.start_interval),
+            retries: self.retries.map_or(0, i64::from),
+        })
     }
 
     /// Takes what it does not say from the image's.
@@ -289,6 +328,18 @@ mod tests {
         };
         assert_eq!(off.or(image).command(&[]), None);
         assert_eq!(HealthCheck::default().command(&[]), None);
+    }
+
+    #[test]
+    fn an_image_made_of_a_container_says_what_it_says() {
+        let check = HealthCheck {
+            test: Some(HealthTest::Command(vec!["true".into()])),
+            interval: Some(Duration::from_secs(2)),
+            retries: Some(4),
+            ..HealthCheck::default()
+        };
+        assert_eq!(HealthCheck::of_image(check.for_image().unwrap()), check);
+        assert_eq!(HealthCheck::default().for_image(), None);
     }
 
     #[test]

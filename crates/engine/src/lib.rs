@@ -35,6 +35,7 @@ mod list;
 mod log;
 mod logs;
 mod merge;
+mod meters;
 mod mounts;
 mod names;
 mod network_files;
@@ -68,12 +69,13 @@ pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
 pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
 pub use image_store::{
-    CheckReport, DamagedObject, DockerConfig, HistoryEntry, Image, ImageSummary, Layer, Problem, Pruned,
+    CheckReport, DamagedObject, HistoryEntry, Image, ImageHealthCheck, ImageSummary, Layer, Problem, Pruned,
     Removal, Usage,
 };
 pub use images::*;
 pub use log::LogReader;
 pub use logs::*;
+pub use meters::Meters;
 pub use processes::ProcessList;
 pub use restart::RestartPolicy;
 pub use sandbox::{

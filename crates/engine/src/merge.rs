@@ -1,11 +1,9 @@
 //! A container from what was asked for and what its image says.
 
-use std::time::Duration;
-
-use image_store::{DockerConfig, Healthcheck};
+use image_store::DockerConfig;
 use oci_spec::image::ImageConfiguration;
 
-use crate::{ContainerCreate, EngineError, HealthCheck, HealthTest, Result};
+use crate::{ContainerCreate, EngineError, HealthCheck, Result};
 
 /// The search path of a container whose image sets none.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,32 +37,9 @@ pub(crate) fn merge(
         create.shell = docker.shell.unwrap_or_default();
     }
     if let Some(check) = docker.healthcheck {
-        create.health = std::mem::take(&mut create.health).or(health_check(check));
+        create.health = std::mem::take(&mut create.health).or(HealthCheck::of_image(check));
     }
     Ok(args)
-}
-
-/// An image's health check.
-fn health_check(check: Healthcheck) -> HealthCheck {
-    let time = |nanoseconds: i64| {
-        u64::try_from(nanoseconds)
-            .ok()
-            .filter(|time| *time > 0)
-            .map(Duration::from_nanos)
-    };
-    let test = HealthTest::parse(check.test.unwrap_or_default()).unwrap_or_else(|error| {
-        // As with Docker, its containers run all the same.
-        tracing::warn!(%error, "the health check of an image is left out");
-        None
-    });
-    HealthCheck {
-        test,
-        interval: time(check.interval),
-        timeout: time(check.timeout),
-        start_period: time(check.start_period),
-        start_interval: time(check.start_interval),
-        retries: u32::try_from(check.retries).ok().filter(|retries| *retries > 0),
-    }
 }
 
 fn command(create: &mut ContainerCreate, image: &oci_spec::image::Config) -> Result<Vec<String>> {

@@ -1,7 +1,7 @@
 //! Starting a container.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sandbox::{CallErrorKind, Clock, Sandbox, SandboxError, SandboxSpec, Step};
@@ -36,7 +36,10 @@ pub(crate) async fn start_again(shared: &Arc<Shared>, live: &Arc<Live>) -> Resul
 
 /// For a caller that holds its operation lock.
 async fn start_held(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32) -> Result<()> {
-    match run(shared, live, clock, restarts).await {
+    let began = Instant::now();
+    let started = run(shared, live, clock, restarts).await;
+    shared.meters.started(began.elapsed(), started.as_ref().map(drop));
+    match started {
         Ok((run, output)) => {
             tokio::spawn(follow(shared.clone(), live.clone(), run, output));
             Ok(())
@@ -77,6 +80,9 @@ async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32
             started => {
                 if started.is_ok() {
                     boot.succeeded();
+                    if boot.is_restored() {
+                        shared.meters.templates_used.inc();
+                    }
                 }
                 return started;
             }

@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use oci_spec::image::ImageConfiguration;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -35,29 +35,44 @@ pub struct Image {
 #[serde(default, rename_all = "PascalCase")]
 pub struct DockerConfig {
     /// How to tell whether a container is well.
-    pub healthcheck: Option<Healthcheck>,
+    pub healthcheck: Option<ImageHealthCheck>,
     /// What commands in shell form are run with; `None` is `/bin/sh -c`.
     pub shell: Option<Vec<String>>,
     /// Instructions for builds on top of it.
     pub on_build: Option<Vec<String>>,
 }
 
-/// `Healthcheck` as Docker writes it: times in nanoseconds, 0 for what it does not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// A health check as images have it. Durations are in nanoseconds; 0 of anything is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct Healthcheck {
-    /// `NONE`, `CMD` or `CMD-SHELL`, and the command.
-    pub test: Option<Vec<String>>,
+pub struct ImageHealthCheck {
+    /// `NONE`; `CMD` and the words of a command; or `CMD-SHELL` and a line for a shell. Nothing is what the base image says.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
     /// From the end of one check to the next.
+    #[serde(skip_serializing_if = "is_zero")]
     pub interval: i64,
     /// How long a check may take.
+    #[serde(skip_serializing_if = "is_zero")]
     pub timeout: i64,
     /// How long failures do not count after a start.
+    #[serde(skip_serializing_if = "is_zero")]
     pub start_period: i64,
     /// The interval meanwhile.
+    #[serde(skip_serializing_if = "is_zero")]
     pub start_interval: i64,
-    /// Failures in a row that make it unhealthy.
+    /// Failures in a row that make a container unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
+}
+
+/// Go writes what is empty as `null`.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A layer of an image, shared with all images that have it.

@@ -53,7 +53,7 @@ pub use catalog::CatalogError;
 pub use check::{CheckReport, DamagedObject, Problem};
 pub use digest::{Digest, DigestError};
 pub use holds::Hold;
-pub use image::{BlobDescriptor, DockerConfig, Healthcheck, HistoryEntry, Image, ImageSummary, Layer};
+pub use image::{BlobDescriptor, DockerConfig, HistoryEntry, Image, ImageHealthCheck, ImageSummary, Layer};
 pub use import::{ImportError, ImportFailure};
 pub use ingest::{Ingest, IngestError, LayerOutcome};
 pub use layer::LayerError;

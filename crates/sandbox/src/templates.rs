@@ -45,6 +45,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     making: bool,
+    /// How many were made.
+    made: u64,
     last_used: HashMap<String, Instant>,
     failures: HashMap<String, u32>,
 }
@@ -88,6 +90,11 @@ impl Templates {
         found.then_some(template)
     }
 
+    /// How many were made since these were opened.
+    pub fn made(&self) -> u64 {
+        self.state().made
+    }
+
     /// Removes a template that no microVM could go on from.
     pub fn discard(&self, template: &Template) {
         let name = template.folder().file_name().unwrap_or_default();
@@ -118,7 +125,10 @@ impl Templates {
             let mut state = templates.state();
             state.making = false;
             match made {
-                Ok(()) => tracing::info!(name, ?shape, took = ?began.elapsed(), "a template was made"),
+                Ok(()) => {
+                    state.made += 1;
+                    tracing::info!(name, ?shape, took = ?began.elapsed(), "a template was made");
+                }
                 Err(error) => {
                     state.failed(&name);
                     tracing::warn!(name, ?shape, %error, "a template cannot be made");

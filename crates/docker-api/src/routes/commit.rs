@@ -62,6 +62,7 @@ fn read_config(body: Value) -> Result<ImageConfig, ApiError> {
         labels: body.labels.unwrap_or_default().into_iter().collect(),
         stop_signal: body.stop_signal.unwrap_or_default(),
         health_check: body.healthcheck.map(read_health_check),
+        shell: body.shell.unwrap_or_default(),
         on_build: body.on_build.unwrap_or_default(),
     })
 }

@@ -120,7 +120,11 @@ impl Server {
                 let engine = Engine::open(spec).await?;
                 let listener = UnixListener::bind(path)?;
                 ready.send(())?;
-                docker_api::serve(listener, engine, async {
+                let listeners = docker_api::Listeners {
+                    api: vec![docker_api::Listener::unix(listener)],
+                    metrics: Vec::new(),
+                };
+                docker_api::serve(listeners, engine, async {
                     let _ = stopped.await;
                 })
                 .await;

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use image_store::ImageHealthCheck;
+
 use crate::{ContainerCreate, Result, merge, signals};
 
 /// `config` of an image's configuration (image-spec, config.md), with the fields that Docker adds to it. What is not set
@@ -42,33 +44,12 @@ pub struct ImageConfig {
     /// How to find out whether a container does what it is there for.
     #[serde(rename = "Healthcheck", skip_serializing_if = "Option::is_none")]
     pub health_check: Option<ImageHealthCheck>,
+    /// What commands in shell form are run with; none is `/bin/sh -c`.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub shell: Vec<String>,
     /// Dockerfile instructions for builds on top of the image.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub on_build: Vec<String>,
-}
-
-/// A health check as images have it. Durations are in nanoseconds; 0 of anything is the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct ImageHealthCheck {
-    /// `NONE`; `CMD` and the words of a command; or `CMD-SHELL` and a line for a shell.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    pub test: Vec<String>,
-    /// Between two checks.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub interval: i64,
-    /// For one check.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub timeout: i64,
-    /// In which failures do not count.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub start_period: i64,
-    /// Between two checks in the start period.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub start_interval: i64,
-    /// Failures in a row that make a container unhealthy.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub retries: i64,
 }
 
 impl ImageConfig {
@@ -84,6 +65,8 @@ impl ImageConfig {
             working_dir: container.working_dir.clone(),
             labels: container.labels.clone(),
             stop_signal: container.stop_signal.clone(),
+            health_check: container.health.for_image(),
+            shell: container.shell.clone(),
             ..Self::default()
         }
     }
@@ -127,6 +110,9 @@ impl ImageConfig {
                 self.entrypoint.clone_from(&below.entrypoint);
             }
         }
+        if self.shell.is_empty() {
+            self.shell.clone_from(&below.shell);
+        }
         if self.health_check.is_none() {
             self.health_check.clone_from(&below.health_check);
         }
@@ -144,10 +130,6 @@ impl ImageConfig {
     pub(crate) fn to_json(&self) -> Result<Value> {
         serde_json::to_value(self).map_err(|error| crate::EngineError::Internal(error.to_string()))
     }
-}
-
-fn is_zero(number: &i64) -> bool {
-    *number == 0
 }
 
 /// Go writes what is empty as `null`.

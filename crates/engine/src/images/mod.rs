@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::events::Events;
 use crate::streams::blocking;
-use crate::{EngineError, Result};
+use crate::{EngineError, Meters, Result};
 
 pub use ::registry::{Credentials as RegistryCredentials, shown_url};
 pub use api::{
@@ -35,7 +35,7 @@ pub use api::{
 pub use archives::{ArchiveInput, ArchiveOutput, ImportRequest};
 pub use commit::CommitRequest;
 pub(crate) use commit::commit;
-pub use config::{ImageConfig, ImageHealthCheck};
+pub use config::ImageConfig;
 pub use failure::ImageFailure;
 pub use names::familiar;
 pub use progress::{Bytes as ByteProgress, ImageEvent, LayerState};
@@ -59,6 +59,7 @@ pub(crate) struct Images {
     pulls: Transfers<PullKey, ()>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    meters: Meters,
     /// The layers of containers, by the containers' ids.
     containers: Mutex<HashMap<String, Hold>>,
     events: Events,
@@ -80,6 +81,7 @@ impl Images {
         lib: &Path,
         registries: RegistryConfig,
         events: Events,
+        meters: Meters,
     ) -> Result<Images> {
         let store = ImageStore::open(root).map_err(EngineError::from_store)?;
         let layout = lib.join("busybox");
@@ -98,6 +100,7 @@ impl Images {
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             containers: Mutex::default(),
             events,
+            meters,
         })
     }
 
@@ -161,6 +164,7 @@ mod tests {
             Path::new("/nonexistent"),
             RegistryConfig::default(),
             Events::default(),
+            Meters::default(),
         )
         .unwrap();
         for (name, shown) in [

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ::registry::{Credentials, Platform, Repository};
 use futures_util::StreamExt;
 use image_store::{BlobDescriptor, Digest, ImageConfiguration, ImageStore, Ingest, Reference};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -42,6 +43,8 @@ struct Found {
     parts: Parts,
     /// What was asked for by name.
     platform: Option<Platform>,
+    /// Counts the bytes of layers.
+    received: Counter,
 }
 
 /// Pulls of the same manifest under the same names are one.
@@ -65,12 +68,21 @@ impl Images {
             names: names.iter().map(Reference::storage_name).collect(),
             platform: request.platform.clone(),
         };
-        let (store, limit, events) = (self.store.clone(), self.downloads.clone(), self.events.clone());
+        let (store, limit) = (self.store.clone(), self.downloads.clone());
+        let (events, meters) = (self.events.clone(), self.meters.clone());
         let (name, repository) = (found.image.familiar(), found.image.familiar_repository());
-        Ok(self.pulls.join(key, |board| async move {
-            bring(store, limit, found, names, board).await?;
-            events.image("pull", &name, &repository);
-            Ok(())
+        Ok(self.pulls.join(key, async move |board| {
+            let brought = bring(store, limit, found, names, board).await;
+            match brought {
+                Ok(()) => {
+                    meters.pulls.inc();
+                    events.image("pull", &name, &repository);
+                }
+                Err(_) => {
+                    meters.pull_failures.inc();
+                }
+            }
+            brought
         }))
     }
 
@@ -109,6 +121,7 @@ impl Images {
             bytes: answer.bytes.to_vec(),
             parts,
             platform: request.platform.is_some().then_some(platform),
+            received: self.meters.pulled_bytes.clone(),
         })
     }
 }
@@ -247,6 +260,7 @@ async fn bring_layers(
             diff_id,
             id,
             board: board.clone(),
+            received: found.received.clone(),
         };
         let limit = limit.clone();
         tasks.spawn(async move { coming.bring(&limit).await });
@@ -265,6 +279,7 @@ struct ComingLayer {
     diff_id: Digest,
     id: String,
     board: PullBoard,
+    received: Counter,
 }
 
 impl ComingLayer {
@@ -307,6 +322,7 @@ impl ComingLayer {
                 }
             };
             progress.current += piece.len() as u64;
+            self.received.inc_by(piece.len() as u64);
             self.board.layer(&self.id, LayerState::Downloading(progress));
             if writer.write(piece).await.is_err() {
                 // The store says why.
