@@ -44,6 +44,7 @@ mod restart;
 mod restore;
 mod run;
 mod signals;
+mod sizes;
 mod start;
 mod state;
 mod stats;
@@ -64,6 +65,7 @@ pub use engine::*;
 pub use error::*;
 pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
+pub use guest_spec::{MASKED_PATHS, READ_ONLY_PATHS};
 pub use image_store::{
     CheckReport, DamagedObject, HistoryEntry, Image, ImageSummary, Layer, Problem, Pruned, Removal, Usage,
 };
@@ -76,6 +78,7 @@ pub use sandbox::{
     Change, ChangeKind, DeviceUsage, PathStat, ProcessClock, ProcessInfo, Rlimit, Timeline,
     Usage as GuestUsage, WindowSize,
 };
+pub use sizes::ContainerSizes;
 pub use state::*;
 pub use stats::Sample;
 pub use stop::StopTimeout;

@@ -141,10 +141,7 @@ fn configuration(
     }
     document.insert("config".into(), addition.config.clone());
     document.insert("history".into(), history.into());
-    document.insert(
-        "rootfs".into(),
-        json!({ "type": "layers", "diff_ids": diff_ids }),
-    );
+    document.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": diff_ids }));
     document.into()
 }
 

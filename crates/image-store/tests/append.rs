@@ -125,7 +125,10 @@ fn the_image_below_may_go() {
     assert_eq!(store.store.resolve(&image.id).unwrap().layers.len(), 2);
     store.store.remove(&image.id, false, &NoUsers).unwrap();
     let refused = append().unwrap_err().to_string();
-    assert!(refused.contains("damaged") || refused.contains("No such image"), "{refused}");
+    assert!(
+        refused.contains("damaged") || refused.contains("No such image"),
+        "{refused}"
+    );
     assert_eq!(store.files(), [""; 0]);
 }
 
