@@ -83,7 +83,8 @@ fn an_inspection_has_what_clients_look_for_and_sizes_if_they_are_asked_for() -> 
     let list = server.get("/containers/json?all=1&size=1")?.json()?;
     for told in [&sized, &list[0]] {
         let (written, root) = (&told["SizeRw"], &told["SizeRootFs"]);
-        assert!(written.is_u64() && root.as_u64() > written.as_u64(), "{told}");
+        // Its image has no files.
+        assert!(written.is_u64() && root == written, "{told}");
     }
     Ok(())
 }
@@ -94,7 +95,7 @@ fn what_cannot_be_committed_is_refused() -> Result<()> {
     server.create("web", &json!({"Image": "busybox"}))?;
     for (query, body, status, message) in [
         ("container=nobody", None, 404, "No such container: nobody"),
-        ("", None, 404, "No such container: "),
+        ("", None, 400, "value is empty"),
         (
             "container=web&changes=RUN+true",
             None,
