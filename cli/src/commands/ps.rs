@@ -9,7 +9,7 @@ use super::filters::{self, Filter};
 use super::print;
 use crate::api::{Client, Target};
 use crate::failure::CommandResult;
-use crate::format::{ListFormat, Row, ago, ellipsis, go_quote, local_time, short_id};
+use crate::format::{ListFormat, Row, ago, decimal_size, ellipsis, go_quote, local_time, short_id};
 use crate::time;
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
@@ -65,13 +65,25 @@ pub(crate) struct Arguments {
     /// Only display container IDs
     #[arg(short, long)]
     quiet: bool,
+
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
-    let format = ListFormat::parse(arguments.format.as_deref(), TABLE, arguments.quiet)?;
+    let table = match arguments.size {
+        true => format!("{TABLE}\t{{{{.Size}}}}"),
+        false => TABLE.to_owned(),
+    };
+    let format = ListFormat::parse(arguments.format.as_deref(), &table, arguments.quiet)?;
+    // A template that asks for sizes asks the daemon for them.
+    let asks_for_size = |format: &String| format.contains(".Size");
+    let size = arguments.size || arguments.format.as_ref().is_some_and(asks_for_size);
     let limit = if arguments.latest { Some(1) } else { arguments.last };
     let target = Target::new(&["containers", "json"])
         .flag("all", arguments.all)
+        .flag("size", size)
         .option("limit", limit.map(|limit| limit.to_string()).as_deref())
         .option("filters", filters::parameter(&arguments.filter).as_deref());
     let containers: Vec<ContainerSummary> = client.get(target).await?;
@@ -127,9 +139,18 @@ fn row(container: ContainerSummary, truncate: bool, now: i64) -> Row {
         ("Mounts", joined_mounts(&mounts, truncate).into()),
         ("Networks", joined_networks(networks.unwrap_or_default()).into()),
         ("Platform", serde_json::to_value(platform).unwrap_or_default()),
-        ("Size", "0B".into()),
+        ("Size", size(container.size_rw, container.size_root_fs).into()),
     ])
     .with_labels(&labels)
+}
+
+/// What a container has written, and with its image.
+fn size(written: Option<i64>, root: Option<i64>) -> String {
+    let written = decimal_size(written.unwrap_or_default());
+    match root {
+        Some(root) if root > 0 => format!("{written} (virtual {})", decimal_size(root)),
+        _ => written,
+    }
 }
 
 /// The name it was created from; what of an ID fits into the column when the name is an ID.

@@ -274,6 +274,7 @@ impl Live {
             health: self.health(),
             mounts: record.mounts.clone(),
             log_path: self.folder.log(),
+            disk_path: self.folder.disk(),
             exec_ids: self.execs().iter().map(|exec| exec.id.clone()).collect(),
             vm: record.vm,
             timeline: self

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -61,6 +61,16 @@ impl Disks {
             let _ = fs::remove_file(path);
             EngineError::io("make the disk", path)(error)
         })
+    }
+
+    /// What was written to a disk, in bytes that it takes beyond those of the template.
+    pub(crate) fn written(&self, disk: &Path) -> Result<u64> {
+        let taken = |path: &Path| {
+            let metadata = fs::metadata(path).map_err(EngineError::io("look at", path))?;
+            // st_blocks counts in units of 512 bytes whatever the file system's are.
+            Ok::<u64, EngineError>(metadata.blocks().saturating_mul(512))
+        };
+        Ok(taken(disk)?.saturating_sub(taken(self.template()?)?))
     }
 
     /// Makes the template if it is missing.

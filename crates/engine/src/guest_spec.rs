@@ -18,7 +18,7 @@ pub(crate) const INIT: sandbox::ProcessId = 1;
 const SHM_BYTES: u64 = 64 << 20;
 
 /// Docker's list of paths that tell of, or reach, the kernel beneath.
-const MASKED_PATHS: &[&str] = &[
+pub const MASKED_PATHS: &[&str] = &[
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -33,7 +33,7 @@ const MASKED_PATHS: &[&str] = &[
     "/sys/devices/virtual/powercap",
 ];
 /// Docker's list of paths that change it.
-const READ_ONLY_PATHS: &[&str] = &[
+pub const READ_ONLY_PATHS: &[&str] = &[
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

@@ -47,6 +47,7 @@ mod restart;
 mod restore;
 mod run;
 mod signals;
+mod sizes;
 mod start;
 mod state;
 mod stats;
@@ -67,6 +68,7 @@ pub use engine::*;
 pub use error::*;
 pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
+pub use guest_spec::{MASKED_PATHS, READ_ONLY_PATHS};
 pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
 pub use image_store::{
     CheckReport, DamagedObject, HistoryEntry, Image, ImageHealthCheck, ImageSummary, Layer, Problem, Pruned,
@@ -82,6 +84,7 @@ pub use sandbox::{
     Change, ChangeKind, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage, IoLimits, PathStat,
     ProcessClock, ProcessInfo, Rlimit, Timeline, Usage as GuestUsage, WindowSize,
 };
+pub use sizes::ContainerSizes;
 pub use state::*;
 pub use stats::Sample;
 pub use stop::StopTimeout;

@@ -103,6 +103,7 @@ mod tests {
                 non_recursive: false,
             }],
             log_path: "/log".into(),
+            disk_path: Default::default(),
             exec_ids: Vec::new(),
             vm: VmSize::default(),
             timeline: crate::Timeline::default(),

@@ -28,6 +28,8 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// Its log file on the host.
     pub log_path: std::path::PathBuf,
+    /// Its writable disk on the host.
+    pub disk_path: std::path::PathBuf,
     /// Ids of the processes that were made in it with exec and are still known.
     pub exec_ids: Vec<String>,
     /// The memory of its microVM in MiB, and its vCPUs.

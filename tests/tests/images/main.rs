@@ -5,6 +5,7 @@ mod access;
 mod archives;
 mod content;
 mod docker_cli;
+mod events;
 mod faults;
 mod http;
 mod kill;

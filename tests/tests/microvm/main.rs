@@ -2,6 +2,7 @@
 
 mod archive;
 mod bad_input;
+mod commit;
 mod confinement;
 mod docker_cli;
 mod health;

@@ -1,23 +1,29 @@
 //! One container in full.
 
+mod complete;
+
 use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use bollard_stubs::models::{
-    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, Health,
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, DriverData, Health,
     HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
     MountPoint, NetworkSettings, ResourcesUlimits,
 };
 use engine::{
-    Container, ContainerCreate, Engine, HealthStatus, MountCreate, MountKind, Rlimit, Status, Timeline,
-    VmSize, VolumesFrom,
+    Container, ContainerCreate, ContainerSizes, Engine, HealthStatus, MountCreate, MountKind, Rlimit, Status,
+    Timeline, VmSize, VolumesFrom,
 };
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
+
+use self::complete::Complete;
 
 use crate::create::{devices, health, restart};
 use crate::error::ApiError;
+use crate::query::Params;
 
 /// What stands for a moment that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -28,7 +34,13 @@ const SHM_BYTES: u64 = 64 << 20;
 #[derive(Serialize)]
 pub(super) struct Inspection {
     #[serde(flatten)]
-    docker: ContainerInspectResponse,
+    docker: Complete<ContainerInspectResponse>,
+    #[serde(rename = "HostConfig")]
+    host_config: Complete<HostConfig>,
+    #[serde(rename = "Config")]
+    config: Complete<ContainerConfig>,
+    #[serde(rename = "NetworkSettings")]
+    network_settings: Complete<NetworkSettings>,
     #[serde(rename = "Hull")]
     hull: Hull,
 }
@@ -47,11 +59,22 @@ struct Hull {
 pub(super) async fn inspect(
     State(engine): State<Engine>,
     Path(name): Path<String>,
+    params: Params,
 ) -> Result<Json<Inspection>, ApiError> {
-    Ok(Json(describe(engine.inspect(&name).await?)))
+    let container = engine.inspect(&name).await?;
+    let sizes = match params.flag("size") {
+        true => {
+            engine
+                .container_sizes(std::slice::from_ref(&container.id))
+                .await?
+        }
+        false => HashMap::new(),
+    };
+    let sizes = sizes.get(&container.id).copied();
+    describe(container, sizes).map(Json)
 }
 
-fn describe(container: Container) -> Inspection {
+fn describe(container: Container, sizes: Option<ContainerSizes>) -> Result<Inspection, ApiError> {
     let hull = Hull {
         vm: container.vm,
         timeline: container.timeline,
@@ -75,18 +98,31 @@ fn describe(container: Container) -> Inspection {
         process_label: Some(String::new()),
         app_armor_profile: Some(String::new()),
         exec_ids: Some(container.exec_ids).filter(|ids| !ids.is_empty()),
-        host_config: Some(describe_host(&container.config, &container.mounts)),
         mounts: Some(container.mounts.iter().map(describe_mount).collect()),
-        network_settings: Some(NetworkSettings {
-            ports: Some(HashMap::new()),
-            networks: Some(HashMap::new()),
-            ..NetworkSettings::default()
+        graph_driver: Some(DriverData {
+            name: "erofs".into(),
+            data: HashMap::from([("Disk".to_owned(), container.disk_path.display().to_string())]),
         }),
-        config: Some(describe_config(container.config, &container.id)),
-        id: Some(container.id),
+        size_rw: sizes.map(|sizes| number(sizes.written)),
+        size_root_fs: sizes.and_then(|sizes| sizes.root).map(number),
+        id: Some(container.id.clone()),
         ..ContainerInspectResponse::default()
     };
-    Inspection { docker, hull }
+    let network_settings = NetworkSettings {
+        ports: Some(HashMap::new()),
+        networks: Some(HashMap::new()),
+        ..NetworkSettings::default()
+    };
+    let host_config = describe_host(&container.config, &container.mounts);
+    let privileged = container.config.privileged;
+    let config = describe_config(container.config, &container.id);
+    Ok(Inspection {
+        docker: Complete::new(docker, json!({ "ExecIDs": null }))?,
+        host_config: Complete::new(host_config, complete::host_config(privileged))?,
+        config: Complete::new(config, complete::config())?,
+        network_settings: Complete::new(network_settings, complete::network_settings())?,
+        hull,
+    })
 }
 
 fn describe_state(state: &engine::ContainerState, health: Option<&engine::Health>) -> ContainerState {

@@ -40,11 +40,6 @@ pub(super) async fn list(
     State(engine): State<Engine>,
     params: Params,
 ) -> Result<Json<Vec<ContainerSummary>>, ApiError> {
-    if params.flag("size") {
-        return Err(ApiError::bad_request(
-            "hull does not support the sizes of containers (ps --size) yet",
-        ));
-    }
     let filters = params.filters()?.only(FILTERS)?;
     let mut filter = read_filter(&filters)?;
     filter.all = params.flag("all");
@@ -65,7 +60,26 @@ pub(super) async fn list(
     let mut containers = engine.list(&filter).await?;
     containers.retain(|container| exposed.is_empty() || exposes(container, &exposed));
     containers.truncate(limit.unwrap_or(usize::MAX));
-    Ok(Json(summarize_all(&engine, containers).await?))
+    let mut summaries = summarize_all(&engine, containers).await?;
+    if params.flag("size") {
+        tell_sizes(&engine, &mut summaries).await?;
+    }
+    Ok(Json(summaries))
+}
+
+async fn tell_sizes(engine: &Engine, summaries: &mut [ContainerSummary]) -> Result<(), ApiError> {
+    let ids: Vec<String> = summaries
+        .iter()
+        .filter_map(|summary| summary.id.clone())
+        .collect();
+    let sizes = engine.container_sizes(&ids).await?;
+    let number = |size| i64::try_from(size).unwrap_or(i64::MAX);
+    for summary in summaries {
+        let own = summary.id.as_ref().and_then(|id| sizes.get(id));
+        summary.size_rw = own.map(|sizes| number(sizes.written));
+        summary.size_root_fs = own.and_then(|sizes| sizes.root).map(number);
+    }
+    Ok(())
 }
 
 /// What is told of containers in a list. A name that leads to another image now, or nowhere, is none of a container's

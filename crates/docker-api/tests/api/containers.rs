@@ -56,6 +56,82 @@ fn a_container_is_made_listed_inspected_and_removed() -> Result<()> {
 }
 
 #[test]
+fn an_inspection_has_what_clients_look_for_and_sizes_if_they_are_asked_for() -> Result<()> {
+    let server = Server::start()?;
+    let id = server.create("web", &json!({"Image": "busybox"}))?;
+    let inspection = server.get("/containers/web/json")?.json()?;
+    assert_eq!(inspection["GraphDriver"]["Name"], "erofs");
+    let disk = inspection["GraphDriver"]["Data"]["Disk"].as_str().unwrap();
+    assert!(disk.ends_with(&format!("{id}/disk.ext4")), "{disk}");
+    for (path, expected) in [
+        ("/ExecIDs", json!(null)),
+        ("/HostConfig/Binds", json!(null)),
+        ("/HostConfig/CapAdd", json!(null)),
+        ("/HostConfig/Devices", json!([])),
+        ("/HostConfig/PidMode", json!("")),
+        ("/HostConfig/MemorySwap", json!(0)),
+        ("/HostConfig/ReadonlyPaths/0", json!("/proc/bus")),
+        ("/HostConfig/RestartPolicy/Name", json!("no")),
+        ("/Config/OnBuild", json!(null)),
+        ("/NetworkSettings/IPAddress", json!("")),
+        ("/NetworkSettings/Ports", json!({})),
+    ] {
+        assert_eq!(inspection.pointer(path), Some(&expected), "{path}");
+    }
+    assert_eq!(inspection.get("SizeRw"), None);
+    let sized = server.get("/containers/web/json?size=1")?.json()?;
+    let list = server.get("/containers/json?all=1&size=1")?.json()?;
+    for told in [&sized, &list[0]] {
+        let (written, root) = (&told["SizeRw"], &told["SizeRootFs"]);
+        // Its image has no files.
+        assert!(written.is_u64() && root == written, "{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_committed_is_refused() -> Result<()> {
+    let server = Server::start()?;
+    server.create("web", &json!({"Image": "busybox"}))?;
+    for (query, body, status, message) in [
+        ("container=nobody", None, 404, "No such container: nobody"),
+        ("", None, 400, "value is empty"),
+        (
+            "container=web&changes=RUN+true",
+            None,
+            400,
+            "RUN is not a valid change command",
+        ),
+        (
+            "container=web&changes=STOPSIGNAL+x",
+            None,
+            400,
+            "invalid signal: x",
+        ),
+        ("container=web&repo=UPPER", None, 400, "must be lowercase"),
+        (
+            "container=web&repo=a&tag=b/c",
+            None,
+            400,
+            "invalid reference format",
+        ),
+        ("container=web", Some(json!({"Env": 1})), 400, "invalid JSON"),
+    ] {
+        let answer = server.post(&format!("/commit?{query}"), body.as_ref())?;
+        let told = answer.message()?;
+        assert!(
+            answer.status == status && told.contains(message),
+            "{query}: {} {told}",
+            answer.status
+        );
+    }
+    let digest = format!("container=web&repo=a@sha256:{}", "ab".repeat(32));
+    assert_eq!(server.post(&format!("/commit?{digest}"), None)?.status, 400);
+    assert_eq!(server.get("/images/json")?.json()?.as_array().unwrap().len(), 1);
+    Ok(())
+}
+
+#[test]
 fn a_list_is_narrowed_by_filters() -> Result<()> {
     let server = Server::start()?;
     server.create("one", &json!({"Image": "busybox", "Labels": {"tier": "front"}}))?;

@@ -1,14 +1,14 @@
 //! One image: what it is, how it came to be, and giving it names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use axum::Json;
 use axum::http::StatusCode;
 use bollard_stubs::models::{
-    DriverData, ImageConfig, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata,
+    DriverData, HealthConfig, ImageConfig, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata,
     ImageInspectRootFs, OciDescriptor,
 };
-use engine::{Engine, HistoryEntry, Image, familiar};
+use engine::{Engine, HistoryEntry, Image, ImageHealthCheck, familiar};
 use jiff::Timestamp;
 
 use super::platform;
@@ -33,6 +33,7 @@ pub(super) async fn inspect(
     let tagged = engine.image_last_tagged(&image).await?;
     let tagged = tagged.and_then(|time| Timestamp::try_from(time).ok());
     let mut described = describe(&image);
+    described.config = Some(describe_config(engine.image_config(&image).await?));
     described.metadata = Some(ImageInspectMetadata {
         last_tag_time: Some(tagged.map_or_else(|| NO_TIME.to_owned(), |time| time.to_string())),
     });
@@ -113,22 +114,37 @@ fn describe(image: &Image) -> ImageInspect {
             typ: config.rootfs().typ().to_owned(),
             layers: Some(config.rootfs().diff_ids().clone()),
         }),
-        config: config.config().as_ref().map(describe_config),
         ..ImageInspect::default()
     }
 }
 
-fn describe_config(config: &oci_spec::image::Config) -> ImageConfig {
+fn describe_config(config: engine::ImageConfig) -> ImageConfig {
+    let keys = |names: BTreeSet<String>| Some(Vec::from_iter(names)).filter(|names| !names.is_empty());
+    let list = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
     ImageConfig {
-        user: Some(config.user().clone().unwrap_or_default()),
-        exposed_ports: config.exposed_ports().clone(),
-        env: config.env().clone(),
-        cmd: config.cmd().clone(),
-        volumes: config.volumes().clone(),
-        working_dir: Some(config.working_dir().clone().unwrap_or_default()),
-        entrypoint: config.entrypoint().clone(),
-        labels: config.labels().clone(),
-        stop_signal: config.stop_signal().clone(),
+        user: Some(config.user),
+        exposed_ports: keys(config.exposed_ports),
+        env: list(config.env),
+        cmd: config.command,
+        healthcheck: config.health_check.map(describe_health_check),
+        volumes: keys(config.volumes),
+        working_dir: Some(config.working_dir),
+        entrypoint: config.entrypoint,
+        on_build: list(config.on_build),
+        labels: Some(HashMap::from_iter(config.labels)).filter(|labels| !labels.is_empty()),
+        stop_signal: Some(config.stop_signal).filter(|signal| !signal.is_empty()),
         ..ImageConfig::default()
+    }
+}
+
+fn describe_health_check(check: ImageHealthCheck) -> HealthConfig {
+    let set = |number: i64| Some(number).filter(|&number| number != 0);
+    HealthConfig {
+        test: Some(check.test),
+        interval: set(check.interval),
+        timeout: set(check.timeout),
+        retries: set(check.retries),
+        start_period: set(check.start_period),
+        start_interval: set(check.start_interval),
     }
 }
