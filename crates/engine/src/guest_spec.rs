@@ -18,7 +18,7 @@ pub(crate) const INIT: sandbox::ProcessId = 1;
 const SHM_BYTES: u64 = 64 << 20;
 
 /// Docker's list of paths that tell of, or reach, the kernel beneath.
-const MASKED_PATHS: &[&str] = &[
+pub const MASKED_PATHS: &[&str] = &[
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -33,7 +33,7 @@ const MASKED_PATHS: &[&str] = &[
     "/sys/devices/virtual/powercap",
 ];
 /// Docker's list of paths that change it.
-const READ_ONLY_PATHS: &[&str] = &[
+pub const READ_ONLY_PATHS: &[&str] = &[
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",
@@ -130,6 +130,9 @@ pub(crate) fn exec(
     size: Option<WindowSize>,
 ) -> Result<ProcessSpec> {
     let config = &record.config;
+    if !create.working_dir.is_empty() && !create.working_dir.starts_with('/') {
+        return Err(crate::EngineError::Exec("Cwd must be an absolute path".into()));
+    }
     let or_container = |mine: &str, container: &str| match mine {
         "" => container.to_owned(),
         mine => mine.to_owned(),

@@ -64,6 +64,7 @@ pub use engine::*;
 pub use error::*;
 pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
+pub use guest_spec::{MASKED_PATHS, READ_ONLY_PATHS};
 pub use image_store::{
     CheckReport, DamagedObject, HistoryEntry, Image, ImageConfiguration, ImageSummary, Layer, Problem,
     Pruned, Removal, Usage,

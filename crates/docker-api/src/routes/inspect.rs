@@ -9,11 +9,14 @@ use bollard_stubs::models::{
     HostConfigCgroupnsModeEnum, HostConfigLogConfig, MountPoint, NetworkSettings, ResourcesUlimits,
 };
 use engine::{
-    Container, ContainerCreate, Engine, MountCreate, MountKind, Rlimit, Status, Timeline, VmSize, VolumesFrom,
+    Container, ContainerCreate, Engine, EngineError, MountCreate, MountKind, Rlimit, Status, Timeline,
+    VmSize, VolumesFrom,
 };
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
+use super::{networks, unset};
 use crate::create::restart;
 use crate::error::ApiError;
 
@@ -45,8 +48,11 @@ struct Hull {
 pub(super) async fn inspect(
     State(engine): State<Engine>,
     Path(name): Path<String>,
-) -> Result<Json<Inspection>, ApiError> {
-    Ok(Json(describe(engine.inspect(&name).await?)))
+) -> Result<Json<Value>, ApiError> {
+    let mut inspection = serde_json::to_value(describe(engine.inspect(&name).await?))
+        .map_err(|error| EngineError::Internal(format!("cannot tell of container {name}: {error}")))?;
+    unset::fill(&mut inspection);
+    Ok(Json(inspection))
 }
 
 fn describe(container: Container) -> Inspection {
@@ -77,7 +83,7 @@ fn describe(container: Container) -> Inspection {
         mounts: Some(container.mounts.iter().map(describe_mount).collect()),
         network_settings: Some(NetworkSettings {
             ports: Some(HashMap::new()),
-            networks: Some(HashMap::new()),
+            networks: Some(networks::of(&container.config)),
             ..NetworkSettings::default()
         }),
         config: Some(describe_config(container.config, &container.id)),
@@ -156,6 +162,8 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
     HostConfig {
         cpu_shares: Some(number(config.resources.cpu_shares)),
         memory: Some(number(config.resources.memory_bytes)),
+        // Memory and swap, of which there is none.
+        memory_swap: Some(number(config.resources.memory_bytes)),
         nano_cpus: Some(number(config.resources.nano_cpus)),
         pids_limit: Some(number(config.resources.pids)).filter(|&pids| pids != 0),
         init: config.init.then_some(true),
@@ -190,10 +198,16 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         sysctls: Some(config.sysctls.clone().into_iter().collect())
             .filter(|sysctls: &HashMap<_, _>| !sysctls.is_empty()),
         runtime: Some("hull".into()),
-        masked_paths: config.masked_paths.clone(),
-        readonly_paths: config.read_only_paths.clone(),
+        masked_paths: paths(config.masked_paths.as_ref(), engine::MASKED_PATHS),
+        readonly_paths: paths(config.read_only_paths.as_ref(), engine::READ_ONLY_PATHS),
         ..HostConfig::default()
     }
+}
+
+/// The paths asked for, or those that every container has.
+fn paths(asked: Option<&Vec<String>>, standard: &[&str]) -> Option<Vec<String>> {
+    let standard = || standard.iter().map(|&path| path.to_owned()).collect();
+    Some(asked.cloned().unwrap_or_else(standard))
 }
 
 /// The network of a container in Docker's words.
