@@ -167,6 +167,10 @@ fn check_log(host: &HostConfig) -> Result<(), ApiError> {
 /// A microVM has no swap: passes what asks for none, for what can be had, or for as much as there is memory.
 fn check_swap(host: &HostConfig) -> Result<(), ApiError> {
     let swap = host.memory_swap.unwrap_or_default();
+    if swap > 0 && host.memory.is_some_and(|memory| swap < memory) {
+        let message = "Minimum memoryswap limit should be larger than memory limit, see usage";
+        return Err(ApiError::bad_request(message));
+    }
     if !matches!(swap, 0 | -1) && Some(swap) != host.memory {
         return Err(unsupported("MemorySwap", Some(&swap.to_string())));
     }
