@@ -101,6 +101,7 @@ imagedeps:
 	@scripts/packages.sh image
 testdeps:
 	@scripts/packages.sh test
+	@scripts/docker-py.sh
 
 .PHONY: clean
 clean: ## remove what was built here; the cache outside the checkout stays

@@ -30,6 +30,8 @@ test|runc|is what hull is measured against
 test|tmux|is the real terminal of the tests
 test|socat|speaks to sockets in the tests
 test|docker-cli|is the client that hull must please
+test|docker-compose|is a client that hull must please
+test|python3-venv|holds docker-py, another one
 test|docker-registry|is the registry of the tests
 test|apache2-utils|makes passwords for that registry
 test|skopeo|checks the images that hull writes and copies

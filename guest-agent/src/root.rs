@@ -30,6 +30,12 @@ impl Root {
         openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve)
     }
 
+    /// The directory at `path`, which must be there.
+    pub(crate) fn existing_directory(&self, path: &str) -> Result<OwnedFd, OsError> {
+        self.open(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+            .during("change the working directory to", path)
+    }
+
     /// The directory at `path`; what is missing of it is made.
     pub(crate) fn directory(&self, path: &str) -> Result<OwnedFd, OsError> {
         self.make_directory(path).during("make the directory", path)

@@ -106,7 +106,9 @@ fn become_program(
     connect_stdio(process, &identity, place, stdio, &root, reporter)?;
     rlimits::apply(&process.rlimits)?;
 
-    let directory = root.directory(if process.cwd.is_empty() { "/" } else { &process.cwd })?;
+    // The container's own was made with its view; what an exec asks for is there or not.
+    let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
+    let directory = root.existing_directory(cwd)?;
     let entered = fchdir(&directory);
     sys::restore_signals();
     umask(Mode::from_raw_mode(0o022));

@@ -8,6 +8,7 @@ mod authority;
 mod capabilities;
 mod daemon;
 mod docker_registry;
+pub mod golden;
 mod hull;
 mod outcome;
 mod place;

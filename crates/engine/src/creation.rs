@@ -47,7 +47,10 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     };
     let mut planned = Planned::default();
     for from in &record.config.volumes_from {
-        planned.inherit(&*shared.registry.find(&from.container)?, from.read_only);
+        // Not as what is not found: clients would take the image for missing.
+        let live = shared.registry.find(&from.container);
+        let live = live.map_err(|error| EngineError::Invalid(error.to_string()))?;
+        planned.inherit(&live, from.read_only);
     }
     let work = shared.clone();
     let (live, volumes) = blocking("make a container", move || make(&work, record, planned)).await?;

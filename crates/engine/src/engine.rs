@@ -170,7 +170,10 @@ impl Engine {
     /// Sends a signal, by name or number, to a container's init; an empty one is SIGKILL. After SIGKILL it returns
     /// when the container has ended.
     pub async fn kill(&self, name: &str, signal: &str) -> Result<()> {
-        let (live, signal) = (self.find(name)?, signal.to_owned());
+        let live = self
+            .find(name)
+            .map_err(EngineError::within(format!("cannot kill container: {name}")))?;
+        let signal = signal.to_owned();
         complete(async move { stop::kill(&live, &signal).await }).await
     }
 
@@ -346,8 +349,7 @@ impl Engine {
         live.running("")?;
         if live.status() == Status::Paused {
             return Err(EngineError::Conflict(format!(
-                "Container {} is paused, unpause the container before exec",
-                live.id()
+                "Container {name} is paused, unpause the container before exec"
             )));
         }
         if create.args.is_empty() {

@@ -139,6 +139,9 @@ pub(crate) fn exec(
     size: Option<WindowSize>,
 ) -> Result<ProcessSpec> {
     let config = &record.config;
+    if !create.working_dir.is_empty() && !create.working_dir.starts_with('/') {
+        return Err(crate::EngineError::Exec("Cwd must be an absolute path".into()));
+    }
     let or_container = |mine: &str, container: &str| match mine {
         "" => container.to_owned(),
         mine => mine.to_owned(),

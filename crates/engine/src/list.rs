@@ -39,7 +39,7 @@ fn passes(container: &Container, filter: &ListFilter, looked: &Looked) -> bool {
         Status::Running | Status::Paused | Status::Restarting
     )) && one_of(&filter.ids, |id| container.id.starts_with(id.as_str()))
         && one_of(&filter.names, |name| {
-            format!("/{}", container.name).contains(name.as_str())
+            name.is_match(&container.name) || name.is_match(&format!("/{}", container.name))
         })
         && one_of(&filter.statuses, |status| *status == state.status)
         && one_of(&filter.exit_codes, ended_with)
@@ -151,13 +151,19 @@ mod tests {
             all: true,
             ..ListFilter::default()
         };
+        let patterns = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| regex::Regex::new(name).unwrap())
+                .collect()
+        };
         let strings = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
         assert_eq!(
             filtered(ListFilter {
-                names: strings(&["c1", "/c2"]),
+                names: patterns(&["c1", "/c2", "^c3$", "^/c4"]),
                 ..all.clone()
             }),
-            ["c2", "c1"]
+            ["c4", "c3", "c2", "c1"]
         );
         assert_eq!(
             filtered(ListFilter {

@@ -70,10 +70,18 @@ fn command(create: &mut ContainerCreate, image: &oci_spec::image::Config) -> Res
     Ok(args)
 }
 
-/// The image's variables with those asked for over them; a name without a value takes a variable away.
+/// The variables asked for, and then those of the image that are not among them, in Docker's order; a name without a value takes a variable away.
 fn environment(image: &[String], asked: &[String]) -> Vec<String> {
-    let mut env = image.to_vec();
+    let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
+    let named: Vec<String> = asked.iter().map(name).collect();
+    let mut env = Vec::new();
     overlay(&mut env, asked);
+    env.extend(
+        image
+            .iter()
+            .filter(|variable| !named.contains(&name(variable)))
+            .cloned(),
+    );
     if !env.iter().any(|variable| variable.starts_with("PATH=")) {
         env.insert(0, DEFAULT_PATH.into());
     }
@@ -152,7 +160,7 @@ mod tests {
             ..ContainerCreate::default()
         };
         merge(&mut create, &image, DockerConfig::default()).unwrap();
-        assert_eq!(create.env, [DEFAULT_PATH, "A=1", "B=two", "E=="]);
+        assert_eq!(create.env, [DEFAULT_PATH, "B=two", "E==", "A=1"]);
         assert_eq!(
             (create.user.as_str(), create.working_dir.as_str()),
             ("root", "/srv")

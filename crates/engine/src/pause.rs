@@ -66,9 +66,9 @@ async fn pause_for(live: &Arc<Live>, holder: Holder) -> Result<()> {
 
 /// Lets a held container go on.
 pub(crate) async fn unpause(live: &Arc<Live>) -> Result<()> {
-    live.running("")?;
     if live.status() != Status::Paused {
-        return Err(EngineError::Conflict(format!(
+        // Docker takes it for a failure of its own, and clients know it as that.
+        return Err(EngineError::Internal(format!(
             "Container {} is not paused",
             live.id()
         )));

@@ -23,7 +23,7 @@ pub(crate) async fn rename(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -
     }
     let name = shared
         .registry
-        .take_name(live, name)
+        .take_name(live, &format!("/{bare}"))
         .map_err(EngineError::within("Error when allocating new name"))?;
     let renamed = live.change_record(|record| {
         record.name.clone_from(&name);

@@ -45,6 +45,9 @@ impl ContainerUpdate {
 /// Changes a container, at once if it runs. What its microVM cannot give while it runs is refused.
 pub(crate) async fn update(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpdate) -> Result<()> {
     let _operation = live.operation.lock().await;
+    let mut resources = live.record().config.resources;
+    update.apply(&mut resources);
+    limits::vm_size(&resources, &shared.host)?;
     let context = format!("Cannot update container {}", live.id());
     carry_out(shared, live, update)
         .await

@@ -95,8 +95,8 @@ pub struct ListFilter {
     pub limit: Option<usize>,
     /// Prefixes of ids.
     pub ids: Vec<String>,
-    /// Parts of names.
-    pub names: Vec<String>,
+    /// What a name, with or without a slash in front, has in it.
+    pub names: Vec<regex::Regex>,
     /// Statuses.
     pub statuses: Vec<Status>,
     /// Healths; `None` is that of containers that nothing checks.

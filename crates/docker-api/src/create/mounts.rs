@@ -72,7 +72,12 @@ fn read_bind(bind: &str) -> Result<MountCreate, ApiError> {
     };
     if !target.starts_with('/') {
         return Err(invalid(&format!(
-            "invalid mount path: '{target}' mount path must be absolute"
+            "invalid mount config for type \"{}\": invalid mount path: '{target}' mount path must be absolute",
+            if source.is_some_and(|source| source.starts_with('/')) {
+                "bind"
+            } else {
+                "volume"
+            }
         )));
     }
     let mut source = match source {

@@ -152,7 +152,12 @@ pub(super) fn check(body: &Value) -> Result<(), ApiError> {
     only(container, CONTAINER)?;
     if let Some(host) = container.get("HostConfig").filter(|host| !host.is_null()) {
         let host = object("HostConfig", host)?;
-        only(host, HOST)?;
+        let mut asked = host.clone();
+        // docker-compose asks for links whenever it runs a service; where there is no network they lead nowhere.
+        if host.get("NetworkMode").and_then(Value::as_str) == Some("none") {
+            asked.remove("Links");
+        }
+        only(&asked, HOST)?;
         let mounts = host.get("Mounts").and_then(Value::as_array);
         for mount in mounts.into_iter().flatten() {
             only(object("Mounts", mount)?, MOUNT)?;
@@ -255,6 +260,16 @@ mod tests {
             "hull does not support Novelty yet"
         );
         assert_eq!(check(&json!({"Novelty": {"A": [], "B": {"C": ""}}})), Ok(()));
+    }
+
+    #[test]
+    fn links_pass_where_there_is_no_network() {
+        let linked = |network: &str| json!({"HostConfig": {"NetworkMode": network, "Links": ["a:b"]}});
+        assert_eq!(check(&linked("none")), Ok(()));
+        assert_eq!(
+            refusal(linked("bridge")),
+            "hull does not support Links (--link) yet"
+        );
     }
 
     #[test]

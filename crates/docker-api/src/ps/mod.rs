@@ -6,6 +6,7 @@
 mod columns;
 mod values;
 
+use axum::http::StatusCode;
 use engine::{ProcessInfo, ProcessList};
 
 use crate::error::ApiError;
@@ -60,7 +61,7 @@ impl Format {
         let format = Self(wanted.choose()?);
         match format.0.iter().any(|(title, _)| title == "PID") {
             true => Ok(format),
-            false => Err(ApiError::bad_request("Couldn't find PID field in ps output")),
+            false => Err(failure("Couldn't find PID field in ps output")),
         }
     }
 
@@ -137,7 +138,9 @@ impl Wanted {
         let names: Vec<&str> = names.split(',').collect();
         for (index, name) in names.iter().enumerate() {
             let found = column(name).ok_or_else(|| {
-                ApiError::bad_request(format!("ps: unknown user-defined format specifier \"{name}\""))
+                failure(&format!(
+                    "ps: error: unknown user-defined format specifier \"{name}\""
+                ))
             })?;
             let own = title.filter(|_| index + 1 == names.len());
             if let Some(title) = own
@@ -175,8 +178,13 @@ impl Wanted {
     }
 }
 
+/// Docker has a ps of the host fail, and takes that for a failure of its own.
+fn failure(message: &str) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+}
+
 fn unknown(option: &str) -> ApiError {
-    ApiError::bad_request(format!(
+    failure(&format!(
         "hull does not support the option `{option}` of ps: use -ef, aux or -o with the names of columns"
     ))
 }

@@ -5,8 +5,9 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bollard_stubs::models::{ExecConfig, ExecInspectResponse, ExecStartConfig, IdResponse, ProcessConfig};
+use bollard_stubs::models::{ExecConfig, ExecInspectResponse, ExecStartConfig, ProcessConfig};
 use engine::{Engine, EngineError, Exec, ExecCreate, ExecStart, WindowSize};
+use serde_json::{Value, json};
 
 use super::containers::window_size;
 use crate::body::JsonBody;
@@ -20,7 +21,7 @@ pub(super) async fn create(
     State(engine): State<Engine>,
     Path(name): Path<String>,
     JsonBody(config): JsonBody<ExecConfig>,
-) -> Result<(StatusCode, Json<IdResponse>), ApiError> {
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     let create = ExecCreate {
         args: config.cmd.unwrap_or_default(),
         env: config.env.unwrap_or_default(),
@@ -37,7 +38,7 @@ pub(super) async fn create(
         return Err(ApiError::bad_request("No exec command specified"));
     }
     let id = engine.exec_create(&name, create).await?;
-    Ok((StatusCode::CREATED, Json(IdResponse { id })))
+    Ok((StatusCode::CREATED, Json(json!({ "Id": id }))))
 }
 
 /// `POST /exec/{id}/start`

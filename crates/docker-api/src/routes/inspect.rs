@@ -21,6 +21,7 @@ use serde_json::json;
 
 use self::complete::Complete;
 
+use super::networks;
 use crate::create::{devices, health, restart};
 use crate::error::ApiError;
 use crate::query::Params;
@@ -110,7 +111,7 @@ fn describe(container: Container, sizes: Option<ContainerSizes>) -> Result<Inspe
     };
     let network_settings = NetworkSettings {
         ports: Some(HashMap::new()),
-        networks: Some(HashMap::new()),
+        networks: Some(networks::of(&container.config)),
         ..NetworkSettings::default()
     };
     let host_config = describe_host(&container.config, &container.mounts);
@@ -215,7 +216,7 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         cpu_shares: Some(number(config.resources.cpu_shares)),
         memory: Some(number(config.resources.memory_bytes)),
         memory_reservation: Some(number(config.resources.memory_reservation_bytes)),
-        memory_swap: Some(config.resources.memory_swap_bytes),
+        memory_swap: Some(memory_swap(&config.resources)),
         oom_kill_disable: Some(config.oom_kill_disable),
         nano_cpus: Some(number(config.resources.nano_cpus)),
         pids_limit: Some(number(config.resources.pids)).filter(|&pids| pids != 0),
@@ -253,9 +254,23 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         sysctls: Some(config.sysctls.clone().into_iter().collect())
             .filter(|sysctls: &HashMap<_, _>| !sysctls.is_empty()),
         runtime: Some("hull".into()),
-        masked_paths: config.masked_paths.clone(),
-        readonly_paths: config.read_only_paths.clone(),
+        masked_paths: paths(config.masked_paths.as_ref(), engine::MASKED_PATHS),
+        readonly_paths: paths(config.read_only_paths.as_ref(), engine::READ_ONLY_PATHS),
         ..HostConfig::default()
+    }
+}
+
+/// The paths asked for, or those that every container has.
+fn paths(asked: Option<&Vec<String>>, standard: &[&str]) -> Option<Vec<String>> {
+    let standard = || standard.iter().map(|&path| path.to_owned()).collect();
+    Some(asked.cloned().unwrap_or_else(standard))
+}
+
+/// Memory and swap. Where nothing is said of swap there is none.
+fn memory_swap(resources: &engine::Resources) -> i64 {
+    match resources.memory_swap_bytes {
+        0 => number(resources.memory_bytes),
+        bytes => bytes,
     }
 }
 

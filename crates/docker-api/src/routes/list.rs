@@ -1,7 +1,5 @@
 //! The list of containers.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 use bollard_stubs::models::{
@@ -9,8 +7,10 @@ use bollard_stubs::models::{
 };
 use engine::{Container, ContainerState, Engine, Health, HealthStatus, ListFilter, Status};
 use jiff::Timestamp;
+use regex::Regex;
 
 use super::inspect::{describe_mount, network_mode};
+use super::networks;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::human_time;
@@ -112,7 +112,7 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
         all: false,
         limit: None,
         ids: values("id"),
-        names: values("name"),
+        names: filters.values("name").iter().map(|name| pattern(name)).collect(),
         statuses: filters
             .values("status")
             .iter()
@@ -175,6 +175,12 @@ fn exposes(container: &Container, wanted: &[(u16, u16, String)]) -> bool {
     })
 }
 
+/// A regular expression for a name. What is none stands for itself.
+fn pattern(name: &str) -> Regex {
+    Regex::new(name)
+        .unwrap_or_else(|_| Regex::new(&regex::escape(name)).expect("what is escaped is an expression"))
+}
+
 /// Statuses that nobody knows are refused.
 fn read_status(status: &str) -> Result<Status, ApiError> {
     let known = [
@@ -220,7 +226,7 @@ fn summarize(container: Container, now: Timestamp) -> ContainerSummary {
             annotations: None,
         }),
         network_settings: Some(ContainerSummaryNetworkSettings {
-            networks: Some(HashMap::new()),
+            networks: Some(networks::of(&container.config)),
         }),
         mounts: Some(container.mounts.iter().map(describe_mount).collect()),
         labels: Some(container.config.labels.into_iter().collect()),

@@ -27,8 +27,12 @@ pub(super) async fn logs(
     let options = read_options(&params)?;
     let reader = engine.logs(&name, options).await?;
     let framing = Framing::of(reader.terminal());
-    let stamps = params.flag("timestamps").then(Stamps::default);
-    let mut response = Response::new(Body::from_stream(records(reader, framing, stamps)));
+    let prefixes = Prefixes {
+        time: params.flag("timestamps"),
+        details: params.flag("details"),
+        ..Prefixes::default()
+    };
+    let mut response = Response::new(Body::from_stream(records(reader, framing, prefixes)));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, content_type(version, framing));
@@ -66,47 +70,48 @@ fn moment(params: &Params, name: &str) -> Result<Option<Timestamp>, ApiError> {
         .transpose()
 }
 
-fn records(
-    reader: LogReader,
-    framing: Framing,
-    stamps: Option<Stamps>,
-) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::unfold((reader, stamps), move |(mut reader, mut stamps)| async move {
+fn records(reader: LogReader, framing: Framing, prefixes: Prefixes) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold((reader, prefixes), move |(mut reader, mut prefixes)| async move {
         let record = match reader.next().await {
             Ok(record) => record?,
             Err(error) => {
                 tracing::error!(%error, "cannot read a container's log");
-                return Some((Err(io::Error::other(error)), (reader, stamps)));
+                return Some((Err(io::Error::other(error)), (reader, prefixes)));
             }
         };
         let channel = record.stream.into();
-        let bytes = match &mut stamps {
-            Some(stamps) => stamps.put_before(record),
-            None => record.bytes,
-        };
-        Some((Ok(framing.encode(channel, bytes)), (reader, stamps)))
+        let bytes = prefixes.put_before(record);
+        Some((Ok(framing.encode(channel, bytes)), (reader, prefixes)))
     })
 }
 
-/// Puts its time before each line. A long line comes in pieces, of which only the first has a time.
+/// What is put before each line. A long line comes in pieces, of which only the first has it.
 #[derive(Default)]
-struct Stamps {
+struct Prefixes {
+    time: bool,
+    /// Attributes of the line, which none has yet, and a blank.
+    details: bool,
     stdout_within_line: bool,
     stderr_within_line: bool,
 }
 
-impl Stamps {
+impl Prefixes {
     fn put_before(&mut self, record: LogRecord) -> Bytes {
         let within_line = match record.stream {
             OutputStream::Stdout => &mut self.stdout_within_line,
             OutputStream::Stderr => &mut self.stderr_within_line,
         };
         let continues = std::mem::replace(within_line, !record.bytes.ends_with(b"\n"));
-        if continues {
+        if continues || !(self.time || self.details) {
             return record.bytes;
         }
         let mut line = BytesMut::new();
-        line.put_slice(format!("{:.9} ", record.time).as_bytes());
+        if self.time {
+            line.put_slice(format!("{:.9} ", record.time).as_bytes());
+        }
+        if self.details {
+            line.put_slice(b" ");
+        }
         line.put_slice(&record.bytes);
         line.freeze()
     }
@@ -116,7 +121,14 @@ impl Stamps {
 mod tests {
     use super::*;
 
-    fn stamped(stamps: &mut Stamps, stream: OutputStream, text: &'static str) -> Bytes {
+    fn timed() -> Prefixes {
+        Prefixes {
+            time: true,
+            ..Prefixes::default()
+        }
+    }
+
+    fn stamped(stamps: &mut Prefixes, stream: OutputStream, text: &'static str) -> Bytes {
         let time = Timestamp::from_nanosecond(1_700_000_000_120_000_000).unwrap();
         stamps.put_before(LogRecord {
             stream,
@@ -127,13 +139,25 @@ mod tests {
 
     #[test]
     fn each_line_has_its_time_with_nine_decimals() {
-        let line = stamped(&mut Stamps::default(), OutputStream::Stdout, "hi\n");
+        let line = stamped(&mut timed(), OutputStream::Stdout, "hi\n");
         assert_eq!(line, "2023-11-14T22:13:20.120000000Z hi\n");
     }
 
     #[test]
+    fn details_are_a_blank_behind_the_time() {
+        let mut details = Prefixes {
+            details: true,
+            ..timed()
+        };
+        let line = stamped(&mut details, OutputStream::Stdout, "hi\n");
+        assert_eq!(line, "2023-11-14T22:13:20.120000000Z  hi\n");
+        details.time = false;
+        assert_eq!(stamped(&mut details, OutputStream::Stdout, "hi\n"), " hi\n");
+    }
+
+    #[test]
     fn a_line_in_pieces_has_one_time_and_the_other_stream_its_own() {
-        let mut stamps = Stamps::default();
+        let mut stamps = timed();
         assert!(stamped(&mut stamps, OutputStream::Stdout, "begins ").starts_with(b"2023-"));
         assert!(stamped(&mut stamps, OutputStream::Stderr, "other\n").starts_with(b"2023-"));
         assert_eq!(

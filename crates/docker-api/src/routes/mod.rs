@@ -11,6 +11,7 @@ mod images;
 mod inspect;
 mod list;
 mod logs;
+mod networks;
 mod prune;
 mod stats;
 mod streams;
@@ -80,6 +81,10 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route("/networks", get(networks::list))
+        .route("/networks/prune", post(networks::prune))
+        .route("/networks/{name}", get(networks::inspect))
+        .route("/build/prune", post(prune::prune_build))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))

@@ -146,6 +146,8 @@ fn describe_info(info: Info) -> SystemInfo {
             ..SwarmInfo::default()
         }),
         live_restore_enabled: Some(true),
+        // The name under which clients keep the credentials for Docker Hub.
+        index_server_address: Some("https://index.docker.io/v1/".into()),
         init_binary: Some(String::new()),
         containerd_commit: no_commit(),
         runc_commit: no_commit(),

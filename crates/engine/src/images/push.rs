@@ -141,7 +141,10 @@ fn outgoing(store: &ImageStore, reference: &Reference, wanted: Option<&Platform>
         .map_err(|error| match error {
             image_store::StoreError::NotFound { .. } => ImageFailure::new(
                 crate::ErrorKind::NotFound,
-                format!("An image does not exist locally with the tag: {shown}"),
+                format!(
+                    "An image does not exist locally with the tag: {}",
+                    familiar(&reference.storage_repository())
+                ),
             )
             .into(),
             error => EngineError::from_store(error),
