@@ -176,7 +176,11 @@ impl ExecProcess {
         };
         let stdin = async {
             if self.create.attach_stdin {
-                self.streams.stdin.open(sandbox.input(process).await?);
+                // A process that has ended already takes no input; a guest that is lost is told of by the other streams.
+                match sandbox.input(process).await {
+                    Ok(input) => self.streams.stdin.open(input),
+                    Err(_) => self.streams.stdin.close(),
+                }
             } else {
                 self.streams.stdin.close();
             }
