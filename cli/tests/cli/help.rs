@@ -18,7 +18,9 @@ fn every_command_explains_itself() {
     insta::assert_snapshot!("help", help(&[]));
     let commands = [
         "attach",
+        "completion",
         "container",
+        "context",
         "cp",
         "create",
         "diff",
