@@ -59,9 +59,14 @@ impl About {
 
     /// What a user should know of it, in Docker's words.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let open = self.addresses.iter().filter(|address| address.ends_with(" without TLS"));
+        let open = self
+            .addresses
+            .iter()
+            .filter(|address| address.ends_with(" without TLS"));
         let warn = |address: &String| {
-            format!("WARNING: API is accessible on {address}: access to it is equivalent to root access on the host")
+            format!(
+                "WARNING: API is accessible on {address}: access to it is equivalent to root access on the host"
+            )
         };
         open.map(warn).collect()
     }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use bollard_stubs::models::{
     Commit, LocalNodeState, PluginsInfo, Runtime, SwarmInfo, SystemInfo, SystemInfoCgroupDriverEnum,
     SystemInfoCgroupVersionEnum, SystemVersion, SystemVersionComponents, SystemVersionPlatform,
