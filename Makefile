@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
+share := $(PREFIX)/share
 units := $(PREFIX)/lib/systemd/system
 programs := target/x86_64-unknown-linux-gnu/release
 bin := build/bin
@@ -24,12 +25,17 @@ build: builddeps kernel programs rootfs machine ## build all of hull; ./bin/hull
 	@ln -sfn $(bin) bin
 
 .PHONY: install
-install: ## install what `make build` built below PREFIX (/usr/local), within DESTDIR when it is set
+install: ## install what `make build` built below PREFIX (/usr/local), within DESTDIR when it is set; also manual pages, completions, systemd units
 	@test -e $(lib)/machine/initrd.img || { echo "nothing to install: run 'make build' first" >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(bin)/hull $(DESTDIR)$(PREFIX)/bin/hull
 	rm -rf $(DESTDIR)$(PREFIX)/lib/hull
 	cp -R $(lib) $(DESTDIR)$(PREFIX)/lib/hull
+	$(bin)/hull man $(DESTDIR)$(share)/man/man1
+	install -d $(addprefix $(DESTDIR)$(share)/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	$(bin)/hull completion bash >$(DESTDIR)$(share)/bash-completion/completions/hull
+	$(bin)/hull completion zsh >$(DESTDIR)$(share)/zsh/site-functions/_hull
+	$(bin)/hull completion fish >$(DESTDIR)$(share)/fish/vendor_completions.d/hull.fish
 	install -d $(DESTDIR)$(units)
 	sed 's|@LIB@|$(PREFIX)/lib/hull|' packaging/systemd/hulld.service >$(DESTDIR)$(units)/hulld.service
 	install -m 644 packaging/systemd/hulld.socket $(DESTDIR)$(units)/hulld.socket

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Image(commands::image::Arguments),
     /// Look at image manifests and manifest lists
     Manifest(commands::manifest::Arguments),
+    /// Manage contexts: names for daemons
+    Context(commands::context::Arguments),
     /// Manage volumes
     Volume(commands::volume::Arguments),
     /// Manage hull
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Attach(commands::attach::Arguments),
     /// Create a new image from a container's changes
     Commit(commands::commit::Arguments),
+    /// Generate the autocompletion script for the specified shell
+    Completion(commands::completion::Arguments),
     /// Copy files/folders between a container and the local filesystem
     Cp(commands::cp::Arguments),
     /// Create a new container
@@ -91,6 +95,9 @@ pub(crate) enum Command {
     Load(commands::load::Arguments),
     /// Fetch the logs of a container
     Logs(commands::logs::Arguments),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(commands::completion::ManArguments),
     /// Pause all processes within one or more containers
     Pause(commands::pause::Arguments),
     /// Rename a container

@@ -5,6 +5,7 @@ mod api;
 mod args;
 mod bootstrap;
 mod commands;
+mod contexts;
 mod credentials;
 mod failure;
 mod format;

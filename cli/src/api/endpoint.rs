@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::address::Address;
 use super::tls::TlsSpec;
+use crate::contexts::{CONTEXT_VARIABLE, ContextError, Current, DEFAULT, Store};
 
 /// Names the daemon when `--host` does not.
 const HOST_VARIABLE: &str = "HULL_HOST";
@@ -23,6 +24,12 @@ pub(crate) enum EndpointError {
         /// What was given.
         host: String,
     },
+    /// Two daemons are named.
+    #[error("conflicting options: cannot specify both --host and --context")]
+    Conflict,
+    /// The context cannot be had.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// The folder for this user's socket belongs to somebody else, who could answer in its place.
     #[error("{} belongs to user {owner}: remove it, or set XDG_RUNTIME_DIR to a folder of your own", folder.display())]
     Foreign {
@@ -39,6 +46,11 @@ pub(crate) struct HostOptions {
     /// Daemon to connect to (default: the one of this user, started when it is not there)
     #[arg(short = 'H', long, value_name = "URL")]
     host: Option<String>,
+
+    /// Name of the context to use to connect to the daemon (overrides HULL_HOST env var and default context set with "hull
+    /// context use")
+    #[arg(short, long, value_name = "CONTEXT")]
+    context: Option<String>,
 
     /// Use TLS; implied by --tlsverify
     #[arg(long)]
@@ -62,6 +74,45 @@ pub(crate) struct HostOptions {
 }
 
 impl HostOptions {
+    /// The name of the context that is in use; what names a daemon itself is the default one.
+    pub(crate) fn context(&self) -> Result<String, EndpointError> {
+        match (&self.context, &self.host) {
+            (Some(_), Some(_)) => Err(EndpointError::Conflict),
+            (Some(context), None) => Ok(context.clone()),
+            (None, Some(_)) => Ok(DEFAULT.to_owned()),
+            (None, None) if Self::host_variable().is_some() => Ok(DEFAULT.to_owned()),
+            (None, None) => match variable(&[CONTEXT_VARIABLE]) {
+                Some(context) => Ok(context),
+                None => Ok(Current::load()?.name().to_owned()),
+            },
+        }
+    }
+
+    /// The variable that names a daemon, if one does.
+    pub(crate) fn host_variable() -> Option<&'static str> {
+        variable(&[HOST_VARIABLE]).map(|_| HOST_VARIABLE)
+    }
+
+    /// `--host` first, then `HULL_HOST`, then the default socket of this user.
+    pub(crate) fn default_endpoint(&self) -> Result<Endpoint, EndpointError> {
+        match self.host.clone().or_else(|| variable(&[HOST_VARIABLE])) {
+            Some(host) => Ok(Endpoint {
+                address: Address::parse(&host)?,
+                tls: self.tls(),
+                named: true,
+            }),
+            None => {
+                let directories = Directories::of_this_user();
+                check_owner(&directories.runtime)?;
+                Ok(Endpoint {
+                    address: Address::Unix(directories.socket()),
+                    tls: None,
+                    named: false,
+                })
+            }
+        }
+    }
+
     /// TLS, if anything asks for it. As with Docker, usual files that are not there are not meant.
     fn tls(&self) -> Option<TlsSpec> {
         let verify = self.tlsverify || variable(&["HULL_TLS_VERIFY", "DOCKER_TLS_VERIFY"]).is_some();
@@ -107,24 +158,19 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `--host` first, then `HULL_HOST`, then the default socket of this user.
+    /// That of the context in use.
     pub(crate) fn select(options: &HostOptions) -> Result<Self, EndpointError> {
-        match options.host.clone().or_else(|| variable(&[HOST_VARIABLE])) {
-            Some(host) => Ok(Self {
-                address: Address::parse(&host)?,
-                tls: options.tls(),
-                named: true,
-            }),
-            None => {
-                let directories = Directories::of_this_user();
-                check_owner(&directories.runtime)?;
-                Ok(Self {
-                    address: Address::Unix(directories.socket()),
-                    tls: None,
-                    named: false,
-                })
-            }
+        let name = options.context()?;
+        if name == DEFAULT {
+            return options.default_endpoint();
         }
+        let store = Store::open();
+        let meta = store.get(&name)?;
+        Ok(Self {
+            address: Address::parse(&meta.endpoints.docker.host)?,
+            tls: store.tls(&meta),
+            named: true,
+        })
     }
 }
 

@@ -25,10 +25,11 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use address::Address;
 pub(crate) use content::Content;
-pub(crate) use endpoint::{Directories, Endpoint, HostOptions};
+pub(crate) use endpoint::{Directories, Endpoint, HostOptions, config_folder};
 pub(crate) use error::ApiError;
 pub(crate) use hijack::{Hijacked, Input, Output};
 pub(crate) use target::{API_VERSION, Target};
+pub(crate) use tls::TlsSpec;
 
 use content::Body;
 

@@ -49,6 +49,7 @@ fn describe(client: &Client, answer: Result<Bytes, ApiError>) -> CommandResult {
         Ok(bytes) => {
             let info: SystemInfo = serde_json::from_slice(&bytes)?;
             text.push_str(&server(&info));
+            text.push_str(&paths(&serde_json::from_slice(&bytes)?));
             print(&text)?;
             for warning in info.warnings.iter().flatten() {
                 complain(warning);
@@ -110,6 +111,27 @@ fn server(info: &SystemInfo) -> String {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{:indent$}{name}: {value}", "");
         }
+    }
+    text
+}
+
+/// Where things lie, as far as the daemon tells it; Docker's does not.
+fn paths(info: &Value) -> String {
+    let Some(paths) = info["Paths"].as_object() else {
+        return String::new();
+    };
+    let mut text = " Paths:\n".to_owned();
+    for (name, value) in paths {
+        let value = match value {
+            Value::Array(values) => values
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+            value => value.as_str().unwrap_or_default().to_owned(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name}: {value}");
     }
     text
 }

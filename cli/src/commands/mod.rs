@@ -2,7 +2,9 @@
 
 pub(crate) mod attach;
 pub(crate) mod commit;
+pub(crate) mod completion;
 pub(crate) mod container;
+pub(crate) mod context;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
@@ -71,9 +73,17 @@ use crate::failure::{CommandResult, Failure, complain};
 
 /// Does what the command line says.
 pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
-    let endpoint = Endpoint::select(&arguments.host)?;
-    let client = Client::new(endpoint);
-    match arguments.command {
+    let args::Arguments { host, command } = arguments;
+    // What needs no daemon must not fail for want of one.
+    let command = match command {
+        Command::Completion(arguments) => return completion::execute(&arguments),
+        Command::Context(arguments) => return context::execute(&host, arguments),
+        Command::Man(arguments) => return completion::write_manual(&arguments),
+        command => command,
+    };
+    let client = Client::new(Endpoint::select(&host)?);
+    match command {
+        Command::Completion(_) | Command::Context(_) | Command::Man(_) => Ok(()),
         Command::Run(arguments) => run::execute(&client, *arguments).await,
         Command::Exec(arguments) => exec::execute(&client, arguments).await,
         Command::Ps(arguments) => ps::execute(&client, arguments).await,

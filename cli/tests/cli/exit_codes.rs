@@ -87,7 +87,7 @@ fn a_named_host_that_nobody_listens_at_is_not_started() {
         .unwrap();
     insta::assert_snapshot!("no-daemon", transcript(&output));
     let output = Command::new(env!("CARGO_BIN_EXE_hull"))
-        .args(["-H", "tcp://localhost:1", "ps"])
+        .args(["-H", "http://localhost:1", "ps"])
         .output()
         .unwrap();
     insta::assert_snapshot!("wrong-host", transcript(&output));

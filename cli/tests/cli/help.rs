@@ -19,7 +19,9 @@ fn every_command_explains_itself() {
     let commands = [
         "attach",
         "commit",
+        "completion",
         "container",
+        "context",
         "cp",
         "create",
         "diff",

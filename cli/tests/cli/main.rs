@@ -2,6 +2,7 @@
 //! What it does with containers is tested with the real daemon, in the workspace's `tests`.
 
 mod api;
+mod contexts;
 mod exit_codes;
 mod help;
 mod images;

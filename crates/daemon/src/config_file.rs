@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::logging::LogLevel;
+
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -59,6 +61,10 @@ pub(crate) struct ConfigFile {
     pub(crate) tlskey: Option<PathBuf>,
     /// Where counters are served.
     pub(crate) metrics_addr: Option<String>,
+    /// How much is logged.
+    pub(crate) log_level: Option<LogLevel>,
+    /// Whether as much is logged as with the level debug.
+    pub(crate) debug: bool,
     /// Registries that may be spoken to without TLS: `HOST[:PORT]` or a network.
     pub(crate) insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub: URLs.
@@ -66,6 +72,11 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// How much it wants logged.
+    pub(crate) fn log_level(&self) -> Option<LogLevel> {
+        self.log_level.or(self.debug.then_some(LogLevel::Debug))
+    }
+
     /// Reads the file; nothing if it is not there and `optional`.
     pub(crate) fn read(path: &Path, optional: bool) -> Result<Self, ConfigFileError> {
         let read = |source| ConfigFileError::Read {

@@ -7,6 +7,7 @@ mod config_file;
 mod host;
 mod listeners;
 mod lock;
+mod logging;
 mod options;
 mod socket;
 mod tls;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use docker_api::Listener;
+use docker_api::{About, Listener};
 use engine::{Engine, EngineSpec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -27,12 +28,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::listeners::{Inherited, Listeners};
 use crate::lock::Lock;
+use crate::logging::Log;
 use crate::options::{Options, Settings};
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    log_to_stderr(&options);
-    match run(options) {
+    match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hulld: {error:#}");
@@ -41,17 +41,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(options: &Options) {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(options.log_level.filter())
-        .with_target(false)
-        .init();
-}
-
 fn run(options: Options) -> anyhow::Result<()> {
     let inherited = Inherited::take();
     let settings = options.settle()?;
+    let log = Log::begin(settings.log.clone());
     raise_descriptor_limit();
     make_folder(&settings.root, 0o711)?;
     make_folder(&settings.runtime, 0o755)?;
@@ -65,15 +58,16 @@ fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    let served = runtime.block_on(serve(&settings, inherited));
+    let served = runtime.block_on(serve(&settings, inherited, log));
     // Files that are still being read or written do not hold up the end.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(settings: &Settings, mut inherited: Inherited) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut renew = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     let spec = EngineSpec {
         root: settings.root.clone(),
         runtime: settings.runtime.clone(),
@@ -93,10 +87,18 @@ async fn serve(settings: &Settings, mut inherited: Inherited) -> anyhow::Result<
         api: std::mem::take(&mut listeners.sockets),
         metrics: metrics.into_iter().collect(),
     };
-    docker_api::serve(sockets, engine, async {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping; containers go on"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping; containers go on"),
+    let about = About {
+        addresses: listeners.addresses.clone(),
+        config_file: settings.config_file.clone(),
+        log_file: logging::file(),
+    };
+    docker_api::serve(sockets, engine, about, async {
+        loop {
+            tokio::select! {
+                _ = renew.recv() => log.renew(|| settings.read_config()),
+                _ = terminate.recv() => break tracing::info!("SIGTERM: stopping; containers go on"),
+                _ = interrupt.recv() => break tracing::info!("SIGINT: stopping; containers go on"),
+            }
         }
     })
     .await;

@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::{env, fs};
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use engine::{ClientFiles, InsecureHost, Mirror, RegistryConfig, RegistryConfigError};
-use tracing::level_filters::LevelFilter;
 
-use crate::config_file::ConfigFile;
+use crate::config_file::{ConfigFile, ConfigFileError};
 use crate::host::Host;
+use crate::logging::{LogLevel, LogSpec};
 use crate::tls::{TcpPolicy, TlsOptions};
 
 /// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
@@ -64,31 +64,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
 
-    /// How much is logged
-    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
-    pub(crate) log_level: LogLevel,
-}
+    /// How much is logged [default: info]
+    #[arg(short = 'l', long, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
 
-/// The least serious messages that are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogLevel {
-    pub(crate) fn filter(self) -> LevelFilter {
-        match self {
-            Self::Error => LevelFilter::ERROR,
-            Self::Warn => LevelFilter::WARN,
-            Self::Info => LevelFilter::INFO,
-            Self::Debug => LevelFilter::DEBUG,
-            Self::Trace => LevelFilter::TRACE,
-        }
-    }
+    /// Log as --log-level debug does
+    #[arg(short = 'D', long, conflicts_with = "log_level")]
+    debug: bool,
 }
 
 /// Where everything is. All paths are absolute.
@@ -99,6 +81,11 @@ pub(crate) struct Settings {
     pub(crate) hosts: Vec<Host>,
     pub(crate) tcp: TcpPolicy,
     pub(crate) metrics: Option<String>,
+    pub(crate) log: LogSpec,
+    /// The configuration file, whether or not it is there.
+    pub(crate) config_file: Option<PathBuf>,
+    /// Whether it has to be there.
+    pub(crate) config_file_needed: bool,
     pub(crate) lib: PathBuf,
     pub(crate) host_root: Option<PathBuf>,
     /// Empty for the usual ones.
@@ -108,6 +95,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What the configuration file says now.
+    pub(crate) fn read_config(&self) -> Result<ConfigFile, ConfigFileError> {
+        read_config(self.config_file.as_deref(), self.config_file_needed)
+    }
+
     /// The files that clients mean by a path.
     pub(crate) fn client_files(&self) -> ClientFiles {
         self.host_root
@@ -142,12 +134,15 @@ impl Options {
             None => own_folder()?,
         };
         let host_root = self.host_root.map(absolute).transpose()?;
-        let file = match &self.config_file {
-            Some(file) => ConfigFile::read(file, false)?,
-            None => match default_config_file(host_root.as_deref()) {
-                Some(file) => ConfigFile::read(&file, true)?,
-                None => ConfigFile::default(),
-            },
+        let config_file_needed = self.config_file.is_some();
+        let config_file = match self.config_file {
+            Some(file) => Some(absolute(file)?),
+            None => default_config_file(host_root.as_deref()),
+        };
+        let file = read_config(config_file.as_deref(), config_file_needed)?;
+        let log = LogSpec {
+            command_line: self.log_level.or(self.debug.then_some(LogLevel::Debug)),
+            file: file.log_level(),
         };
         let tcp = self.tls.or(&file).policy()?;
         let hosts = if self.hosts.is_empty() {
@@ -167,6 +162,9 @@ impl Options {
             runtime,
             hosts,
             tcp,
+            log,
+            config_file,
+            config_file_needed,
             metrics: self.metrics_addr.or(file.metrics_addr),
             lib,
             host_root,
@@ -179,6 +177,13 @@ impl Options {
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn read_config(file: Option<&Path>, needed: bool) -> Result<ConfigFile, ConfigFileError> {
+    file.map_or_else(
+        || Ok(ConfigFile::default()),
+        |file| ConfigFile::read(file, !needed),
+    )
 }
 
 /// What the file and the command line name, in this order.
@@ -270,6 +275,9 @@ mod tests {
             hosts: vec![Host::Unix("/t/hull.sock".into())],
             tcp: TcpPolicy::Undecided,
             metrics: None,
+            log: LogSpec::default(),
+            config_file: settings.config_file.clone(),
+            config_file_needed: false,
             lib: "/l".into(),
             host_root: None,
             certs_dirs: Vec::new(),

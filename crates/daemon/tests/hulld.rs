@@ -143,6 +143,41 @@ fn a_socket_that_cannot_be_had_is_a_clear_error() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_hang_up_has_the_log_level_read_again() -> Result<()> {
+    let place = Place::new()?;
+    let (config, log) = (place.path("hulld.json"), place.path("log"));
+    std::fs::write(&config, r#"{"log-level":"warn"}"#)?;
+    let mut command = place.command();
+    command.arg("--config-file").arg(&config);
+    let mut process = command
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log)?)
+        .spawn()?;
+    let mut said = String::new();
+    BufReader::new(process.stdout.take().context("no stdout")?).read_line(&mut said)?;
+    let mut daemon = Daemon { process };
+    let log_has = |words: &str| -> Result<()> {
+        // There is no event for a line in a file.
+        for _ in 0..400 {
+            if std::fs::read_to_string(&log)?.contains(words) {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        anyhow::bail!("{words:?} is not in the log: {}", std::fs::read_to_string(&log)?)
+    };
+    std::fs::write(&config, "{")?;
+    daemon.signal(Signal::HUP)?;
+    log_has("the log level stays as it is")?;
+    std::fs::write(&config, r#"{"debug":true}"#)?;
+    daemon.signal(Signal::HUP)?;
+    log_has("the log level is debug")?;
+    daemon.signal(Signal::TERM)?;
+    assert_eq!(daemon.exit_code()?, Some(0));
+    Ok(())
+}
+
 /// `hulld`, started as a service manager does it: with a listening socket as descriptor 3 (`sd_listen_fds(3)`).
 fn activated(place: &Place, socket: impl Into<OwnedFd>) -> Command {
     let mut command = Command::new("sh");

@@ -3,6 +3,7 @@
 //! HTTP/1.1 on unix sockets and TCP ports, in the versions [`ApiVersion::OLDEST`] to [`ApiVersion::NEWEST`]. What hull does not
 //! support is refused by its name, never left out silently.
 
+mod about;
 mod body;
 mod create;
 mod error;
@@ -25,6 +26,7 @@ use std::future::Future;
 
 use engine::Engine;
 
+pub use crate::about::About;
 pub use crate::listener::Listener;
 use crate::server::Service;
 pub use crate::version::ApiVersion;
@@ -41,14 +43,14 @@ pub struct Listeners {
 }
 
 /// Serves the API until `stop` is ready. Connections that are open then are closed; containers go on.
-pub async fn serve(listeners: Listeners, engine: Engine, stop: impl Future<Output = ()>) {
+pub async fn serve(listeners: Listeners, engine: Engine, about: About, stop: impl Future<Output = ()>) {
     let requests = metrics::Requests::default();
     let counters = Service {
         router: metrics::router(engine.clone(), &requests),
         requests: None,
     };
     let api = Service {
-        router: routes::router(engine),
+        router: routes::router(engine).layer(axum::Extension(about)),
         requests: Some(requests),
     };
     let api = listeners.api.into_iter().map(|listener| (listener, api.clone()));

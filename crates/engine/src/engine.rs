@@ -436,6 +436,8 @@ impl Engine {
         Ok(Info {
             id: shared.id.clone(),
             root: shared.spec.root.clone(),
+            runtime: shared.spec.runtime.clone(),
+            lib: shared.spec.lib.clone(),
             running,
             paused,
             stopped: statuses.len() - running - paused,

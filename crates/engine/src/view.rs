@@ -122,6 +122,10 @@ pub struct Info {
     pub id: String,
     /// The state root.
     pub root: std::path::PathBuf,
+    /// The folder of sockets and templates.
+    pub runtime: std::path::PathBuf,
+    /// The folder of hull's programs and the guest's kernel.
+    pub lib: std::path::PathBuf,
     /// Containers that run.
     pub running: usize,
     /// Containers that are paused.

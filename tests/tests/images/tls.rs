@@ -200,5 +200,12 @@ fn tcp_without_tls_has_to_be_asked_for_twice() -> Result<()> {
     let mut ps = daemon.hull_command(["--host", address, "ps", "-q"]);
     assert_eq!(Outcome::from(ps.output()?).ok(), "");
     assert!(daemon.log()?.contains("is served without TLS"));
+    let info = Outcome::from(daemon.hull_command(["--host", address, "info"]).output()?);
+    assert!(info.stderr.contains("WARNING: API is accessible on"), "{info}");
+    assert!(
+        info.stdout
+            .contains(&format!("Root: {}", daemon.root().display())),
+        "{info}"
+    );
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use bollard_stubs::models::{
     Commit, LocalNodeState, PluginsInfo, Runtime, SwarmInfo, SystemInfo, SystemInfoCgroupDriverEnum,
     SystemInfoCgroupVersionEnum, SystemVersion, SystemVersionComponents, SystemVersionPlatform,
@@ -13,6 +13,7 @@ use bollard_stubs::models::{
 use engine::{Engine, Info};
 use jiff::Timestamp;
 
+use crate::about::{About, InfoBody};
 use crate::error::ApiError;
 use crate::version::ApiVersion;
 
@@ -81,8 +82,18 @@ fn describe_version(info: &Info) -> SystemVersion {
 }
 
 /// `GET /info`
-pub(super) async fn info(State(engine): State<Engine>) -> Result<Json<SystemInfo>, ApiError> {
-    Ok(Json(describe_info(engine.info().await?)))
+pub(super) async fn info(
+    State(engine): State<Engine>,
+    Extension(about): Extension<About>,
+) -> Result<Json<InfoBody>, ApiError> {
+    let info = engine.info().await?;
+    Ok(Json(InfoBody {
+        paths: about.paths(&info),
+        docker: SystemInfo {
+            warnings: Some(about.warnings()),
+            ..describe_info(info)
+        },
+    }))
 }
 
 fn count(number: usize) -> Option<i64> {
@@ -122,7 +133,7 @@ fn describe_info(info: Info) -> SystemInfo {
         pids_limit: Some(true),
         oom_kill_disable: Some(false),
         ipv4_forwarding: Some(false),
-        debug: Some(false),
+        debug: Some(tracing::enabled!(tracing::Level::DEBUG)),
         system_time: Some(Timestamp::now().to_string()),
         logging_driver: Some("json-file".into()),
         cgroup_driver: Some(SystemInfoCgroupDriverEnum::CGROUPFS),
@@ -153,7 +164,6 @@ fn describe_info(info: Info) -> SystemInfo {
         runc_commit: no_commit(),
         init_commit: no_commit(),
         security_options: Some(vec!["name=microvm".into(), "name=seccomp,profile=builtin".into()]),
-        warnings: Some(Vec::new()),
         ..SystemInfo::default()
     }
 }

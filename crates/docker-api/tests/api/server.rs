@@ -124,7 +124,7 @@ impl Server {
                     api: vec![docker_api::Listener::unix(listener)],
                     metrics: Vec::new(),
                 };
-                docker_api::serve(listeners, engine, async {
+                docker_api::serve(listeners, engine, docker_api::About::default(), async {
                     let _ = stopped.await;
                 })
                 .await;
