@@ -226,7 +226,6 @@ fn a_container_nobody_made_is_404_everywhere() -> Result<()> {
         ("GET", "/containers/ghost/logs?stdout=1"),
         ("POST", "/containers/ghost/start"),
         ("POST", "/containers/ghost/stop"),
-        ("POST", "/containers/ghost/kill"),
         ("POST", "/containers/ghost/wait"),
         ("POST", "/containers/ghost/resize?h=1&w=1"),
         ("POST", "/containers/ghost/attach?stream=1&stdout=1"),
@@ -244,6 +243,11 @@ fn a_container_nobody_made_is_404_everywhere() -> Result<()> {
     assert_eq!(
         (answer.status, answer.message()?.as_str()),
         (404, "No such exec instance: ghost")
+    );
+    let kill = server.request("POST", "/containers/ghost/kill", None)?;
+    assert_eq!(
+        (kill.status, kill.message()?.as_str()),
+        (404, "cannot kill container: ghost: No such container: ghost")
     );
     Ok(())
 }

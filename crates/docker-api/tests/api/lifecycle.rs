@@ -70,10 +70,7 @@ fn an_update_changes_what_is_given_and_nothing_else() -> Result<()> {
     );
     let little = update(json!({"Memory": 1024}))?;
     assert_eq!(little.status, 400);
-    assert!(
-        little.message()?.starts_with("Cannot update container"),
-        "{little:?}"
-    );
+    assert_eq!(little.message()?, "Minimum memory limit allowed is 6MB");
     Ok(())
 }
 
@@ -118,11 +115,7 @@ fn what_happened_is_told_to_who_asks_later_and_filters_choose() -> Result<()> {
 fn what_needs_a_running_container_is_refused_in_dockers_words() -> Result<()> {
     let server = Server::start()?;
     let id = server.create("web", &json!({"Image": "busybox"}))?;
-    for (method, target) in [
-        ("POST", "/containers/web/pause"),
-        ("POST", "/containers/web/unpause"),
-        ("GET", "/containers/web/top"),
-    ] {
+    for (method, target) in [("POST", "/containers/web/pause"), ("GET", "/containers/web/top")] {
         let refused = server.request(method, target, None)?;
         assert_eq!(
             (refused.status, refused.message()?),
@@ -130,6 +123,11 @@ fn what_needs_a_running_container_is_refused_in_dockers_words() -> Result<()> {
             "{target}"
         );
     }
+    let unpause = server.request("POST", "/containers/web/unpause", None)?;
+    assert_eq!(
+        (unpause.status, unpause.message()?),
+        (500, format!("Container {id} is not paused"))
+    );
     let stats = server.get("/containers/web/stats?stream=0")?.json()?;
     assert_eq!(
         (&stats["name"], &stats["read"]),
