@@ -113,6 +113,8 @@ def test_a_container_lives_through_all_its_states():
     container.restart(timeout=20)
     container.reload()
     assert container.status == "running"
+    while container.logs().count(b"ready") < 2:
+        time.sleep(0.1)
     container.stop(timeout=20)
     assert container.wait(timeout=60)["StatusCode"] in (3, 143)
     container.start()
