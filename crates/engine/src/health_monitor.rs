@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::container::Live;
+use crate::engine::complete;
 use crate::exec_process::ExecProcess;
 use crate::{
     EngineError, ExecCreate, ExecStart, Health, HealthCheck, HealthResult, HealthStatus, Result, Status, ids,
@@ -15,6 +16,8 @@ use crate::{
 
 /// What is kept of a check's output, in bytes.
 const KEEP_OUTPUT: usize = 4096;
+/// How long the guest may take to end a check that was not in time.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit code of a check that could not be carried out, or was not in time.
 const NOT_CARRIED_OUT: i32 = -1;
 
@@ -106,7 +109,9 @@ async fn execute(live: &Arc<Live>, args: &[String], timeout: Duration) -> Result
     let exec = ExecProcess::new(id, live, create);
     let mut output = Vec::new();
     let carried_out = async {
-        let attachment = exec.start(live, ExecStart::default()).await?;
+        let (starting, live) = (exec.clone(), live.clone());
+        // Carried through, so that a process which is late to start is followed to its end.
+        let attachment = complete(async move { starting.start(&live, ExecStart::default()).await }).await?;
         let mut streams = attachment.map(|attachment| attachment.output);
         while let Some(streams) = &mut streams
             && let Some(chunk) = streams.next().await
@@ -119,7 +124,8 @@ async fn execute(live: &Arc<Live>, args: &[String], timeout: Duration) -> Result
     match timeout_at(Instant::now() + timeout, carried_out).await {
         Ok(code) => Ok((code?, String::from_utf8_lossy(&output).into_owned())),
         Err(_) => {
-            exec.signal(live, signals::KILL).await;
+            // A guest that does not answer must not keep its own failure from being told.
+            let _ = tokio::time::timeout(KILL_TIMEOUT, exec.signal(live, signals::KILL)).await;
             Ok((
                 NOT_CARRIED_OUT,
                 format!("Health check exceeded timeout ({timeout:?})"),
