@@ -51,7 +51,7 @@ pub(crate) async fn commit(shared: &Arc<Shared>, live: &Arc<Live>, request: Comm
         )));
     }
     let (base, hold) = find_base(shared, live).await?;
-    let addition = describe(shared, live, &base, &request).await?;
+    let addition = describe(live, &request)?;
     let (writer, reader) = pipe();
     let (image, ()) = tokio::try_join!(
         store(shared, base, hold, reader, name.clone(), addition),
@@ -75,15 +75,10 @@ async fn find_base(shared: &Shared, live: &Live) -> Result<(Image, Hold)> {
     })
 }
 
-async fn describe(shared: &Shared, live: &Live, base: &Image, request: &CommitRequest) -> Result<Addition> {
+fn describe(live: &Live, request: &CommitRequest) -> Result<Addition> {
     let record = live.record();
     let mut config = request.config.clone();
     config.complete_from(&ImageConfig::of_container(&record.config));
-    // A container has the health check of its image.
-    config.health_check = match config.health_check {
-        None => shared.images.config(base).await?.health_check,
-        own => own,
-    };
     Ok(Addition {
         created: Timestamp::now().to_string(),
         author: request.author.clone(),
