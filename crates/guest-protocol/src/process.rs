@@ -15,7 +15,7 @@ pub struct ProcessSpec {
     /// The whole environment, `NAME=value` each. The agent adds `HOME` where it is missing, from the container's
     /// passwd file.
     pub env: Vec<String>,
-    /// The working directory; made if it is missing.
+    /// The working directory, which must be there; that of the container is made with it.
     pub cwd: String,
     /// Docker's `user[:group]`, names or numbers, looked up in the container's own passwd and group files. Empty is
     /// root.
