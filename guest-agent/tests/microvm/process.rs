@@ -35,7 +35,13 @@ fn an_exec_joins_the_container_and_may_be_someone_else() {
     exec.cwd = "/etc".into();
     let outcome = vm.run(&exec);
     assert_eq!(outcome.stderr, "");
-    assert!(outcome.stdout.starts_with("uid=1000(alice) gid=1001(alice) groups=29(audio),1001(alice)\n/home/alice\n/etc\nbox\n/bin/sh -c"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.starts_with(
+            "uid=1000(alice) gid=1001(alice) groups=29(audio),1001(alice)\n/home/alice\n/etc\nbox\n/bin/sh -c"
+        ),
+        "{}",
+        outcome.stdout
+    );
     assert!(outcome.stdout.ends_with("0::/\n"));
     // The agent joins pid namespaces by a detour of its own; it must have come back from it.
     let second = vm.script("exit 9");
