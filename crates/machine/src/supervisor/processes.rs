@@ -120,10 +120,9 @@ fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
         // The emulated processor speculates nothing, so mitigations only cost; it shows SVM by itself. It executes `rep
         // movsb` a byte at a time: a kernel that believes in fast string instructions (ERMS) takes three times as long
         // to clear a page. QEMU 10 shows FSRM, which Linux takes to imply ERMS: with only the one its memmove never ends.
-        // With virtual GIF its SVM lets interrupts into the time between a #VMEXIT and the host's state being back.
         Accelerator::Tcg => (
             "tcg,thread=multi",
-            "max,-erms,-fsrm,-vgif",
+            "max,-erms,-fsrm",
             "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
         ),
     };
