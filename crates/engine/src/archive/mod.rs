@@ -5,6 +5,7 @@ mod errand;
 mod path;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sandbox::{
@@ -12,6 +13,7 @@ use sandbox::{
 };
 
 use crate::archive::errand::{Errand, Needs};
+use crate::boot::in_time;
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::exec_process::next_process;
@@ -30,6 +32,9 @@ pub struct UnpackOptions {
     /// Whether everything comes to belong to the container's user, not to whom the archive says.
     pub as_user: bool,
 }
+
+/// How long a guest may take for the next piece of what it sends. Nothing else finds out that one hangs while it works.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a task runs. When it is dropped, what was brought up for it goes.
 #[derive(Debug)]
@@ -216,7 +221,7 @@ impl<T: Piece> Outlet<T> {
             return Ok(Some(first));
         }
         let Some(job) = &mut self.job else { return Ok(None) };
-        let piece = T::read(&mut job.task).await;
+        let piece = in_time(PIECE_TIMEOUT, T::read(&mut job.task)).await;
         if let Some(piece) = piece.map_err(|error| job.subject.failed(error))? {
             return Ok(Some(piece));
         }

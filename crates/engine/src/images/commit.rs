@@ -1,7 +1,6 @@
 //! An image of a container: the layers of its own image, and what it has changed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use image_store::{Addition, Hold, Image, Reference};
 use jiff::Timestamp;
@@ -15,10 +14,6 @@ use crate::container::Live;
 use crate::engine::Shared;
 use crate::pause::BriefPause;
 use crate::{EngineError, Result, Status, archive};
-
-/// How long a guest may take for the next piece of its layer; for the last one it also writes its disk, where the
-/// container does not run.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What to make of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -125,21 +120,13 @@ async fn feed(shared: &Arc<Shared>, live: &Arc<Live>, pause: bool, mut writer: P
 
 async fn copy(shared: &Arc<Shared>, live: &Arc<Live>, writer: &PipeWriter) -> Result<()> {
     let mut layer = archive::layer(shared, live, live.id()).await?;
-    loop {
-        let piece = tokio::time::timeout(PIECE_TIMEOUT, layer.next()).await;
-        let piece = piece.unwrap_or_else(|_| {
-            Err(EngineError::Internal(format!(
-                "cannot commit container {}: its guest has said nothing for {} seconds",
-                live.id(),
-                PIECE_TIMEOUT.as_secs()
-            )))
-        });
-        let Some(piece) = piece? else { return Ok(()) };
+    while let Some(piece) = layer.next().await? {
         if !piece.is_empty() && writer.write(piece).await.is_err() {
             // The store says why.
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 fn tell(shared: &Shared, live: &Live, image: &Image, name: Option<&Reference>, comment: &str) {
