@@ -20,7 +20,7 @@ make_archives() {
     tree=$(mktemp -d)
     mkdir "$tree/dir" "$tree/lower"
     echo hello >"$tree/dir/small"
-    yes block | head -c 5000 >"$tree/dir/block"
+    head -c 5000 /dev/zero | tr '\0' b >"$tree/dir/block"
     ln "$tree/dir/small" "$tree/hard"
     ln -s dir "$tree/link"
     mkfifo "$tree/pipe"
