@@ -6,6 +6,7 @@ mod archive;
 mod boot;
 mod capabilities;
 mod cgroup;
+mod clock;
 mod command;
 mod container;
 mod control;

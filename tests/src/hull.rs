@@ -163,13 +163,21 @@ impl Hull {
 
     /// What a shell script did in the place where the daemon and the microVMs run, as root.
     pub fn shell(&self, script: &str) -> Outcome {
+        self.shell_command(script)
+            .output()
+            .expect("a shell can be executed")
+            .into()
+    }
+
+    /// Such a script, to be run.
+    pub fn shell_command(&self, script: &str) -> Command {
         match self.place {
-            Place::Host => Command::new("sh")
-                .args(["-c", script])
-                .output()
-                .expect("sh can be executed")
-                .into(),
-            Place::Machine => self.hull(["machine", "shell", "sh", "-c", script]),
+            Place::Host => {
+                let mut command = Command::new("sh");
+                command.args(["-c", script]).stdin(Stdio::null());
+                command
+            }
+            Place::Machine => self.command(["machine", "shell", "sh", "-c", script]),
         }
     }
 

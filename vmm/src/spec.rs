@@ -156,6 +156,7 @@ fn check_descriptors(spec: &VmSpec) -> Result<(), SpecError> {
         .flat_map(|snapshot| [&snapshot.state, &snapshot.memory]);
     let own = [&spec.control, &spec.exit_report]
         .into_iter()
+        .chain(&spec.cgroup)
         .chain(&spec.console);
     let own = own.chain(start).chain(save);
     for resource in own.chain(spec.devices.iter().flat_map(resources)) {
@@ -211,6 +212,7 @@ mod tests {
     fn spec() -> VmSpec {
         VmSpec {
             id: "test".to_owned(),
+            cgroup: None,
             vcpus: 1,
             memory_mib: 128,
             start: Start::Boot(BootSpec {

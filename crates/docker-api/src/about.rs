@@ -45,6 +45,7 @@ impl About {
             ("Volumes", Some(shown(&info.root.join("volumes")))),
             ("Runtime", Some(shown(&info.runtime))),
             ("Templates", Some(shown(&info.runtime.join("templates")))),
+            ("ControlGroups", info.cgroup.as_deref().ok().map(shown)),
             ("Programs", Some(shown(&info.lib))),
             ("GuestKernel", Some(shown(&info.lib.join("vmlinux")))),
             ("Config", self.config_file.as_deref().map(shown)),
@@ -58,7 +59,7 @@ impl About {
     }
 
     /// What a user should know of it, in Docker's words.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self, info: &Info) -> Vec<String> {
         let open = self
             .addresses
             .iter()
@@ -68,6 +69,11 @@ impl About {
                 "WARNING: API is accessible on {address}: access to it is equivalent to root access on the host"
             )
         };
-        open.map(warn).collect()
+        let unbounded = info.cgroup.as_ref().err().map(|why| {
+            format!(
+                "WARNING: microVMs are bounded by their size alone, not by control groups of the host: {why}"
+            )
+        });
+        open.map(warn).chain(unbounded).collect()
     }
 }

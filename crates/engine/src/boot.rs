@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use sandbox::{Clock, SandboxError, SandboxSpec, Template, Templates};
-use tokio::time::timeout;
 
 use crate::EngineError;
 
@@ -13,9 +12,6 @@ const RESTORE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take when its kernel is booted. A host that starts many microVMs on few CPUs is slow, not broken.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const SECOND_BOOT_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How long an agent that is up may take to stack layers, to mount, or to start a process.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How one microVM is brought up.
 pub(crate) struct Boot<'a> {
@@ -95,19 +91,6 @@ impl<'a> Boot<'a> {
             self.templates.prepare(&self.spec);
         }
     }
-}
-
-/// A guest that hangs does not keep anybody waiting for good.
-pub(crate) async fn in_time<T>(
-    limit: Duration,
-    answer: impl Future<Output = Result<T, SandboxError>>,
-) -> Result<T, SandboxError> {
-    let silent = |_| {
-        Err(SandboxError::Silent {
-            seconds: limit.as_secs(),
-        })
-    };
-    timeout(limit, answer).await.unwrap_or_else(silent)
 }
 
 /// Whether the guest gave no sign of life; one that fails says why, and would fail again.

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) spec: EngineSpec,
     pub(crate) id: String,
     pub(crate) host: Host,
+    /// Where microVMs get control groups, or why they get none.
+    pub(crate) cgroup: Result<PathBuf, String>,
     pub(crate) images: Images,
     pub(crate) disks: Disks,
     pub(crate) registry: Registry,
@@ -450,6 +452,7 @@ impl Engine {
             machine: host.machine,
             operating_system: host.operating_system,
             guest_kernel: shared.guest_kernel().await,
+            cgroup: shared.cgroup.clone(),
             version: env!("CARGO_PKG_VERSION"),
         })
     }
@@ -482,6 +485,9 @@ impl Shared {
         Ok(Shared {
             id,
             host: Host::look(),
+            cgroup: sandbox::open_cgroup()
+                .map_err(|error| error.to_string())
+                .inspect_err(|error| tracing::warn!(error, "microVMs are not bounded on the host")),
             images,
             disks,
             templates,

@@ -58,6 +58,7 @@ mod update;
 mod view;
 mod volumes;
 mod wait;
+mod watchdog;
 
 pub use ::registry::{ConfigError as RegistryConfigError, InsecureHost, Mirror, RegistryConfig};
 pub use archive::{Archive, Changes, UnpackOptions, Unpacking};

@@ -1,6 +1,6 @@
 //! From what a container may use to the size of its microVM and the limits in it.
 
-use sandbox::{Limits, MAX_VCPUS};
+use sandbox::{CpuShare, Limits, MAX_VCPUS};
 
 use crate::host::Host;
 use crate::{EngineError, Resources, Result, VmSize};
@@ -75,6 +75,15 @@ pub(crate) fn limits(resources: &Resources) -> Limits {
         pids: some(resources.pids),
         cpu_quota_us: some(resources.nano_cpus / (NANOS_PER_CPU / CPU_PERIOD_US)),
         cpu_weight: some(resources.cpu_shares).map(weight),
+    }
+}
+
+/// The share of the host's CPUs that its microVM gets.
+pub(crate) fn cpu_share(resources: &Resources) -> CpuShare {
+    let limits = limits(resources);
+    CpuShare {
+        quota_us: limits.cpu_quota_us,
+        weight: limits.cpu_weight,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Finding again what an earlier engine left.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -24,18 +23,16 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
     let events = shared.events.clone();
     let found = blocking("read the containers", move || read_all(&containers, &events)).await?;
     let mut resumed = tokio::task::JoinSet::new();
-    let mut running = HashSet::new();
     for live in found {
         shared.registry.insert(live.clone());
         if live.is_up() || live.watch().borrow().record.sandbox.is_some() {
-            running.insert(OsString::from(crate::ids::short(live.id())));
             let shared = shared.clone();
             resumed.spawn(async move { resume(&shared, &live).await });
         }
     }
     resumed.join_all().await;
+    remove_strays(shared).await;
     restart::begin(shared);
-    remove_strays(&shared.microvms(), &running).await;
     Ok(())
 }
 
@@ -148,18 +145,23 @@ fn gone(record: &SandboxRecord) -> String {
     format!("its microVM ended while no engine ran: {}", record.end())
 }
 
-/// Ends microVMs that no container knows: those whose start was cut short.
-async fn remove_strays(microvms: &Path, running: &HashSet<OsString>) {
-    let Ok(entries) = fs::read_dir(microvms) else {
+/// Ends microVMs that no container has: those whose start was cut short, and those that cannot be spoken to.
+async fn remove_strays(shared: &Shared) {
+    let Ok(entries) = fs::read_dir(shared.microvms()) else {
         return;
     };
-    for entry in entries
-        .flatten()
-        .filter(|entry| !running.contains(&entry.file_name()))
-    {
-        tracing::info!(folder = %entry.path().display(), "a stray microVM is removed");
-        if let Err(error) = sandbox::remove_stray(&entry.path()).await {
-            tracing::warn!(folder = %entry.path().display(), %error, "the sockets of a stray microVM stay");
+    let (cgroup, containers) = (shared.cgroup.as_deref().ok(), shared.registry.all());
+    let running: HashSet<_> = containers
+        .iter()
+        .filter_map(|live| Some(live.run()?.sandbox.record().runtime.clone()))
+        .collect();
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        if running.contains(&entry) {
+            continue;
+        }
+        tracing::info!(folder = %entry.display(), "a stray microVM is removed");
+        if let Err(error) = sandbox::remove_stray(&entry, cgroup).await {
+            tracing::warn!(folder = %entry.display(), %error, "the sockets of a stray microVM stay");
         }
     }
 }

@@ -13,12 +13,10 @@ use crate::guest_spec::INIT;
 use crate::log::Offsets;
 use crate::signals;
 use crate::streams::{Sink, kind, lock};
-use crate::{ContainerState, HealthStatus, OutputStream, Status, health_monitor, restart};
+use crate::{ContainerState, HealthStatus, OutputStream, Status, health_monitor, restart, watchdog};
 
 /// How long output may take to arrive after the end of who wrote it. It is there already, and nobody is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the guest may take to write everything to its disk.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// The exit code of a process that was ended by SIGKILL, which is what the end of its microVM is to it.
 const KILLED: i32 = 128 + signals::KILL;
 
@@ -84,7 +82,10 @@ pub(crate) async fn follow(shared: Arc<Shared>, live: Arc<Live>, run: Run, outpu
     let streams = live.streams();
     let carried = tokio::spawn(output.carry(run.sandbox.clone()));
     let monitor = health_monitor::monitor(&live);
-    let exited = run.sandbox.guest().exited(INIT).await;
+    let exited = tokio::select! {
+        exited = run.sandbox.guest().exited(INIT) => exited,
+        never = watchdog::watch(&live, run.sandbox.guest()) => match never {},
+    };
     drop(monitor);
     run.sandbox.clock().mark(Step::Exited);
     streams.hub.release();
@@ -128,16 +129,9 @@ async fn write_disk(live: &Live, sandbox: &Sandbox) {
     if !live.is_durable() {
         return;
     }
-    let why = match tokio::time::timeout(SYNC_TIMEOUT, sandbox.guest().sync()).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the guest does not answer".into(),
-    };
-    tracing::warn!(
-        container = live.id(),
-        why,
-        "what a container wrote last may be lost"
-    );
+    if let Err(error) = sandbox.guest().sync().await {
+        tracing::warn!(container = live.id(), %error, "what a container wrote last may be lost");
+    }
 }
 
 /// Records the end of a microVM that ended while no engine looked.

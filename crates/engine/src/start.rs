@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sandbox::{CallErrorKind, Clock, Sandbox, SandboxError, SandboxSpec, Step};
 
-use crate::boot::{ANSWER_TIMEOUT, Boot, in_time};
+use crate::boot::Boot;
 use crate::container::{Live, Run};
 use crate::engine::Shared;
 use crate::guest_spec::{GuestSpec, guest_spec};
@@ -14,7 +14,7 @@ use crate::log::{LogWriter, Offsets};
 use crate::run::{Output, follow};
 use crate::streams::{blocking, lock};
 use crate::{ContainerState, EngineError, Result, Status};
-use crate::{health_monitor, volumes};
+use crate::{health_monitor, limits, volumes};
 
 /// Starts a container.
 pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
@@ -98,7 +98,7 @@ async fn attempt(
     restarts: u32,
 ) -> Result<(Run, Output)> {
     let sandbox = Sandbox::start(spec, clock).map_err(lost(live))?;
-    let started = bring_up(live, &sandbox, guest, restarts, spec.boot_timeout).await;
+    let started = bring_up(live, &sandbox, guest, restarts).await;
     if started.is_err() {
         sandbox.stop().await;
         live.set_run(None);
@@ -111,7 +111,6 @@ async fn bring_up(
     sandbox: &Sandbox,
     spec: GuestSpec,
     restarts: u32,
-    boot_timeout: Duration,
 ) -> Result<(Run, Output)> {
     let command = spec.init.args.first().cloned().unwrap_or_default();
     let guest = sandbox.guest();
@@ -124,8 +123,7 @@ async fn bring_up(
         .then(|| guest.start_process(spec.init.clone()));
     let log = open_log(live).await?;
     // Its answer waits for the agent to come up.
-    let created = in_time(boot_timeout + ANSWER_TIMEOUT, created).await;
-    created.map_err(|error| refused(live, &command, error))?;
+    created.await.map_err(|error| refused(live, &command, error))?;
     sandbox.clock().mark(Step::Created);
     for fill in &spec.fills {
         fill.carry_out(sandbox).await?;
@@ -136,15 +134,18 @@ async fn bring_up(
         log: Arc::new(Mutex::new(log)),
     };
     let started = async {
-        let started = in_time(ANSWER_TIMEOUT, started).await;
+        let started = started.await;
         sandbox.clock().mark(Step::Started);
         started
     };
     // The agent has forked the process before it sees these connections, and the process is on its way to its program
     // while they are made.
-    let output = in_time(ANSWER_TIMEOUT, Output::open(live, &run, Offsets::default()));
+    let output = Output::open(live, &run, Offsets::default());
     let (started, output) = tokio::join!(started, output);
     started.map_err(|error| refused(live, &command, error))?;
+    sandbox
+        .share_cpu(limits::cpu_share(&live.record().config.resources))
+        .map_err(lost(live))?;
     live.set_run(Some(run.clone()));
     live.set_health(health_monitor::at_start(live));
     live.change(|standing| {
@@ -177,6 +178,7 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
         initramfs: lib.join("initramfs.cpio"),
         runtime: live.runtime(&shared.microvms()),
         folder: live.folder.path().to_owned(),
+        cgroup: shared.cgroup.clone().ok(),
         vcpus: record.vm.vcpus,
         memory_mib: record.vm.memory_mib,
         layers: record.layers.clone(),

@@ -78,15 +78,15 @@ async fn carry_out(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpda
         vm = record.vm;
         let run = live.running("")?;
         let changed = changes(&record.config.resources, &resources);
+        let failed = |source| EngineError::Sandbox {
+            action: "change the limits of",
+            id: live.id().to_owned(),
+            source,
+        };
+        run.sandbox.guest().limit(changed).await.map_err(failed)?;
         run.sandbox
-            .guest()
-            .limit(changed)
-            .await
-            .map_err(|source| EngineError::Sandbox {
-                action: "change the limits of",
-                id: live.id().to_owned(),
-                source,
-            })?;
+            .share_cpu(limits::cpu_share(&resources))
+            .map_err(failed)?;
     }
     live.change_record(|record| {
         record.config.resources = resources;

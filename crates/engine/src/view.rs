@@ -150,6 +150,8 @@ pub struct Info {
     pub operating_system: String,
     /// The kernel that microVMs boot: its release.
     pub guest_kernel: Option<String>,
+    /// The control group that microVMs have theirs in, or why they have none.
+    pub cgroup: Result<std::path::PathBuf, String>,
     /// The engine's own version.
     pub version: &'static str,
 }

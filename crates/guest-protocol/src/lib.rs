@@ -27,6 +27,8 @@ pub use process::*;
 pub use restored::*;
 pub use task::*;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The port of the host that the agent connects to when it is ready.
@@ -104,6 +106,9 @@ pub enum Call {
     Limit(Limits),
     /// What the container uses. Answered with [`Reply::Usage`].
     Usage,
+    /// The time of day on the host, since the beginning of 1970: a guest whose clock shows another one takes it over. Answered
+    /// with [`Reply::Done`], which says that the agent is there.
+    Time(Duration),
 }
 
 /// The answer to a [`Request`], or an [`Event`].

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use guest_protocol::{CONTROL_PORT, Call, Restored};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::connection::connect;
 use crate::end::read_log_tail;
-use crate::guest::{Exchange, Loss};
+use crate::guest::{Exchange, Loss, time_of_day};
 use crate::launch::vsock_socket;
 use crate::process::Process;
 use crate::{Clock, Result, SandboxEnd, SandboxError, Step};
@@ -120,11 +120,9 @@ fn now() -> Result<Restored> {
     let mut seed = [0; 32];
     getrandom(&mut seed, GetRandomFlags::empty())
         .map_err(|error| SandboxError::connection("read random numbers")(error.into()))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Ok(Restored {
         seed,
-        // A host whose clock stands before 1970 gives its guests 1970.
-        now: now.unwrap_or_default(),
+        now: time_of_day(),
     })
 }
 

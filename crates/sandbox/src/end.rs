@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vm_spec::{ExitReason, ExitReport};
 
-use crate::VMM_LOG;
+use crate::{VMM_LOG, cgroup};
 
 /// The name of the exit report in the sandbox's folder.
 pub(crate) const EXIT_REPORT: &str = "exit.json";
@@ -23,14 +23,17 @@ pub struct SandboxEnd {
     pub report: Option<ExitReport>,
     /// The end of the VMM's log, if it has one.
     pub log: String,
+    /// Whether the host killed the VMM because it took more memory than its control group may.
+    pub out_of_memory: bool,
 }
 
 impl SandboxEnd {
-    /// Reads what the VMM left behind in the sandbox's folder.
-    pub(crate) fn read(folder: &Path) -> SandboxEnd {
+    /// Reads what the VMM left behind in the sandbox's folder and in its control group.
+    pub(crate) fn read(folder: &Path, cgroup: Option<&Path>) -> SandboxEnd {
         SandboxEnd {
             report: read_report(&folder.join(EXIT_REPORT)),
             log: read_log_tail(folder),
+            out_of_memory: cgroup.is_some_and(cgroup::is_out_of_memory),
         }
     }
 
@@ -45,7 +48,10 @@ impl SandboxEnd {
 impl fmt::Display for SandboxEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(report) = &self.report else {
-            f.write_str("its VMM process was killed or crashed")?;
+            f.write_str(match self.out_of_memory {
+                true => "its VMM process took more memory than its guest's and its own share, and the host killed it",
+                false => "its VMM process was killed or crashed",
+            })?;
             return write_log(f, &self.log);
         };
         f.write_str(match report.reason {
@@ -108,7 +114,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(EXIT_REPORT), "").unwrap();
         std::fs::write(folder.path().join(VMM_LOG), "vcpu 0: stuck\n").unwrap();
-        let end = SandboxEnd::read(folder.path());
+        let end = SandboxEnd::read(folder.path(), None);
         assert_eq!(end.report, None);
         assert_eq!(
             end.to_string(),
@@ -128,7 +134,7 @@ mod tests {
             serde_json::to_vec(&report).unwrap(),
         )
         .unwrap();
-        let end = SandboxEnd::read(folder.path());
+        let end = SandboxEnd::read(folder.path(), None);
         assert!(!end.is_stop());
         assert_eq!(end.to_string(), "its VMM failed: the kernel is no ELF file");
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guest_protocol::{
     Call, CallError, Event, ExitStatus, FrameError, Limits, Message, ProcessId, Reply, Request, Usage, encode,
@@ -13,10 +14,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::connection::Reader;
 use crate::{ContainerSpec, ProcessSpec, ProcessState, Result, SandboxEnd, SandboxError, WindowSize};
 
+/// How long an agent that is up may take to answer: to stack layers, to start a process, to write a disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The agent of a microVM. Clones speak to the same one.
 ///
 /// A call is sent when its method is called, not when its answer is awaited, and the agent carries calls out in the
-/// order in which they were sent: send several, then await them. Before the agent is up, calls wait for it.
+/// order in which they were sent: send several, then await them. Before the agent is up, calls wait for it; after that, none
+/// waits for more than a minute for its answer ([`SandboxError::Silent`]).
 #[derive(Clone, Debug)]
 pub struct Guest {
     shared: Arc<Shared>,
@@ -38,6 +43,8 @@ struct Shared {
     frames: mpsc::UnboundedSender<Vec<u8>>,
     calls: Mutex<Calls>,
     exits: watch::Sender<Exits>,
+    /// Whether the agent was there.
+    up: watch::Sender<bool>,
 }
 
 /// Where the answer to a call arrives.
@@ -71,6 +78,7 @@ impl Guest {
             frames: sender,
             calls: Mutex::default(),
             exits,
+            up: watch::Sender::new(false),
         });
         (
             Guest {
@@ -148,6 +156,11 @@ impl Guest {
         }
     }
 
+    /// Tells it the time of day, which it goes by from then on.
+    pub fn tell_time(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::Time(time_of_day()))
+    }
+
     /// Writes everything to the disk and unmounts it.
     pub fn sync(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         self.done(Call::Sync)
@@ -189,11 +202,16 @@ impl Guest {
         }
     }
 
+    /// What the guest answers otherwise than to a call.
+    pub(crate) async fn in_time<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        self.shared.in_time(answer).await?
+    }
+
     pub(crate) fn send(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send + use<> {
         let shared = self.shared.clone();
         let answer = shared.begin(call);
         async move {
-            match answer?.await {
+            match shared.in_time(answer?).await? {
                 Ok(result) => Ok(result?),
                 Err(_) => Err(shared.lost()),
             }
@@ -216,6 +234,20 @@ impl Shared {
         // Under the lock, so that calls are sent in the order of their ids. A failure is a loss, which is told soon.
         let _ = self.frames.send(frame);
         Ok(receiver)
+    }
+
+    /// A guest that hangs does not keep anybody waiting for good. For one that is not up yet, whoever boots it decides.
+    pub(crate) async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+        let silence = async {
+            // The sender is in `self`: there is no other end of this than that the agent is up.
+            let _ = self.up.subscribe().wait_for(|up| *up).await;
+            tokio::time::sleep(ANSWER_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            () = silence => Err(SandboxError::Silent { seconds: ANSWER_TIMEOUT.as_secs() }),
+        }
     }
 
     fn finish(&self, id: u64, result: Result<Reply, CallError>) {
@@ -253,6 +285,7 @@ impl Exchange {
         W: AsyncWrite + Unpin,
     {
         let shared = &self.shared;
+        shared.up.send_replace(true);
         let frames = &mut self.frames;
         let receive = async {
             loop {
@@ -314,6 +347,11 @@ impl Exchange {
         drop(calls);
         self.shared.exits.send_modify(|exits| exits.lost = true);
     }
+}
+
+/// Since the beginning of 1970. A host whose clock stands before it gives its guests that.
+pub(crate) fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 pub(crate) fn unexpected(action: &'static str, reply: &Reply) -> SandboxError {
@@ -437,6 +475,19 @@ mod tests {
             })
             .await;
         assert!(matches!(start.await, Err(SandboxError::Unexpected { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_agent_is_given_up_once_it_was_up() {
+        let (guest, mut exchange) = Guest::new();
+        let waiting = tokio::spawn(guest.sync());
+        tokio::time::sleep(ANSWER_TIMEOUT * 10).await;
+        assert!(!waiting.is_finished(), "it may still be booting");
+        let (host, _agent) = tokio::io::duplex(256);
+        let (from, to) = tokio::io::split(host);
+        tokio::spawn(async move { exchange.run(Reader::new(from), to).await });
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the guest has not answered for 60 s");
     }
 
     #[tokio::test]

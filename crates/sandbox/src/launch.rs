@@ -17,6 +17,7 @@ use vm_spec::{
     SharedFolder, SnapshotSpec, Start, VmSpec, VsockSpec,
 };
 
+use crate::cgroup;
 use crate::end::EXIT_REPORT;
 use crate::shared;
 use crate::spec::KERNEL_PARAMETERS;
@@ -63,6 +64,7 @@ pub(crate) fn launch(spec: &SandboxSpec, shape: &Shape, save: Option<&Template>)
         .map_err(SandboxError::file("make the runtime folder", &spec.runtime))?;
     spawn(spec, shape, save).inspect_err(|_| {
         // The error that is about to be told matters more than one from here.
+        let _ = spec.own_cgroup().map(|group| cgroup::remove(&group));
         let _ = std::fs::remove_dir_all(&spec.runtime);
     })
 }
@@ -148,8 +150,12 @@ fn vm_spec(
             memory: handed.add(create(&template.memory())?),
         })
     });
+    let cgroup = spec
+        .own_cgroup()
+        .map(|group| Ok::<_, SandboxError>(handed.add(cgroup::make(&group, spec.vcpus, spec.memory_mib)?)));
     Ok(VmSpec {
         id: spec.id.clone(),
+        cgroup: cgroup.transpose()?,
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         start,

@@ -5,6 +5,7 @@
 //! [reconnect](Sandbox::reconnect).
 
 mod boot;
+mod cgroup;
 mod connection;
 mod end;
 mod error;
@@ -21,6 +22,7 @@ mod template;
 mod templates;
 mod timeline;
 
+pub use cgroup::{CpuShare, open_cgroup};
 pub use end::*;
 pub use error::*;
 pub use guest::*;

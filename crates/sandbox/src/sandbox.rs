@@ -11,10 +11,10 @@ use vm_spec::control::{Request, Response};
 use crate::boot::{Boot, END_AFTER_LOSS, Link, ended};
 use crate::launch::{Launched, control_socket, launch, vsock_socket};
 use crate::process::{Process, start_time};
-use crate::supervise::{Supervised, Watch, ask};
+use crate::supervise::{Supervised, Watch, ask, remove_cgroup};
 use crate::{
-    Clock, Guest, InputStream, OutputStream, ProcessId, Result, SandboxEnd, SandboxError, SandboxSpec, Step,
-    StreamKind, Timeline,
+    Clock, CpuShare, Guest, InputStream, OutputStream, ProcessId, Result, SandboxEnd, SandboxError,
+    SandboxSpec, Step, StreamKind, Timeline, cgroup,
 };
 
 /// How long a VMM that was asked to stop may take before it is killed.
@@ -33,6 +33,9 @@ pub struct SandboxRecord {
     pub runtime: PathBuf,
     /// The folder with its log and its exit report.
     pub folder: PathBuf,
+    /// Its control group.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// The host's monotonic clock when its start was asked for, in microseconds.
     pub origin: u64,
 }
@@ -40,7 +43,7 @@ pub struct SandboxRecord {
 impl SandboxRecord {
     /// How it ended, from what its VMM left behind. Means nothing while it runs.
     pub fn end(&self) -> SandboxEnd {
-        SandboxEnd::read(&self.folder)
+        SandboxEnd::read(&self.folder, self.cgroup.as_deref())
     }
 }
 
@@ -82,6 +85,7 @@ impl Sandbox {
             start_time,
             runtime: spec.runtime.clone(),
             folder: spec.folder.clone(),
+            cgroup: spec.own_cgroup(),
             origin: clock.origin(),
         };
         let (sandbox, link) = Sandbox::supervise(record, process, Watch::Child(child), clock.clone());
@@ -135,6 +139,7 @@ impl Sandbox {
             watch,
             folder: record.folder.clone(),
             runtime: record.runtime.clone(),
+            cgroup: record.cgroup.clone(),
             clock: clock.clone(),
             end: sender,
         };
@@ -177,20 +182,16 @@ impl Sandbox {
 
     /// Opens an output stream of a process that was started, at an offset that the agent still keeps.
     pub async fn output(&self, process: ProcessId, stream: StreamKind, offset: u64) -> Result<OutputStream> {
-        let stream = OutputStream::open(
-            &vsock_socket(&self.shared.record.runtime),
-            process,
-            stream,
-            offset,
-        )
-        .await;
-        self.explain(stream).await
+        let socket = vsock_socket(&self.shared.record.runtime);
+        let stream = OutputStream::open(&socket, process, stream, offset);
+        self.explain(self.shared.guest.in_time(stream).await).await
     }
 
     /// Opens the input of a process that was started with one.
     pub async fn input(&self, process: ProcessId) -> Result<InputStream> {
-        let stream = InputStream::open(&vsock_socket(&self.shared.record.runtime), process).await;
-        self.explain(stream).await
+        let socket = vsock_socket(&self.shared.record.runtime);
+        let stream = InputStream::open(&socket, process);
+        self.explain(self.shared.guest.in_time(stream).await).await
     }
 
     /// Holds its vCPUs.
@@ -201,6 +202,14 @@ impl Sandbox {
     /// Lets its vCPUs go on.
     pub async fn resume(&self) -> Result<()> {
         self.ask("resume the microVM", Request::Resume).await
+    }
+
+    /// Gives it its share of the host's CPUs. Boots and restores are done with all that they can take.
+    pub fn share_cpu(&self, share: CpuShare) -> Result<()> {
+        match &self.shared.record.cgroup {
+            Some(group) => cgroup::share(group, share),
+            None => Ok(()),
+        }
     }
 
     /// Ends it, whatever the guest does, and returns when its process is gone and its sockets are removed. What the
@@ -225,6 +234,7 @@ impl Sandbox {
         ended(&mut end).await.unwrap_or_else(|| SandboxEnd {
             report: None,
             log: String::new(),
+            out_of_memory: false,
         })
     }
 
@@ -262,11 +272,14 @@ fn hold(child: &tokio::process::Child) -> std::io::Result<(i32, Process, u64)> {
     Ok((pid, Process::open(pid)?, start_time(pid)?))
 }
 
-/// Ends the microVM whose sockets are in this folder, if one runs, and removes the folder: what is left of a start
-/// whose record was never written.
-pub async fn remove_stray(runtime: &Path) -> std::io::Result<()> {
+/// Ends the microVM whose sockets are in this folder, if one runs, and removes the folder and what it has in `cgroup`: what is
+/// left of a start whose record was never written.
+pub async fn remove_stray(runtime: &Path, cgroup: Option<&Path>) -> std::io::Result<()> {
     if let Ok(Response::Error(error)) = ask(runtime, Request::Stop).await {
         tracing::warn!(folder = %runtime.display(), error, "a stray microVM does not stop");
+    }
+    if let (Some(parent), Some(name)) = (cgroup, runtime.file_name()) {
+        remove_cgroup(parent.join(name)).await;
     }
     std::fs::remove_dir_all(runtime)
 }
@@ -287,6 +300,7 @@ mod tests {
             initramfs: folder.join("initramfs.cpio"),
             runtime: folder.join("run"),
             folder: folder.to_owned(),
+            cgroup: None,
             vcpus: 1,
             memory_mib: 64,
             layers: Vec::new(),

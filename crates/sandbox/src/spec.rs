@@ -42,6 +42,9 @@ pub struct SandboxSpec {
     pub runtime: PathBuf,
     /// An existing folder for its log and its exit report, which stay.
     pub folder: PathBuf,
+    /// The [control group](crate::open_cgroup) to make its own in, which is called as its runtime folder is; `None` leaves it
+    /// unbounded on the host.
+    pub cgroup: Option<PathBuf>,
     /// Virtual CPUs.
     pub vcpus: u8,
     /// Guest memory in MiB.
@@ -74,6 +77,11 @@ pub struct Shape {
 }
 
 impl SandboxSpec {
+    /// Its own control group.
+    pub(crate) fn own_cgroup(&self) -> Option<PathBuf> {
+        Some(self.cgroup.as_ref()?.join(self.runtime.file_name()?))
+    }
+
     /// Its shape; looks at the disk.
     pub fn shape(&self) -> Result<Shape> {
         let length = |disk: &PathBuf| {

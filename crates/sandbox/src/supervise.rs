@@ -11,7 +11,7 @@ use vm_spec::control::{Request, Response};
 
 use crate::launch::control_socket;
 use crate::process::Process;
-use crate::{Clock, Result, SandboxEnd, SandboxError, Step};
+use crate::{Clock, Result, SandboxEnd, SandboxError, Step, cgroup};
 
 /// The longest answer on a control socket.
 const MAX_RESPONSE: u64 = 64 * 1024;
@@ -32,6 +32,7 @@ pub(crate) struct Supervised {
     pub(crate) watch: Watch,
     pub(crate) folder: PathBuf,
     pub(crate) runtime: PathBuf,
+    pub(crate) cgroup: Option<PathBuf>,
     pub(crate) clock: Clock,
     pub(crate) end: watch::Sender<Option<SandboxEnd>>,
 }
@@ -51,11 +52,24 @@ impl Supervised {
             }
         }
         self.clock.mark(Step::Gone);
-        let end = SandboxEnd::read(&self.folder);
+        let end = SandboxEnd::read(&self.folder, self.cgroup.as_deref());
+        if let Some(cgroup) = self.cgroup {
+            remove_cgroup(cgroup).await;
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.runtime) {
             tracing::warn!(folder = %self.runtime.display(), %error, "cannot remove the sockets of a microVM");
         }
         self.end.send_replace(Some(end));
+    }
+}
+
+/// Removes the control group of a VMM that is gone.
+pub(crate) async fn remove_cgroup(group: PathBuf) {
+    let name = group.display().to_string();
+    // A group that is empty takes no time.
+    let removed = tokio::task::spawn_blocking(move || cgroup::remove(&group)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(group = name, %error, "the control group of a microVM stays");
     }
 }
 

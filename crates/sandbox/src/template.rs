@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use vm_spec::control::{Request, Response};
 
 use crate::launch::{Launched, launch};
-use crate::supervise::ask_patiently;
+use crate::supervise::{ask_patiently, remove_cgroup};
 use crate::{Result, SandboxEnd, SandboxError, SandboxSpec, Shape};
 
 /// How long the guest is left alone before it is saved, so that what its kernel does late is in the snapshot.
@@ -50,11 +50,12 @@ impl Template {
     /// run nothing but its kernel and its agent.
     pub(crate) async fn make(&self, spec: &SandboxSpec, shape: &Shape) -> Result<()> {
         let Launched { mut child, ready } = launch(spec, shape, Some(self))?;
+        let cgroup = spec.own_cgroup();
         lower_priority(&child);
         let made = tokio::time::timeout(spec.boot_timeout, async {
             tokio::select! {
                 saved = save(ready, &spec.runtime) => saved,
-                _ = child.wait() => Err(SandboxError::Ended(SandboxEnd::read(&spec.folder))),
+                _ = child.wait() => Err(SandboxError::Ended(SandboxEnd::read(&spec.folder, cgroup.as_deref()))),
             }
         });
         let made = made.await.unwrap_or_else(|_| {
@@ -65,6 +66,9 @@ impl Template {
         });
         // Whatever state it is in, nothing of it is needed any more. It may have ended already.
         let _ = child.kill().await;
+        if let Some(cgroup) = cgroup {
+            remove_cgroup(cgroup).await;
+        }
         made
     }
 }

@@ -324,6 +324,7 @@ mod tests {
                 initramfs: self.path("initramfs.cpio"),
                 runtime: self.path("vm/test"),
                 folder: self.path(""),
+                cgroup: None,
                 vcpus: 1,
                 memory_mib: 64,
                 layers: vec![self.path("layer")],

@@ -33,6 +33,9 @@ pub enum Resource {
 pub struct VmSpec {
     /// Names the microVM in its log.
     pub id: String,
+    /// A `cgroup.procs`, open for writing: the VMM joins this control group before it does anything else.
+    #[serde(default)]
+    pub cgroup: Option<Resource>,
     /// Number of vCPUs, 1 to [`MAX_VCPUS`].
     pub vcpus: u8,
     /// Guest memory in MiB, at least [`MIN_MEMORY_MIB`].

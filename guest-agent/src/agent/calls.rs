@@ -14,7 +14,7 @@ use crate::launch::{Launched, Place, launch, launch_task};
 use crate::os_error::OsError;
 use crate::process::{self, Process};
 use crate::rootfs::UPPER;
-use crate::{archive, restored, usage};
+use crate::{archive, clock, restored, usage};
 
 /// Processes that the host has not forgotten.
 const MAX_PROCESSES: usize = 1024;
@@ -49,6 +49,7 @@ impl Agent {
             Call::Sync => self.sync(),
             Call::Freeze(hold) => answer(self.cgroup.freeze(hold), Reply::Frozen),
             Call::Limit(limits) => answer(self.cgroup.limit(&limits), |()| Reply::Done),
+            Call::Time(now) => answer(clock::follow(now), |()| Reply::Done),
             Call::Usage => answer(usage::read(self.cgroup.as_fd()), |usage| {
                 Reply::Usage(Box::new(usage))
             }),

@@ -11,7 +11,8 @@ fn census(hull: &Hull) -> Result<BTreeMap<String, u64>> {
     let script = format!(
         "echo processes $(pidof hull-vmm | wc -w); echo fds $(ls /proc/$(pidof hulld)/fd | wc -l); \
          echo threads $(ls /proc/$(pidof hulld)/task | wc -l); echo mounts $(wc -l < /proc/mounts); \
-         echo files $(find {} {} -not -path '*/templates*' | wc -l); echo sockets $(wc -l < /proc/net/unix)",
+         echo files $(find {} {} -not -path '*/templates*' | wc -l); echo sockets $(wc -l < /proc/net/unix); \
+         echo cgroups $(find /sys/fs/cgroup/hull -type d -not -name 'new-*' | wc -l)",
         root.display(),
         runtime.display()
     );

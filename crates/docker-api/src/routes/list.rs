@@ -266,6 +266,8 @@ fn status_words(state: &ContainerState, health: Option<&Health>, now: Timestamp)
         Status::Created => "Created".into(),
         Status::Running => {
             let health = match health.map(|health| health.status) {
+                // What the engine says of a container that runs is that its guest does not answer.
+                _ if !state.error.is_empty() => " (not responding)",
                 None => "",
                 Some(HealthStatus::Starting) => " (health: starting)",
                 Some(HealthStatus::Healthy) => " (healthy)",
@@ -370,6 +372,14 @@ mod tests {
         let words_of = |health| status_words(&running, Some(health), now);
         assert_eq!(words_of(&well), "Up 3 seconds (healthy)");
         assert_eq!(words_of(&Health::default()), "Up 3 seconds (health: starting)");
+        let silent = ContainerState {
+            error: "the guest has not answered for 60 s".into(),
+            ..running
+        };
+        assert_eq!(
+            status_words(&silent, Some(&well), now),
+            "Up 3 seconds (not responding)"
+        );
         assert_eq!(words(Status::Paused, ago(60), None), "Up About a minute (Paused)");
         assert_eq!(words(Status::Exited, ago(9), ago(7200)), "Exited (3) 2 hours ago");
         assert_eq!(

@@ -90,7 +90,7 @@ pub(super) async fn info(
     Ok(Json(InfoBody {
         paths: about.paths(&info),
         docker: SystemInfo {
-            warnings: Some(about.warnings()),
+            warnings: Some(about.warnings(&info)),
             ..describe_info(info)
         },
     }))

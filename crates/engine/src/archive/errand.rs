@@ -1,12 +1,11 @@
 //! A microVM for a moment: how the files of a container are reached that does not run.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sandbox::{Clock, Mount, MountSource, Sandbox, TmpfsFlags};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::boot::{ANSWER_TIMEOUT, Boot, in_time};
+use crate::boot::Boot;
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::folder::ContainerRecord;
@@ -14,9 +13,6 @@ use crate::guest_spec::{GuestSpec, guest_spec};
 use crate::start::sandbox_spec;
 use crate::volumes::{self, Fill};
 use crate::{EngineError, Result};
-
-/// How long the guest may take to write everything to its disk.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What of a container has to be in reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +77,7 @@ impl Errand {
                 sandbox,
             };
             let created = errand.sandbox.guest().create_container(spec.container.clone());
-            match in_time(attempt.boot_timeout + ANSWER_TIMEOUT, created)
-                .await
-                .map_err(failed)
-            {
+            match created.await.map_err(failed) {
                 Ok(()) => break errand,
                 Err(error) => {
                     operation = errand.give_up().await?;
@@ -144,16 +137,9 @@ impl Drop for Errand {
 impl Held {
     /// The container is let go of when it is down.
     async fn take_down(self) -> Result<()> {
-        let synced = tokio::time::timeout(SYNC_TIMEOUT, self.sandbox.guest().sync()).await;
+        let synced = self.sandbox.guest().sync().await;
         self.sandbox.stop().await;
-        let why = match synced {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the guest does not answer".into(),
-        };
-        Err(EngineError::Internal(format!(
-            "what was written last may be lost: {why}"
-        )))
+        synced.map_err(|why| EngineError::Internal(format!("what was written last may be lost: {why}")))
     }
 }
 

@@ -13,7 +13,6 @@ use sandbox::{
 };
 
 use crate::archive::errand::{Errand, Needs};
-use crate::boot::in_time;
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::exec_process::next_process;
@@ -221,7 +220,13 @@ impl<T: Piece> Outlet<T> {
             return Ok(Some(first));
         }
         let Some(job) = &mut self.job else { return Ok(None) };
-        let piece = in_time(PIECE_TIMEOUT, T::read(&mut job.task)).await;
+        let piece = tokio::time::timeout(PIECE_TIMEOUT, T::read(&mut job.task)).await;
+        let silent = |_| {
+            Err(SandboxError::Silent {
+                seconds: PIECE_TIMEOUT.as_secs(),
+            })
+        };
+        let piece = piece.unwrap_or_else(silent);
         if let Some(piece) = piece.map_err(|error| job.subject.failed(error))? {
             return Ok(Some(piece));
         }

@@ -65,6 +65,7 @@ fn disk(file: &File, read_only: bool) -> DeviceSpec {
 fn spec(devices: Vec<DeviceSpec>) -> VmSpec {
     VmSpec {
         id: "test".to_owned(),
+        cgroup: None,
         vcpus: 1,
         memory_mib: 64,
         start: Start::Boot(BootSpec {
