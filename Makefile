@@ -61,8 +61,8 @@ fuzz: ## run each fuzzer in fuzz/ for FUZZ_SECONDS (60); what it finds is in fuz
 	@scripts/fuzz.sh
 
 .PHONY: bench
-bench: testdeps build $(debian) ## measure starts, memory and images against crun, runc, QEMU, skopeo and umoci, in one run
-	cargo run --release --locked --quiet -p system-tests --bin bench
+bench: testdeps build $(debian) ## measure hull against crun, runc, QEMU, virtiofsd, skopeo and umoci, in one run; PARTS="start memory exec idle storage images"
+	cargo run --release --locked --quiet -p system-tests --bin bench -- $(PARTS)
 
 .PHONY: kernel
 kernel: ## the guest kernel, from the cache when this source and configuration were built before

@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 use system_tests::CAPABILITIES;
@@ -26,7 +26,7 @@ const MEMORY: u64 = 512 << 20;
 /// One CPU: as much of a period as the period has, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
-/// A container of busybox that is run once.
+/// A container of busybox.
 struct Bundle {
     runtime: &'static str,
     /// Its folder as this program sees it.
@@ -35,7 +35,7 @@ struct Bundle {
 
 impl Bundle {
     /// Makes the folder, the configuration and the root file system, beside the image's layer.
-    fn make(runtime: &'static str) -> Result<Bundle> {
+    fn make(runtime: &'static str, args: &[&str]) -> Result<Bundle> {
         let disk = Path::new(ROOT).join(DISK.trim_start_matches('/'));
         let bundle = Bundle {
             runtime,
@@ -44,7 +44,10 @@ impl Bundle {
         for name in ["upper", "work", "rootfs"] {
             fs::create_dir_all(bundle.folder.join(name))?;
         }
-        fs::write(bundle.folder.join("config.json"), serde_json::to_vec(&config()?)?)?;
+        fs::write(
+            bundle.folder.join("config.json"),
+            serde_json::to_vec(&config(args)?)?,
+        )?;
         let shown = |name: &str| bundle.folder.join(name).display().to_string();
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
@@ -64,25 +67,71 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Runs it to its end.
-    fn run(&self) -> Result<()> {
-        let name = format!("bench-{}", self.runtime);
-        run(&mut peer(
+    fn name(&self) -> String {
+        format!("bench-{}", self.runtime)
+    }
+
+    /// `runtime ARGUMENTS... name`, and what comes behind the name.
+    fn command(&self, arguments: &[&str], behind: &[&str]) -> Command {
+        let name = self.name();
+        peer(
             &format!("/{}", self.runtime),
-            &["run", "--bundle", &format!("{DISK}/{name}"), &name],
-        ))
-        .map(drop)
+            &[arguments, &[name.as_str()], behind].concat(),
+        )
+    }
+
+    /// Runs it; a detached one goes on.
+    fn run(&self, flags: &[&str]) -> Result<()> {
+        let folder = format!("{DISK}/{}", self.name());
+        let arguments = [&["run", "--bundle", &folder], flags].concat();
+        // Whoever is detached keeps what it was given as its output.
+        let status = self
+            .command(&arguments, &[])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(status.success(), "{} ended with {status}", self.runtime);
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<()> {
+        unmount(self.folder.join("rootfs"), UnmountFlags::empty())
+            .context("unmount the overlay of a bundle")?;
+        fs::remove_dir_all(&self.folder)?;
+        Ok(())
     }
 }
 
 /// One round: made, run, removed.
 pub(crate) fn round(runtime: &'static str) -> Result<()> {
-    let bundle = Bundle::make(runtime)?;
-    let ran = bundle.run();
-    unmount(bundle.folder.join("rootfs"), UnmountFlags::empty())
-        .context("unmount the overlay of a bundle")?;
-    fs::remove_dir_all(&bundle.folder)?;
+    let bundle = Bundle::make(runtime, &["true"])?;
+    let ran = bundle.run(&[]);
+    bundle.remove()?;
     ran
+}
+
+/// A container that runs until it is dropped.
+pub(crate) struct Running(Bundle);
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn start(runtime: &'static str) -> Result<Running> {
+        let running = Running(Bundle::make(runtime, &["sleep", "100000"])?);
+        running.0.run(&["--detach"])?;
+        Ok(running)
+    }
+
+    /// Runs a command in it.
+    pub(crate) fn exec(&self, command: &[&str]) -> Result<()> {
+        run(&mut self.0.command(&["exec"], command)).map(drop)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = run(&mut self.0.command(&["delete", "--force"], &[]));
+        let _ = self.0.remove();
+    }
 }
 
 /// Unpacks the layer of hull's busybox image, an OCI layout, to `disk`/lower.
@@ -99,9 +148,9 @@ pub(crate) fn unpack_layer(layout: &Path, disk: &Path) -> Result<()> {
     run(&mut command).map(drop)
 }
 
-/// The configuration that Docker 28 hands to its runtime for `run --rm --memory 512m --cpus 1 busybox true`, with a
+/// The configuration that Docker 28 hands to its runtime for `run --rm --memory 512m --cpus 1 busybox ARGS...`, with a
 /// network namespace that is left empty.
-fn config() -> Result<Value> {
+fn config(args: &[&str]) -> Result<Value> {
     let seccomp: Value = serde_json::from_str(SECCOMP)?;
     let namespaces = ["mount", "network", "uts", "pid", "ipc", "cgroup"].map(|kind| json!({ "type": kind }));
     Ok(json!({
@@ -110,7 +159,7 @@ fn config() -> Result<Value> {
         "process": {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },
-            "args": ["true"],
+            "args": args,
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=bench"],
             "cwd": "/",
             "capabilities": {

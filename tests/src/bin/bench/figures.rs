@@ -27,7 +27,12 @@ impl Series {
 
     /// Adds a time.
     pub(crate) fn add(&mut self, time: Duration) {
-        self.samples.push(time.as_secs_f64() * 1000.0);
+        self.add_ms(time.as_secs_f64() * 1000.0);
+    }
+
+    /// Adds a time in milliseconds.
+    pub(crate) fn add_ms(&mut self, time: f64) {
+        self.samples.push(time);
     }
 
     fn sorted(&self) -> Vec<f64> {

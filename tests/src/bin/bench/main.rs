@@ -1,15 +1,20 @@
 //! `make bench`: what hull says of its speed and size, measured against named peers in the same run and the same place.
 //!
 //! Run by a person, this prepares the peers and runs itself again where hull's microVMs run (on this host, or in the helper
-//! VM); run there, it measures and prints the table. What it says of images it measures on this host, that alone with the
-//! argument `images`. Run as PID 1, it is the init that QEMU's microVM boots to.
+//! VM); run there, it measures and prints the tables. What it says of images it measures on this host. Its arguments are the
+//! parts to measure; without any, all are. Run as PID 1, it is the init that QEMU's microVM boots to, and with the argument
+//! `workload` what is measured of storage, wherever that is.
 
 mod bundle;
+mod exec;
 mod figures;
+mod idle;
 mod images;
 mod memory;
 mod peers;
 mod start;
+mod storage;
+mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,8 +24,20 @@ use system_tests::{Hull, Place};
 
 /// The argument with which the program runs itself in the place of the microVMs.
 const HERE: &str = "here";
-/// The argument for measuring images only.
+/// The part that is measured on this host.
 const IMAGES: &str = "images";
+
+/// A part that is measured where microVMs run.
+type Part = fn(&Places) -> Result<()>;
+
+/// Those parts, in the order in which they are measured.
+const PARTS: [(&str, Part); 5] = [
+    ("start", start::measure),
+    ("memory", memory::measure),
+    ("exec", exec::measure),
+    ("idle", idle::measure),
+    ("storage", storage::measure),
+];
 
 /// Where the programs are that are measured.
 pub(crate) struct Places {
@@ -35,33 +52,63 @@ pub(crate) struct Places {
 }
 
 fn main() -> Result<()> {
-    if std::process::id() == 1 {
-        return peers::be_init();
-    }
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next() {
-        Some(first) if first == HERE => {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some(HERE) => {
             let mut path = || arguments.next().map(PathBuf::from).context("a path is missing");
-            measure(&Places {
+            let places = Places {
                 hull: path()?,
                 lib: path()?,
                 peers: path()?,
                 disk: path()?,
-            })
+            };
+            measure(&places, &arguments.collect::<Vec<_>>())
         }
-        Some(first) if first == IMAGES => images::measure(&Hull::instance()?),
-        _ => prepare_and_run(),
+        // In a container this may be PID 1, too.
+        Some(workload::ARGUMENT) => workload::run(&arguments.collect::<Vec<_>>()),
+        _ if std::process::id() == 1 => peers::be_init(),
+        first => prepare_and_run(
+            &first
+                .map(str::to_owned)
+                .into_iter()
+                .chain(arguments)
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
-fn measure(places: &Places) -> Result<()> {
-    let _mounts = peers::set_up(places)?;
-    start::measure(places)?;
-    memory::measure(places)
+/// Whether a part is to be measured.
+fn wanted(parts: &[String], part: &str) -> bool {
+    parts.is_empty() || parts.iter().any(|wanted| wanted == part)
 }
 
-fn prepare_and_run() -> Result<()> {
+fn measure(places: &Places, parts: &[String]) -> Result<()> {
+    let _mounts = peers::set_up(places)?;
+    for (_, measure) in PARTS.iter().filter(|(part, _)| wanted(parts, part)) {
+        measure(places)?;
+    }
+    Ok(())
+}
+
+fn prepare_and_run(parts: &[String]) -> Result<()> {
+    let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).chain([IMAGES]).collect();
+    for part in parts {
+        ensure!(
+            known.contains(&part.as_str()),
+            "there is no part {part}: {known:?} are there"
+        );
+    }
     let hull = Hull::instance()?;
+    if parts.iter().any(|part| part != IMAGES) || parts.is_empty() {
+        measure_where_microvms_run(&hull, parts)?;
+    }
+    if wanted(parts, IMAGES) {
+        images::measure(&hull)?;
+    }
+    Ok(())
+}
+
+fn measure_where_microvms_run(hull: &Hull, parts: &[String]) -> Result<()> {
     hull.hull(["info"]).ok();
     let folder = hull.prefix().join("bench");
     let program = std::env::current_exe()?;
@@ -75,6 +122,7 @@ fn prepare_and_run() -> Result<()> {
             command
                 .arg(HERE)
                 .args([&hull.prefix().join("bin/hull"), &hull.lib(), &folder, &disk])
+                .args(parts)
                 .status()?
         }
         Place::Machine => {
@@ -85,9 +133,10 @@ fn prepare_and_run() -> Result<()> {
                 .args(["/usr/local/bin/hull", "/usr/local/lib/hull"])
                 .arg(shared(&folder))
                 .arg(&disk)
+                .args(parts)
                 .status()?
         }
     };
     ensure!(status.success(), "the measurements ended with {status}");
-    images::measure(&hull)
+    Ok(())
 }

@@ -1,29 +1,35 @@
-//! The peers: Debian's crun, runc and QEMU, copied with their libraries, so that each runs from memory as hull does.
+//! The peers: Debian's crun, runc, QEMU and virtiofsd, copied with their libraries, so that each runs from memory as hull does.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Places, bundle};
+use crate::{Places, bundle, storage};
 
 /// Where the peers are set up: a file system in memory.
 pub(crate) const ROOT: &str = "/run/hull-bench";
+
+/// The variable with the task of QEMU's init.
+const TASK: &str = "bench_task";
 
 /// Copies the programs with what they load into `folder`/root, and makes QEMU's initramfs of `init`.
 pub(crate) fn prepare(folder: &Path, init: &Path) -> Result<()> {
     let script = r#"
         rm -rf "$1"; mkdir -p "$1/root" "$1/init"; cd "$1"
         take() { test -e "root$1" || cp -L --parents "$1" root; }
-        for name in crun runc qemu-system-x86_64; do
-            program=$(command -v $name) || { echo "$name is missing: run 'make bench', which installs it" >&2; exit 1; }
+        for name in crun runc qemu-system-x86_64 virtiofsd mkfs.ext4 git; do
+            program=$(PATH=$PATH:/sbin:/usr/sbin:/usr/lib/qemu:/usr/libexec command -v $name) || { echo "$name is missing: run 'make bench', which installs it" >&2; exit 1; }
             take "$program"; ln -s "$program" root/$name
             for library in $(ldd "$program" | grep -o '/[^ ]*'); do take "$library"; done
         done
+        mkdir root/tools; cp -L "$(command -v git)" root/tools/
+        for library in $(ldd "$(command -v git)" | grep -o '/[^ ]*'); do cp -L "$library" root/tools/; done
+        ln -s ld-linux-x86-64.so.2 root/tools/loader
         for rom in qboot.rom bios-microvm.bin kvmvapic.bin linuxboot_dma.bin pvh.bin; do
             for file in $(find /usr/share/qemu /usr/share/seabios -name $rom); do take "$file"; done
         done
-        cp /bin/busybox root/busybox; cp "$2" init/init
+        cp /bin/busybox root/busybox; mkdir -p root/work; cp "$2" init/init
         (cd init && echo init | cpio -o -H newc --quiet) > root/init.cpio
     "#;
     let mut command = Command::new("sh");
@@ -71,17 +77,41 @@ pub(crate) fn nothing() -> Command {
 
 /// QEMU's microvm with the kernel and size of hull's microVMs, up to the init and out again.
 pub(crate) fn qemu_microvm() -> Command {
-    // It has no keyboard controller: a triple fault is its reset.
-    let machine = [
-        "-M",
-        "microvm,acpi=off,rtc=off,x-option-roms=off",
-        "-accel",
-        "kvm",
-        "-cpu",
-        "host",
-        "-smp",
-        "1",
+    qemu("microvm,acpi=off,rtc=off,x-option-roms=off", "", &[])
+}
+
+/// The same with a folder and a disk, and a task for the init, which says on its output what goes wrong. virtiofsd listens at
+/// `socket`; memory is shared with it.
+pub(crate) fn qemu_with_storage(socket: &str, disk: &str, task: &str) -> Command {
+    let shared = [
+        // virtio-fs has no legacy form.
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-object",
+        "memory-backend-memfd,id=memory,size=512M,share=on",
+        "-chardev",
+        &format!("socket,id=folder,path={socket}"),
+        "-device",
+        "vhost-user-fs-device,chardev=folder,tag=work",
+        "-drive",
+        &format!("if=none,id=disk,format=raw,file={disk}"),
+        "-device",
+        "virtio-blk-device,drive=disk",
+        "-serial",
+        "stdio",
     ];
+    qemu(
+        "microvm,acpi=off,rtc=off,x-option-roms=off,memory-backend=memory",
+        // What is behind ` -- ` would be before what QEMU adds of its devices; a parameter that the kernel does not know is a
+        // variable of the init's.
+        &format!("console=ttyS0 loglevel=4 {TASK}={task}"),
+        &shared,
+    )
+}
+
+fn qemu(machine: &str, parameters: &str, devices: &[&str]) -> Command {
+    // It has no keyboard controller: a triple fault is its reset.
+    let machine = ["-M", machine, "-accel", "kvm", "-cpu", "host", "-smp", "1"];
     let nothing_else = [
         "-m",
         "512",
@@ -97,11 +127,11 @@ pub(crate) fn qemu_microvm() -> Command {
         "-initrd",
         "/init.cpio",
         "-append",
-        "quiet reboot=t panic=-1 random.trust_cpu=on",
+        &format!("quiet reboot=t panic=-1 random.trust_cpu=on {parameters}"),
     ];
     peer(
         "/qemu-system-x86_64",
-        &[&machine[..], &nothing_else, &kernel].concat(),
+        &[&machine[..], &nothing_else, &kernel, devices].concat(),
     )
 }
 
@@ -126,7 +156,10 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-/// What this program does as the init of QEMU's microVM: it is there, so it resets the machine.
+/// What this program does as the init of QEMU's microVM: its task, if it was given one; then it resets the machine.
 pub(crate) fn be_init() -> Result<()> {
+    if let Ok(task) = std::env::var(TASK) {
+        storage::be_init(&task);
+    }
     rustix::system::reboot(rustix::system::RebootCommand::Restart).context("the machine cannot be reset")
 }
