@@ -36,7 +36,7 @@ fn compose_takes_a_project_up_uses_it_and_takes_it_down() -> Result<()> {
     assert_eq!(ids.lines().filter(|id| id.len() == 64).count(), 2, "{ids}");
     let listed = run(&["ps"]).ok();
     assert!(
-        listed.contains("hulltest_reader_1") && listed.contains("Up"),
+        listed.contains("hulltest_reader_1") && listed.contains("Up (healthy)"),
         "{listed}"
     );
     hull.first_lines("hulltest_store_1", 1);
