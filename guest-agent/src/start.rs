@@ -231,10 +231,8 @@ fn restrict(process: &ProcessSpec, identity: &Identity) -> Result<(), StartError
     if process.no_new_privileges {
         set_no_new_privs(true).during("set", "no_new_privs")?;
     }
-    if process.seccomp {
-        // Before the capabilities go: without no_new_privs the kernel asks for one of them.
-        seccomp::apply(capabilities).during("install", "the seccomp filter")?;
-    }
+    // Before the capabilities go: without no_new_privs the kernel asks for one of them.
+    seccomp::apply(&process.seccomp, capabilities).during("install", "the seccomp filter")?;
     capabilities.bound().during("limit", "the capabilities")?;
     let groups: Vec<Gid> = identity
         .groups

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::health_options::HealthOptions;
 use super::limit_options::{LimitOptions, ResourceOptions, throttles};
+use super::log_options::LogOptions;
 use super::mount::MountOption;
 use super::network_options::NetworkOptions;
 use super::pull::{Pull, PullPolicy};
@@ -34,6 +35,9 @@ pub(crate) struct ContainerOptions {
 
     #[command(flatten)]
     limits: LimitOptions,
+
+    #[command(flatten)]
+    log: LogOptions,
 
     #[command(flatten)]
     network: NetworkOptions,
@@ -329,6 +333,7 @@ impl ContainerOptions {
             cpu_quota: resources.cpu_quota,
             cpu_shares: resources.cpu_shares,
             init: self.init.then_some(true),
+            log_config: self.log.config()?,
             memory: resources.memory,
             memory_reservation: resources.memory_reservation,
             memory_swap: resources.memory_swap,

@@ -55,6 +55,7 @@ mod filters;
 mod foreground;
 mod health_options;
 mod limit_options;
+mod log_options;
 mod mount;
 mod network_options;
 mod platform;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, DeviceRule, HealthCheck, IoLimits, RestartPolicy, Rlimit};
+use crate::{Device, DeviceRule, HealthCheck, IoLimits, LogSpec, RestartPolicy, Rlimit};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -76,6 +76,8 @@ pub struct ContainerCreate {
     pub no_new_privileges: bool,
     /// Whether Docker's default seccomp profile is left out.
     pub seccomp_unconfined: bool,
+    /// A seccomp profile that takes its place, as JSON.
+    pub seccomp_profile: Option<String>,
     /// What is mounted over the root.
     pub mounts: Vec<MountCreate>,
     /// Paths that the image or the user wants a volume without a name at, where nothing else is mounted.
@@ -110,6 +112,8 @@ pub struct ContainerCreate {
     pub read_only_paths: Option<Vec<String>>,
     /// Whether it has no network but its loopback.
     pub no_network: bool,
+    /// How its log is kept.
+    pub log: LogSpec,
 }
 
 /// Which streams the creator said it would attach to.

@@ -14,8 +14,8 @@ use crate::mounts::Planned;
 use crate::streams::blocking;
 use crate::volumes::VolumeHold;
 use crate::{
-    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, limits, merge, network_files,
-    signals,
+    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, guest_spec, limits, merge,
+    network_files, signals,
 };
 
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
@@ -45,6 +45,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
         nameless_volumes: Vec::new(),
         vm,
     };
+    record.config.log.form(&record)?;
     let mut planned = Planned::default();
     for from in &record.config.volumes_from {
         // Not as what is not found: clients would take the image for missing.
@@ -92,6 +93,7 @@ fn check(create: &ContainerCreate) -> Result<()> {
         ));
     }
     capabilities::resolve(&create.cap_add, &create.cap_drop)?;
+    guest_spec::seccomp(create)?;
     network_files::check_extra_hosts(&create.extra_hosts)?;
     if create.hostname.len() > 63 || create.hostname.contains(|c: char| c.is_whitespace() || c == '/') {
         return Err(EngineError::Invalid(format!(

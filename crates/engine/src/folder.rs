@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <root>/lock                       held by the engine that has the state open
-//! <root>/containers/<id>/           config.json, state.json, log.json, disk.ext4, vmm.log, exit.json
+//! <root>/containers/<id>/           config.json, state.json, log.json, disk.ext4, vmm.log, exit.json; full files of the
+//!                                   log, as log/files.rs says
 //! <root>/containers/.new-<id>/      a container that is being made
 //! <root>/containers/.gone-<id>/     a container that is being removed
 //! <root>/disks/                     the template of the writable disks

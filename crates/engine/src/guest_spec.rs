@@ -1,14 +1,15 @@
 //! From a container to what its agent is asked for.
 
 use sandbox::{
-    ContainerSpec, DISK_SERIAL, Devices, FolderSpec, LAYERS_TAG, Namespaces, ProcessSpec, Rootfs, WindowSize,
-    layer_name,
+    ContainerSpec, DISK_SERIAL, Devices, FolderSpec, LAYERS_TAG, Namespaces, ProcessSpec, Rootfs, Seccomp,
+    WindowSize, layer_name,
 };
 
 use crate::folder::ContainerRecord;
 use crate::volumes::Fill;
 use crate::{
-    ClientFiles, ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files,
+    ClientFiles, ContainerCreate, EngineError, ExecCreate, Result, capabilities, ids, limits, merge, mounts,
+    network_files, seccomp,
 };
 
 /// The id of a container's init in its microVM.
@@ -166,15 +167,31 @@ pub(crate) fn exec(
 fn process(config: &ContainerCreate) -> Result<ProcessSpec> {
     Ok(ProcessSpec {
         groups: config.groups.clone(),
-        capabilities: match config.privileged {
-            true => capabilities::all(),
-            false => capabilities::resolve(&config.cap_add, &config.cap_drop)?,
-        },
+        capabilities: capabilities(config)?,
         rlimits: config.rlimits.clone(),
         no_new_privileges: config.no_new_privileges,
-        seccomp: !(config.seccomp_unconfined || config.privileged),
+        seccomp: seccomp(config)?,
         ..ProcessSpec::default()
     })
+}
+
+fn capabilities(config: &ContainerCreate) -> Result<Vec<String>> {
+    match config.privileged {
+        true => Ok(capabilities::all()),
+        false => capabilities::resolve(&config.cap_add, &config.cap_drop),
+    }
+}
+
+/// Which system calls its processes may make. A profile of its own holds for a privileged one, too.
+pub(crate) fn seccomp(config: &ContainerCreate) -> Result<Seccomp> {
+    match &config.seccomp_profile {
+        _ if config.seccomp_unconfined => Ok(Seccomp::Unconfined),
+        Some(profile) => seccomp::program(profile, &capabilities(config)?)
+            .map(Seccomp::Program)
+            .map_err(|error| EngineError::Invalid(error.to_string())),
+        None if config.privileged => Ok(Seccomp::Unconfined),
+        None => Ok(Seccomp::Standard),
+    }
 }
 
 /// Docker's own variables, the container's over them, and those asked for over all.
@@ -240,7 +257,7 @@ mod tests {
         assert!(spec.container.masked_paths.contains(&"/proc/kcore".into()));
         assert_eq!(spec.init.capabilities.len(), 14);
         assert_eq!(spec.init.cwd, "/");
-        assert!(spec.init.seccomp && !spec.init.stdin && spec.init.terminal.is_none());
+        assert!(spec.init.seccomp == Seccomp::Standard && !spec.init.stdin && spec.init.terminal.is_none());
         assert_eq!(spec.init.env, ["HOSTNAME=0123456789ab"]);
     }
 

@@ -28,6 +28,7 @@ mod health;
 mod health_monitor;
 mod host;
 mod hub;
+mod human_size;
 mod ids;
 mod images;
 mod limits;
@@ -46,6 +47,7 @@ mod rename;
 mod restart;
 mod restore;
 mod run;
+mod seccomp;
 mod signals;
 mod sizes;
 mod start;
@@ -75,7 +77,7 @@ pub use image_store::{
     Removal, Usage,
 };
 pub use images::*;
-pub use log::LogReader;
+pub use log::{LogDriver, LogReader, LogSpec};
 pub use logs::*;
 pub use meters::Meters;
 pub use processes::ProcessList;

@@ -2,6 +2,7 @@
 
 pub(crate) mod devices;
 pub(crate) mod health;
+pub(crate) mod log;
 mod mounts;
 mod refusal;
 pub(crate) mod restart;
@@ -81,6 +82,7 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         cap_drop: host.cap_drop.unwrap_or_default(),
         no_new_privileges: security.no_new_privileges,
         seccomp_unconfined: security.seccomp_unconfined,
+        seccomp_profile: security.seccomp_profile,
         shm_bytes: not_negative("ShmSize", host.shm_size)?,
         resources: Resources {
             memory_bytes: not_negative("Memory", host.memory)?,
@@ -110,6 +112,7 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         oom_score_adj: oom_score_adj(host.oom_score_adj.unwrap_or_default())?,
         masked_paths: host.masked_paths,
         read_only_paths: host.readonly_paths,
+        log: log::read(host.log_config)?,
         no_network: body.network_disabled.unwrap_or_default() || host.network_mode.as_deref() == Some("none"),
     })
 }
@@ -159,22 +162,7 @@ fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
     {
         return Err(unsupported("Isolation", Some(isolation.as_ref())));
     }
-    check_log(host)?;
     check_swappiness(host)
-}
-
-fn check_log(host: &HostConfig) -> Result<(), ApiError> {
-    let Some(log) = &host.log_config else {
-        return Ok(());
-    };
-    match log.typ.as_deref() {
-        None | Some("" | "json-file") => {}
-        Some(driver) => return Err(unsupported("LogConfig", Some(driver))),
-    }
-    match log.config.as_ref().and_then(|options| options.keys().next()) {
-        Some(option) => Err(unsupported("LogConfig", Some(option))),
-        None => Ok(()),
-    }
 }
 
 /// A microVM has no swap, so nothing can be more or less prone to it.
@@ -191,6 +179,7 @@ fn check_swappiness(host: &HostConfig) -> Result<(), ApiError> {
 struct Security {
     no_new_privileges: bool,
     seccomp_unconfined: bool,
+    seccomp_profile: Option<String>,
 }
 
 impl Security {
@@ -201,11 +190,13 @@ impl Security {
             match (name, value) {
                 ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
                 ("no-new-privileges", "false") => security.no_new_privileges = false,
-                ("seccomp", "unconfined") => security.seccomp_unconfined = true,
-                ("seccomp", "builtin") => security.seccomp_unconfined = false,
+                ("seccomp", profile) => {
+                    security.seccomp_unconfined = profile == "unconfined";
+                    security.seccomp_profile =
+                        (!matches!(profile, "unconfined" | "builtin")).then(|| profile.to_owned());
+                }
                 // Neither AppArmor nor SELinux is in the guest's kernel.
                 ("apparmor", "unconfined") | ("label", "disable") => {}
-                ("seccomp", _) => return Err(unsupported("SecurityOpt", Some("seccomp=PROFILE"))),
                 _ => return Err(unsupported("SecurityOpt", Some(option))),
             }
         }

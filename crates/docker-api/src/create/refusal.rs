@@ -124,7 +124,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("DeviceRequests", "--gpus"),
     ("IpcMode", "--ipc"),
     ("Links", "--link"),
-    ("LogConfig", "--log-driver, --log-opt"),
     ("MacAddress", "--mac-address"),
     ("MemorySwappiness", "--memory-swappiness"),
     ("NetworkMode", "--network"),

@@ -93,12 +93,7 @@ fn modes_that_cannot_be_had_are_refused_with_their_value() {
         (
             "LogConfig",
             json!({"Type": "syslog"}),
-            "hull does not support LogConfig `syslog` (--log-driver, --log-opt) yet",
-        ),
-        (
-            "LogConfig",
-            json!({"Config": {"max-size": "1m"}}),
-            "hull does not support LogConfig `max-size` (--log-driver, --log-opt) yet",
+            "error looking up logging plugin syslog: plugin \"syslog\" not found",
         ),
         (
             "MemorySwap",
@@ -123,12 +118,26 @@ fn values_that_ask_for_what_is_so_anyway_pass() {
         ("IpcMode", json!("private")),
         ("RestartPolicy", json!({"Name": "", "MaximumRetryCount": 0})),
         ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("LogConfig", json!({"Type": "", "Config": null})),
         ("SecurityOpt", json!(["label=disable", "seccomp=builtin"])),
         ("MemorySwap", json!(-1)),
         ("ConsoleSize", json!([40, 120])),
     ] {
         create(with_host(option, value));
     }
+}
+
+#[test]
+fn a_log_is_kept_as_it_is_asked_for() {
+    let asked = json!({"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}});
+    let spec = create(with_host("LogConfig", asked.clone())).log;
+    assert_eq!(spec.driver, engine::LogDriver::Local);
+    assert_eq!(serde_json::to_value(log::describe(&spec)).unwrap(), asked);
+    let standard = json!({"Type": "json-file", "Config": {}});
+    assert_eq!(
+        serde_json::to_value(log::describe(&create(docker_run()).log)).unwrap(),
+        standard
+    );
 }
 
 #[test]
@@ -183,6 +192,13 @@ fn security_options_reach_the_engine() {
         json!(["no-new-privileges", "seccomp=unconfined"]),
     ));
     assert!(create.no_new_privileges && create.seccomp_unconfined);
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#;
+    let with = |options: Value| super::read(with_host("SecurityOpt", options), None).unwrap();
+    let given = with(json!([format!("seccomp={profile}")]));
+    assert_eq!(given.seccomp_profile.as_deref(), Some(profile));
+    // The last one counts.
+    let last = with(json!([format!("seccomp={profile}"), "seccomp=builtin"]));
+    assert_eq!((last.seccomp_profile, last.seccomp_unconfined), (None, false));
 }
 
 fn bind(text: &str) -> MountCreate {

@@ -8,8 +8,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, DriverData, Health,
-    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    MountPoint, NetworkSettings, ResourcesUlimits,
+    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings,
+    ResourcesUlimits,
 };
 use engine::{
     Container, ContainerCreate, ContainerSizes, Engine, HealthStatus, MountCreate, MountKind, Rlimit, Status,
@@ -22,7 +22,7 @@ use serde_json::json;
 use self::complete::Complete;
 
 use super::networks;
-use crate::create::{devices, health, restart};
+use crate::create::{devices, health, log, restart};
 use crate::error::ApiError;
 use crate::query::Params;
 
@@ -226,10 +226,7 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         volumes_from: list(&config.volumes_from.iter().map(volumes_from).collect()),
         tmpfs: tmpfs(mounts),
         container_id_file: Some(String::new()),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".into()),
-            config: Some(HashMap::new()),
-        }),
+        log_config: Some(log::describe(&config.log)),
         network_mode: Some(network_mode(config).into()),
         port_bindings: Some(HashMap::new()),
         restart_policy: Some(restart::describe(config.restart)),
@@ -322,15 +319,17 @@ fn tmpfs(mounts: &[engine::MountPoint]) -> Option<HashMap<String, String>> {
 }
 
 fn security_options(config: &ContainerCreate) -> Option<Vec<String>> {
-    let options = [
+    let flags = [
         (config.no_new_privileges, "no-new-privileges"),
         (config.seccomp_unconfined, "seccomp=unconfined"),
     ];
-    let set = options
+    let flags = flags
         .into_iter()
         .filter(|(set, _)| *set)
         .map(|(_, option)| option.to_owned());
-    Some(set.collect()).filter(|options: &Vec<_>| !options.is_empty())
+    let profile = config.seccomp_profile.as_ref();
+    let profile = profile.map(|profile| format!("seccomp={profile}"));
+    Some(flags.chain(profile).collect()).filter(|options: &Vec<_>| !options.is_empty())
 }
 
 /// A mount as lists and inspections show it.

@@ -121,7 +121,7 @@ fn describe_info(info: Info) -> SystemInfo {
             volume: Some(vec!["local".into()]),
             network: Some(Vec::new()),
             authorization: None,
-            log: Some(vec!["json-file".into()]),
+            log: Some(vec!["json-file".into(), "local".into()]),
         }),
         memory_limit: Some(true),
         // A microVM has no swap, so that there is none to limit: without this clients warn of it.
