@@ -148,7 +148,9 @@ fn enter(container: &ContainerSpec, place: Place<'_>, reporter: &OwnedFd) -> Res
                 report::wait_for_release(reporter).during("wait for", "the ids of the user namespace")?;
                 user_namespace::become_root()?;
             }
-            sys::new_cgroup_namespace().during("make", "a cgroup namespace")?;
+            if !container.namespaces.guest_cgroups {
+                sys::new_cgroup_namespace().during("make", "a cgroup namespace")?;
+            }
             if container.namespaces.network {
                 boot::bring_up_loopback()?;
             }

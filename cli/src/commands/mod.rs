@@ -57,6 +57,7 @@ mod health_options;
 mod limit_options;
 mod log_options;
 mod mount;
+mod namespace_options;
 mod network_options;
 mod platform;
 mod prune;

@@ -114,6 +114,33 @@ pub struct ContainerCreate {
     pub no_network: bool,
     /// How its log is kept.
     pub log: LogSpec,
+    /// Which CPUs it may use, such as `0-2,5`; empty is all. The microVM gets as many as the last one needs.
+    pub cpuset_cpus: String,
+    /// Which nodes of memory it may use; a microVM has the one with the number 0.
+    pub cpuset_mems: String,
+    /// What others say about it. Kept for inspection; nothing depends on it.
+    pub annotations: BTreeMap<String, String>,
+    /// What memory it shares between processes.
+    pub ipc: IpcMode,
+    /// Whether it sees where its cgroup is in its microVM.
+    pub guest_cgroups: bool,
+    /// Whether somebody asked for the users of the microVM, which every container has.
+    pub guest_users: bool,
+    /// Options of its writable disk: `size`, such as `10G`.
+    pub storage: BTreeMap<String, String>,
+}
+
+/// What a container's processes may share memory with. Nobody can join another microVM, so it is they alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpcMode {
+    /// Each other.
+    #[default]
+    Private,
+    /// Each other; others were to be let in.
+    Shareable,
+    /// Each other, without a `/dev/shm`.
+    None,
 }
 
 /// Which streams the creator said it would attach to.
@@ -139,6 +166,10 @@ pub struct Resources {
     pub memory_swap_bytes: i64,
     /// CPU time in billionths of a CPU. The microVM gets as many vCPUs as that needs.
     pub nano_cpus: u64,
+    /// CPU time in microseconds of each period, in place of the above.
+    pub cpu_quota_us: u64,
+    /// The period in microseconds; 0 is 100 ms.
+    pub cpu_period_us: u64,
     /// Weight of its CPU time, 2 to 262144, as in cgroup v1; 1024 is usual.
     pub cpu_shares: u64,
     /// Processes and threads.

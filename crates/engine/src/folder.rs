@@ -40,6 +40,9 @@ pub(crate) struct ContainerRecord {
     /// Volumes without a name, made for it or taken over from another container, that go with the last one.
     pub(crate) nameless_volumes: Vec<String>,
     pub(crate) vm: VmSize,
+    /// What its disk took when nothing was written to it, if it has a size of its own.
+    #[serde(default)]
+    pub(crate) blank_disk_bytes: Option<u64>,
 }
 
 /// What of a container changes: `state.json`.

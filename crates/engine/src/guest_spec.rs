@@ -5,11 +5,12 @@ use sandbox::{
     WindowSize, layer_name,
 };
 
+use crate::cpuset::CpuSet;
 use crate::folder::ContainerRecord;
 use crate::volumes::Fill;
 use crate::{
-    ClientFiles, ContainerCreate, EngineError, ExecCreate, Result, capabilities, ids, limits, merge, mounts,
-    network_files, seccomp,
+    ClientFiles, ContainerCreate, EngineError, ExecCreate, IpcMode, Result, capabilities, ids, limits, merge,
+    mounts, network_files, seccomp,
 };
 
 /// The id of a container's init in its microVM.
@@ -72,16 +73,21 @@ pub(crate) fn guest_spec(
         working_dir: config.working_dir.clone(),
         mounts,
         files: network_files::files(config, &hostname),
-        shm_bytes: if config.shm_bytes == 0 {
-            SHM_BYTES
-        } else {
-            config.shm_bytes
+        shm_bytes: match (config.ipc, config.shm_bytes) {
+            (IpcMode::None, _) => 0,
+            (_, 0) => SHM_BYTES,
+            (_, bytes) => bytes,
         },
         namespaces: Namespaces {
             network: config.no_network,
             user: false,
+            guest_cgroups: config.guest_cgroups,
         },
-        limits: limits::limits(&config.resources),
+        // Only as many are asked for as the microVM has.
+        limits: limits::limits(
+            &config.resources,
+            CpuSet::parse(&config.cpuset_cpus, usize::from(record.vm.vcpus))?,
+        ),
         io: config.io,
         sysctls: config
             .sysctls
@@ -241,6 +247,7 @@ mod tests {
             mounts: Vec::new(),
             nameless_volumes: Vec::new(),
             vm: VmSize::default(),
+            blank_disk_bytes: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod boot;
 mod capabilities;
 mod client_files;
 mod container;
+mod cpuset;
 mod create;
 mod creation;
 mod detach;

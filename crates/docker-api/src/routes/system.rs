@@ -129,7 +129,7 @@ fn describe_info(info: Info) -> SystemInfo {
         cpu_cfs_period: Some(true),
         cpu_cfs_quota: Some(true),
         cpu_shares: Some(true),
-        cpu_set: Some(false),
+        cpu_set: Some(true),
         pids_limit: Some(true),
         oom_kill_disable: Some(false),
         ipv4_forwarding: Some(false),

@@ -296,6 +296,7 @@ mod tests {
             mounts: Vec::new(),
             nameless_volumes: Vec::new(),
             vm: VmSize::default(),
+            blank_disk_bytes: None,
         }
     }
 
