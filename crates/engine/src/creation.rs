@@ -50,7 +50,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
         vm,
         blank_disk_bytes: None,
     };
-    record.config.log.form(&record)?;
+    record.config.log.check(&record)?;
     let mut planned = Planned::default();
     for from in &record.config.volumes_from {
         // Not as what is not found: clients would take the image for missing.

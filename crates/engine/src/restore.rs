@@ -147,7 +147,7 @@ fn acknowledged(processes: &[sandbox::ProcessState]) -> Offsets {
 /// what is not kept any more.
 async fn recover_log(live: &Live, start: u64, acknowledged: Offsets) -> Result<(Option<LogWriter>, Offsets)> {
     let record = live.record();
-    let Some(form) = record.config.log.form(&record)? else {
+    let Some(form) = record.config.log.form_of_checked(&record)? else {
         return Ok((None, acknowledged));
     };
     let (files, grown) = (live.log_files.clone(), live.grown.clone());

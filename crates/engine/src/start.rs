@@ -190,7 +190,7 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
 /// Opens its log, if one is kept.
 async fn open_log(live: &Arc<Live>) -> Result<Option<LogWriter>> {
     let record = live.record();
-    let Some(form) = record.config.log.form(&record)? else {
+    let Some(form) = record.config.log.form_of_checked(&record)? else {
         return Ok(None);
     };
     let (files, grown) = (live.log_files.clone(), live.grown.clone());

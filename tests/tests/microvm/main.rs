@@ -12,6 +12,7 @@ mod health;
 mod layers;
 mod lifecycle;
 mod machine;
+mod options;
 mod privileges;
 mod run;
 mod scale;

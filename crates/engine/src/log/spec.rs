@@ -85,7 +85,7 @@ pub(crate) struct LogForm {
 
 impl LogSpec {
     /// The form of the log of this container; `None` if none is kept.
-    pub(crate) fn form(&self, record: &ContainerRecord) -> Result<Option<LogForm>> {
+    fn form(&self, record: &ContainerRecord) -> Result<Option<LogForm>> {
         let known: &[&str] = match self.driver {
             LogDriver::None => return Ok(None),
             LogDriver::Local => &["max-size", "max-file", "compress"],
@@ -106,6 +106,31 @@ impl LogSpec {
             .map_err(|why| EngineError::Invalid(format!("failed to initialize logging driver: {why}")))?;
         let attributes = self.attributes(record)?;
         Ok(Some(LogForm { rotation, attributes }))
+    }
+
+    /// The form of the log of a container that there is already: what was checked and has grown too long since, by
+    /// another name of the container, is left out.
+    pub(crate) fn form_of_checked(&self, record: &ContainerRecord) -> Result<Option<LogForm>> {
+        let mut form = self.form(record)?;
+        if let Some(form) = form
+            .as_mut()
+            .filter(|form| form.attributes.len() > MAX_ATTRIBUTES)
+        {
+            form.attributes.clear();
+        }
+        Ok(form)
+    }
+
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self, record: &ContainerRecord) -> Result<()> {
+        let length = self.form(record)?.map_or(0, |form| form.attributes.len());
+        if length > MAX_ATTRIBUTES {
+            return Err(EngineError::Invalid(format!(
+                "the labels and variables that --log-opt asks for take {length} bytes in each line, and \
+                 {MAX_ATTRIBUTES} is the most: ask for fewer"
+            )));
+        }
+        Ok(())
     }
 
     fn check_names(&self, known: &[&str]) -> Result<()> {
@@ -199,16 +224,8 @@ impl LogSpec {
         if attributes.is_empty() {
             return Ok(Vec::new());
         }
-        let text = serde_json::to_vec(&attributes)
-            .map_err(|error| EngineError::Internal(format!("write the attributes of a log: {error}")))?;
-        if text.len() > MAX_ATTRIBUTES {
-            return Err(EngineError::Invalid(format!(
-                "the labels and variables that --log-opt asks for take {} bytes in each line, and {MAX_ATTRIBUTES} is \
-                 the most: ask for fewer",
-                text.len()
-            )));
-        }
-        Ok(text)
+        serde_json::to_vec(&attributes)
+            .map_err(|error| EngineError::Internal(format!("write the attributes of a log: {error}")))
     }
 
     fn pattern(&self, option: &str) -> Result<Option<Regex>> {
@@ -441,7 +458,8 @@ mod tests {
             options: [("labels".to_owned(), "tier".to_owned())].into(),
             ..LogSpec::default()
         };
-        let error = spec.form(&record).unwrap_err().to_string();
+        let error = spec.check(&record).unwrap_err().to_string();
         assert!(error.contains("ask for fewer"), "{error}");
+        assert_eq!(spec.form_of_checked(&record).unwrap(), Some(LogForm::default()));
     }
 }
