@@ -145,7 +145,17 @@ fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
     if let Some(weight) = limits.cpu_weight {
         settings.push(("cpu.weight", weight.to_string()));
     }
+    if let Some(cpus) = limits.cpus {
+        settings.push(("cpuset.cpus", cpu_list(cpus)));
+    }
     settings
+}
+
+/// The numbers of the bits that are set.
+fn cpu_list(cpus: u64) -> String {
+    let set = (0..u64::BITS).filter(|number| cpus & 1 << number != 0);
+    let numbers: Vec<String> = set.map(|number| number.to_string()).collect();
+    numbers.join(",")
 }
 
 fn io_setting(major: u32, minor: u32, limits: &IoLimits) -> String {
@@ -185,6 +195,7 @@ mod tests {
             pids: Some(5),
             cpu_quota_us: Some(150_000),
             cpu_weight: Some(39),
+            cpus: Some(0b1010_0001),
         };
         let expected = [
             ("memory.max", "1048576"),
@@ -192,6 +203,7 @@ mod tests {
             ("pids.max", "5"),
             ("cpu.max", "150000 100000"),
             ("cpu.weight", "39"),
+            ("cpuset.cpus", "0,5,7"),
         ];
         let expected = expected.map(|(file, value)| (file, value.to_string()));
         assert_eq!(settings(&limits), expected);

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use guest_protocol::{
-    ExitStatus, ProcessId, ProcessSpec, ProcessState, StreamHello, StreamKind, StreamReply, WindowSize,
+    ExitStatus, OutputOffsets, ProcessId, ProcessSpec, ProcessState, StreamHello, StreamKind, StreamReply,
+    WindowSize,
 };
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -146,6 +147,10 @@ impl Process {
             id: self.id,
             pid: self.pid.as_raw_nonzero().get(),
             exited: self.exited,
+            acknowledged: OutputOffsets {
+                stdout: self.stdout.acknowledged(),
+                stderr: self.stderr.as_ref().map_or(0, Output::acknowledged),
+            },
         }
     }
 

@@ -8,15 +8,17 @@ mod syscalls;
 
 use rustix::io::Errno;
 
+use guest_protocol::Seccomp;
+use guest_protocol::filter::{
+    ARCH, ARCH_I386, ARCH_X86_64, BPF_JUMP_ANY_BIT, BPF_JUMP_EQUAL, FIRST_ARGUMENT, FilterInstruction,
+    NUMBER, RETURN_ALLOW, RETURN_ERRNO, search,
+};
+
 use crate::capabilities::CapabilitySet;
-use crate::sys::{self, FilterInstruction};
+use crate::sys;
 use syscalls::{ALWAYS, BY_CAPABILITY, NONE};
 
 const CAP_SYS_ADMIN: u32 = 21;
-
-/// `AUDIT_ARCH_*` of `linux/audit.h`.
-const ARCH_X86_64: u32 = 0xc000_003e;
-const ARCH_I386: u32 = 0x4000_0003;
 
 /// `CLONE_NEW*` for mount, cgroup, UTS, IPC, user, pid and network namespaces.
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
@@ -49,8 +51,13 @@ struct Conditional {
 }
 
 /// Restricts this process and all it becomes. Without no_new_privs it needs `CAP_SYS_ADMIN`, as it is.
-pub(crate) fn apply(capabilities: CapabilitySet) -> Result<(), Errno> {
-    sys::install_seccomp_filter(&program(capabilities))
+pub(crate) fn apply(seccomp: &Seccomp, capabilities: CapabilitySet) -> Result<(), Errno> {
+    match seccomp {
+        Seccomp::Unconfined => Ok(()),
+        Seccomp::Standard => sys::install_seccomp_filter(&program(capabilities)),
+        // The kernel looks whether it is one.
+        Seccomp::Program(program) => sys::install_seccomp_filter(program),
+    }
 }
 
 /// The whole program for a process with these capabilities in its bounding set.
@@ -67,16 +74,20 @@ fn program(capabilities: CapabilitySet) -> Vec<FilterInstruction> {
         socket: 359,
         personality: 136,
     };
-    let x86_64 = search(&ranges(capabilities, &wide, |call| call.x86_64));
-    let i386 = search(&ranges(capabilities, &narrow, |call| call.i386));
+    let x86_64 = search(&ranges(capabilities, &wide, |call| call.x86_64), &carry_out);
+    let i386 = search(&ranges(capabilities, &narrow, |call| call.i386), &carry_out);
     let mut program = vec![
-        load(ARCH),
+        FilterInstruction::load(ARCH),
         jump_if_equal(ARCH_X86_64, 1, 0),
-        jump(x86_64.len() as u32 + 1),
-        load(NUMBER),
+        FilterInstruction::jump(x86_64.len() as u32 + 1),
+        FilterInstruction::load(NUMBER),
     ];
     program.extend(x86_64);
-    program.extend([jump_if_equal(ARCH_I386, 1, 0), refuse(ENOSYS), load(NUMBER)]);
+    program.extend([
+        jump_if_equal(ARCH_I386, 1, 0),
+        refuse(ENOSYS),
+        FilterInstruction::load(NUMBER),
+    ]);
     program.extend(i386);
     program
 }
@@ -126,46 +137,22 @@ fn highest(number: &impl Fn(&syscalls::Syscall) -> u16) -> u16 {
         .unwrap_or(0)
 }
 
-/// Code that finds the range of the number in the accumulator and carries out its verdict.
-fn search(ranges: &[(u32, Verdict)]) -> Vec<FilterInstruction> {
-    match ranges {
-        [] => vec![refuse(EPERM)],
-        [(_, verdict)] => carry_out(*verdict),
-        _ => {
-            let (low, high) = ranges.split_at(ranges.len() / 2);
-            let (low, first_high) = (search(low), high[0].0);
-            let mut code = match u8::try_from(low.len()) {
-                Ok(distance) => vec![jump_if_at_least(first_high, distance, 0)],
-                // Conditional jumps reach 255 instructions; unconditional ones any distance.
-                Err(_) => vec![jump_if_at_least(first_high, 0, 1), jump(low.len() as u32)],
-            };
-            code.extend(low);
-            code.extend(search(high));
-            code
-        }
-    }
-}
-
-fn carry_out(verdict: Verdict) -> Vec<FilterInstruction> {
+fn carry_out(verdict: &Verdict) -> Vec<FilterInstruction> {
+    const FIRST: FilterInstruction = FilterInstruction::load(FIRST_ARGUMENT);
     match verdict {
         Verdict::Allow => vec![ALLOW],
-        Verdict::Refuse(errno) => vec![refuse(errno)],
+        Verdict::Refuse(errno) => vec![refuse(*errno)],
         Verdict::CloneWithoutNamespaces => {
             vec![
-                load(FIRST_ARGUMENT),
-                jump_if_any_bit(CLONE_NAMESPACES, 1, 0),
+                FIRST,
+                FilterInstruction::compare(BPF_JUMP_ANY_BIT, CLONE_NAMESPACES, 1, 0),
                 ALLOW,
                 refuse(EPERM),
             ]
         }
-        Verdict::SocketButVsock => vec![
-            load(FIRST_ARGUMENT),
-            jump_if_equal(AF_VSOCK, 1, 0),
-            ALLOW,
-            refuse(EPERM),
-        ],
+        Verdict::SocketButVsock => vec![FIRST, jump_if_equal(AF_VSOCK, 1, 0), ALLOW, refuse(EPERM)],
         Verdict::HarmlessPersonality => {
-            let mut code = vec![load(FIRST_ARGUMENT)];
+            let mut code = vec![FIRST];
             for (index, personality) in PERSONALITIES.iter().enumerate() {
                 code.push(jump_if_equal(
                     *personality,
@@ -179,83 +166,20 @@ fn carry_out(verdict: Verdict) -> Vec<FilterInstruction> {
     }
 }
 
-/// Offsets in `struct seccomp_data`; of arguments, the low half.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const FIRST_ARGUMENT: u32 = 16;
-
-/// `SECCOMP_RET_ALLOW`.
-const ALLOW: FilterInstruction = FilterInstruction {
-    code: BPF_RETURN,
-    jt: 0,
-    jf: 0,
-    k: 0x7fff_0000,
-};
-
-const BPF_LOAD: u16 = 0x20;
-const BPF_JUMP: u16 = 0x05;
-const BPF_JUMP_EQUAL: u16 = 0x15;
-const BPF_JUMP_AT_LEAST: u16 = 0x35;
-const BPF_JUMP_ANY_BIT: u16 = 0x45;
-const BPF_RETURN: u16 = 0x06;
-
-fn load(offset: u32) -> FilterInstruction {
-    FilterInstruction {
-        code: BPF_LOAD,
-        jt: 0,
-        jf: 0,
-        k: offset,
-    }
-}
-
-fn jump(distance: u32) -> FilterInstruction {
-    FilterInstruction {
-        code: BPF_JUMP,
-        jt: 0,
-        jf: 0,
-        k: distance,
-    }
-}
+const ALLOW: FilterInstruction = FilterInstruction::give(RETURN_ALLOW);
 
 fn jump_if_equal(value: u32, jt: u8, jf: u8) -> FilterInstruction {
-    FilterInstruction {
-        code: BPF_JUMP_EQUAL,
-        jt,
-        jf,
-        k: value,
-    }
+    FilterInstruction::compare(BPF_JUMP_EQUAL, value, jt, jf)
 }
 
-fn jump_if_at_least(value: u32, jt: u8, jf: u8) -> FilterInstruction {
-    FilterInstruction {
-        code: BPF_JUMP_AT_LEAST,
-        jt,
-        jf,
-        k: value,
-    }
-}
-
-fn jump_if_any_bit(mask: u32, jt: u8, jf: u8) -> FilterInstruction {
-    FilterInstruction {
-        code: BPF_JUMP_ANY_BIT,
-        jt,
-        jf,
-        k: mask,
-    }
-}
-
-/// `SECCOMP_RET_ERRNO`.
 fn refuse(errno: u16) -> FilterInstruction {
-    FilterInstruction {
-        code: BPF_RETURN,
-        jt: 0,
-        jf: 0,
-        k: 0x0005_0000 | u32::from(errno),
-    }
+    FilterInstruction::give(RETURN_ERRNO | u32::from(errno))
 }
 
 #[cfg(test)]
 mod tests {
+    use guest_protocol::filter::{BPF_JUMP, BPF_JUMP_AT_LEAST, BPF_LOAD, BPF_RETURN};
+
     use super::*;
 
     const ALLOWED: u32 = 0x7fff_0000;

@@ -148,7 +148,9 @@ fn enter(container: &ContainerSpec, place: Place<'_>, reporter: &OwnedFd) -> Res
                 report::wait_for_release(reporter).during("wait for", "the ids of the user namespace")?;
                 user_namespace::become_root()?;
             }
-            sys::new_cgroup_namespace().during("make", "a cgroup namespace")?;
+            if !container.namespaces.guest_cgroups {
+                sys::new_cgroup_namespace().during("make", "a cgroup namespace")?;
+            }
             if container.namespaces.network {
                 boot::bring_up_loopback()?;
             }
@@ -231,10 +233,8 @@ fn restrict(process: &ProcessSpec, identity: &Identity) -> Result<(), StartError
     if process.no_new_privileges {
         set_no_new_privs(true).during("set", "no_new_privs")?;
     }
-    if process.seccomp {
-        // Before the capabilities go: without no_new_privs the kernel asks for one of them.
-        seccomp::apply(capabilities).during("install", "the seccomp filter")?;
-    }
+    // Before the capabilities go: without no_new_privs the kernel asks for one of them.
+    seccomp::apply(&process.seccomp, capabilities).during("install", "the seccomp filter")?;
     capabilities.bound().during("limit", "the capabilities")?;
     let groups: Vec<Gid> = identity
         .groups

@@ -6,6 +6,7 @@ use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use guest_protocol::filter::FilterInstruction;
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::Pid;
@@ -129,16 +130,6 @@ fn change_mount(mount: impl AsFd, flags: c_int, attributes: &libc::mount_attr) -
         )
     };
     syscall(result).map(drop)
-}
-
-/// One instruction of a seccomp filter, `struct sock_filter` of `linux/filter.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub(crate) struct FilterInstruction {
-    pub(crate) code: u16,
-    pub(crate) jt: u8,
-    pub(crate) jf: u8,
-    pub(crate) k: u32,
 }
 
 /// Installs a filter for this process and all it becomes, seccomp(2).

@@ -223,8 +223,10 @@ impl Standard {
             "/dev/pts",
             &mounts::file_system("devpts", options, NO_SUID | NO_EXEC)?,
         )?;
-        let options = format!("mode=1777,size={shm_bytes}");
-        place("/dev/shm", &mounts::file_system("tmpfs", &options, HARMLESS)?)?;
+        if shm_bytes > 0 {
+            let options = format!("mode=1777,size={shm_bytes}");
+            place("/dev/shm", &mounts::file_system("tmpfs", &options, HARMLESS)?)?;
+        }
         place("/dev/mqueue", &mounts::file_system("mqueue", "", HARMLESS)?)?;
         place("/sys", &self.sys)?;
         place(

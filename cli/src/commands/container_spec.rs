@@ -12,7 +12,9 @@ use clap::{Args, ValueEnum};
 
 use super::health_options::HealthOptions;
 use super::limit_options::{LimitOptions, ResourceOptions, throttles};
+use super::log_options::LogOptions;
 use super::mount::MountOption;
+use super::namespace_options::NamespaceOptions;
 use super::network_options::NetworkOptions;
 use super::pull::{Pull, PullPolicy};
 use super::restart_policy::RestartPolicy;
@@ -36,6 +38,12 @@ pub(crate) struct ContainerOptions {
     limits: LimitOptions,
 
     #[command(flatten)]
+    log: LogOptions,
+
+    #[command(flatten)]
+    namespaces: NamespaceOptions,
+
+    #[command(flatten)]
     network: NetworkOptions,
 
     #[command(flatten)]
@@ -43,6 +51,10 @@ pub(crate) struct ContainerOptions {
 
     #[command(flatten)]
     security: SecurityOptions,
+
+    /// Add an annotation to the container (passed through to its description)
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
 
     /// Attach to STDIN, STDOUT or STDERR
     #[arg(
@@ -85,6 +97,10 @@ pub(crate) struct ContainerOptions {
     /// Set meta data on a container
     #[arg(short, long, value_name = "NAME=VALUE")]
     label: Vec<String>,
+
+    /// Read in a line delimited file of labels
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
 
     /// Attach a filesystem mount to the container
     #[arg(long, value_name = "MOUNT")]
@@ -304,7 +320,10 @@ impl ContainerOptions {
             working_dir: self.workdir.clone(),
             // An empty entrypoint takes the image's away.
             entrypoint: self.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
-            labels: Some(labels(&self.label)),
+            labels: Some(labels(&environment::collect_labels(
+                &self.label_file,
+                self.label.clone(),
+            )?)),
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
             host_config: Some(self.host_config(volumes.binds)?),
@@ -317,8 +336,10 @@ impl ContainerOptions {
         let window = if self.tty { terminal::window_size() } else { None };
         let (resources, limits) = (&self.resources, &self.limits);
         let mut host = HostConfig {
+            annotations: (!self.annotation.is_empty()).then(|| labels(&self.annotation)),
             auto_remove: Some(self.rm),
             binds: list(binds),
+            blkio_weight: limits.blkio_weight,
             blkio_device_read_bps: throttles(&limits.device_read_bps),
             blkio_device_read_iops: throttles(&limits.device_read_iops),
             blkio_device_write_bps: throttles(&limits.device_write_bps),
@@ -328,27 +349,41 @@ impl ContainerOptions {
             cpu_period: resources.cpu_period,
             cpu_quota: resources.cpu_quota,
             cpu_shares: resources.cpu_shares,
+            cpuset_cpus: resources.cpuset_cpus.clone(),
+            cpuset_mems: resources.cpuset_mems.clone(),
             init: self.init.then_some(true),
+            log_config: self.log.config()?,
             memory: resources.memory,
             memory_reservation: resources.memory_reservation,
             memory_swap: resources.memory_swap,
             mounts: list(self.mount.iter().map(|mount| mount.0.clone()).collect()),
             nano_cpus: resources.cpus,
+            oom_kill_disable: limits.oom_kill_disable.then_some(true),
             oom_score_adj: limits.oom_score_adj,
             pids_limit: resources.pids_limit,
             readonly_rootfs: Some(self.read_only),
             restart_policy: self.restart.clone().map(Into::into),
             shm_size: limits.shm_size,
+            storage_opt: storage_options(&limits.storage_opt)?,
             sysctls: Some(limits.sysctls()),
             tmpfs: (!self.tmpfs.is_empty()).then(|| tmpfs(&self.tmpfs)),
             ulimits: list(limits.ulimits()),
             volumes_from: list(self.volumes_from.clone()),
             ..Default::default()
         };
+        self.namespaces.apply(&mut host);
         self.network.apply(&mut host);
         self.security.apply(&mut host)?;
         Ok(host)
     }
+}
+
+/// Options of the writable disk, which all have a value.
+fn storage_options(options: &[String]) -> anyhow::Result<Option<HashMap<String, String>>> {
+    if options.iter().any(|option| !option.contains('=')) {
+        bail!("invalid storage option");
+    }
+    Ok((!options.is_empty()).then(|| labels(options)))
 }
 
 /// A list that is left out while it is empty.
@@ -418,7 +453,10 @@ mod tests {
              --stop-signal SIGINT --stop-timeout 3 -l k=v --health-cmd x --health-interval 1m30s --health-retries 4 \
              --privileged --device /dev/fuse:r --security-opt no-new-privileges --group-add 7 --dns 1.1.1.1 \
              --add-host=a=1.2.3.4 --expose 80 --network none --ulimit nofile=1:2 --sysctl a.b=c --shm-size 1m \
-             --pids-limit -1 --memory-reservation 6m --memory-swap -1 --device-write-iops /dev/vda:7 image cmd -x --rm",
+             --pids-limit -1 --cpuset-cpus 0-1 --cpuset-mems 0 --oom-kill-disable --annotation a=b --storage-opt size=1G \
+             --log-driver local --log-opt max-size=1m --log-opt compress --ipc none --pid private --uts host --userns host \
+             --cgroupns host --isolation default --runtime hull --cgroup-parent /p --blkio-weight 300 \
+             --memory-reservation 6m --memory-swap -1 --device-write-iops /dev/vda:7 image cmd -x --rm",
         );
         assert_eq!(body["Cmd"], json!(["cmd", "-x", "--rm"]));
         for (pointer, expected) in [
@@ -454,6 +492,24 @@ mod tests {
             ("/HostConfig/Sysctls", json!({"a.b": "c"})),
             ("/HostConfig/ShmSize", json!(1 << 20)),
             ("/HostConfig/PidsLimit", json!(-1)),
+            ("/HostConfig/CpusetCpus", json!("0-1")),
+            ("/HostConfig/CpusetMems", json!("0")),
+            ("/HostConfig/OomKillDisable", json!(true)),
+            ("/HostConfig/Annotations", json!({"a": "b"})),
+            ("/HostConfig/StorageOpt", json!({"size": "1G"})),
+            (
+                "/HostConfig/LogConfig",
+                json!({"Type": "local", "Config": {"max-size": "1m", "compress": ""}}),
+            ),
+            ("/HostConfig/IpcMode", json!("none")),
+            ("/HostConfig/PidMode", json!("private")),
+            ("/HostConfig/UTSMode", json!("host")),
+            ("/HostConfig/UsernsMode", json!("host")),
+            ("/HostConfig/CgroupnsMode", json!("host")),
+            ("/HostConfig/Isolation", json!("default")),
+            ("/HostConfig/Runtime", json!("hull")),
+            ("/HostConfig/CgroupParent", json!("/p")),
+            ("/HostConfig/BlkioWeight", json!(300)),
             ("/HostConfig/MemoryReservation", json!(6 << 20)),
             ("/HostConfig/MemorySwap", json!(-1)),
             ("/HostConfig/BlkioDeviceWriteIOps/0/Rate", json!(7)),

@@ -1,4 +1,4 @@
-//! Environment variables from `-e` and `--env-file`.
+//! Environment variables from `-e` and `--env-file`, and labels from the like.
 
 use std::env;
 use std::fs;
@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 pub(super) fn collect(files: &[PathBuf], given: Vec<String>) -> anyhow::Result<Vec<String>> {
     let mut variables = Vec::new();
     for path in files {
-        let bytes = fs::read(path).with_context(|| format!("cannot read env file {}", path.display()))?;
-        variables.extend(parse_file(&bytes, path)?);
+        // A name alone takes the value it has here, and nothing when it has none.
+        variables.extend(read_file(path, complete)?);
     }
     for variable in given {
         variables.push(complete(&variable)?.unwrap_or(variable));
@@ -19,8 +19,32 @@ pub(super) fn collect(files: &[PathBuf], given: Vec<String>) -> anyhow::Result<V
     Ok(variables)
 }
 
+/// The files' labels first, then the given ones, so that those win.
+pub(super) fn collect_labels(files: &[PathBuf], given: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let mut labels = Vec::new();
+    for path in files {
+        // As with Docker a name alone is none in a file.
+        let with_value = |label: &str| Ok(label.contains('=').then(|| label.to_owned()));
+        labels.extend(read_file(path, with_value)?);
+    }
+    labels.extend(given);
+    Ok(labels)
+}
+
+fn read_file(
+    path: &Path,
+    complete: impl Fn(&str) -> anyhow::Result<Option<String>>,
+) -> anyhow::Result<Vec<String>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read env file {}", path.display()))?;
+    parse_file(&bytes, path, complete)
+}
+
 /// A line a variable, as it stands, without quotes or continuation (Docker's `--env-file`).
-fn parse_file(bytes: &[u8], path: &Path) -> anyhow::Result<Vec<String>> {
+fn parse_file(
+    bytes: &[u8],
+    path: &Path,
+    complete: impl Fn(&str) -> anyhow::Result<Option<String>>,
+) -> anyhow::Result<Vec<String>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes)
         .with_context(|| format!("env file {} contains invalid utf8 bytes", path.display()))?;
@@ -43,7 +67,6 @@ fn parse_file(bytes: &[u8], path: &Path) -> anyhow::Result<Vec<String>> {
                 path.display()
             );
         }
-        // A name alone takes the value it has here, and nothing when it has none.
         variables.extend(complete(line)?);
     }
     Ok(variables)
@@ -68,7 +91,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> anyhow::Result<Vec<String>> {
-        parse_file(text.as_bytes(), Path::new("file.env"))
+        parse_file(text.as_bytes(), Path::new("file.env"), complete)
     }
 
     #[test]
@@ -88,6 +111,16 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_files_come_first_and_have_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("labels");
+        fs::write(&file, "# comment\na=1\nPATH\n").unwrap();
+        let labels = collect_labels(&[file], vec!["b".into()]).unwrap();
+        assert_eq!(labels, ["a=1", "b"]);
+        assert!(collect_labels(&["/nonexistent".into()], Vec::new()).is_err());
+    }
+
+    #[test]
     fn a_given_name_without_value_stays_a_name() {
         let given = vec!["NO_SUCH_VARIABLE_HERE".to_owned()];
         assert_eq!(collect(&[], given.clone()).unwrap(), given);
@@ -102,6 +135,6 @@ mod tests {
             );
         }
         assert!(collect(&[], vec!["=x".into()]).is_err());
-        assert!(parse_file(b"A=\xff\n", Path::new("f")).is_err());
+        assert!(parse_file(b"A=\xff\n", Path::new("f"), complete).is_err());
     }
 }

@@ -19,6 +19,14 @@ pub(super) struct ResourceOptions {
     #[arg(long, value_name = "MICROSECONDS")]
     pub(super) cpu_quota: Option<i64>,
 
+    /// CPUs in which to allow execution (0-3, 0,1); the microVM has as many as the last one needs
+    #[arg(long, value_name = "CPUS")]
+    pub(super) cpuset_cpus: Option<String>,
+
+    /// MEMs in which to allow execution; a microVM has 0
+    #[arg(long, value_name = "NODES")]
+    pub(super) cpuset_mems: Option<String>,
+
     /// CPU shares (relative weight)
     #[arg(short, long, value_name = "WEIGHT")]
     pub(super) cpu_shares: Option<i64>,
@@ -47,6 +55,10 @@ pub(super) struct ResourceOptions {
 /// Limits that a container has from its start.
 #[derive(Debug, Args)]
 pub(super) struct LimitOptions {
+    /// Block IO (relative weight), between 10 and 1000, which a container that is alone with its disk has none of
+    #[arg(long, value_name = "WEIGHT")]
+    pub(super) blkio_weight: Option<u16>,
+
     /// Limit read rate (bytes per second) from the container's disk
     #[arg(long, value_name = "DEVICE:BYTES", value_parser = parse_byte_rate)]
     pub(super) device_read_bps: Vec<Rate>,
@@ -63,6 +75,10 @@ pub(super) struct LimitOptions {
     #[arg(long, value_name = "DEVICE:NUMBER", value_parser = parse_rate)]
     pub(super) device_write_iops: Vec<Rate>,
 
+    /// Disable OOM Killer, which cgroup v2 cannot
+    #[arg(long)]
+    pub(super) oom_kill_disable: bool,
+
     /// Tune the OOM preferences (-1000 to 1000)
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     pub(super) oom_score_adj: Option<i64>,
@@ -70,6 +86,10 @@ pub(super) struct LimitOptions {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     pub(super) shm_size: Option<i64>,
+
+    /// Storage driver options for the container, such as size=10G
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) storage_opt: Vec<String>,
 
     /// Sysctl options
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_sysctl)]

@@ -16,6 +16,10 @@ const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 #[derive(Debug, Args)]
 #[command(override_usage = "hull logs [OPTIONS] CONTAINER")]
 pub(crate) struct Arguments {
+    /// Show extra details provided to logs
+    #[arg(long)]
+    details: bool,
+
     /// Follow log output
     #[arg(short, long)]
     follow: bool,
@@ -53,6 +57,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
     let target = Target::new(&["containers", &arguments.container, "logs"])
         .flag("stdout", true)
         .flag("stderr", true)
+        .flag("details", arguments.details)
         .flag("follow", arguments.follow)
         .flag("timestamps", arguments.timestamps)
         .query("tail", &arguments.tail)

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, bail};
 use bollard_stubs::models::{DeviceMapping, HostConfig};
 use clap::Args;
+use serde_json::Value;
 
 /// What a container may do beyond what every container may, or not.
 #[derive(Debug, Args)]
@@ -59,7 +60,9 @@ impl SecurityOptions {
                 ("seccomp", profile) if !matches!(profile, "unconfined" | "builtin") => {
                     let text = fs::read_to_string(profile)
                         .with_context(|| format!("opening seccomp profile ({profile}) failed"))?;
-                    options.push(format!("seccomp={text}"));
+                    let json: Value = serde_json::from_str(&text)
+                        .with_context(|| format!("compacting json for seccomp profile ({profile}) failed"))?;
+                    options.push(format!("seccomp={json}"));
                 }
                 _ => options.push(option.clone()),
             }

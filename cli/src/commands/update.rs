@@ -30,6 +30,8 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         cpu_period: resources.cpu_period,
         cpu_quota: resources.cpu_quota,
         cpu_shares: resources.cpu_shares,
+        cpuset_cpus: resources.cpuset_cpus,
+        cpuset_mems: resources.cpuset_mems,
         memory: resources.memory,
         memory_reservation: resources.memory_reservation,
         memory_swap: resources.memory_swap,

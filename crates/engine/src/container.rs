@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::events::{EventKind, Events};
 use crate::exec_process::ExecProcess;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord};
-use crate::log::LogWriter;
+use crate::log::{LogDriver, LogFiles, LogWriter};
 use crate::streams::{Streams, StreamsSpec, blocking};
 use crate::{Container, EngineError, Health, HealthStatus, Result, Status};
 
@@ -22,6 +22,7 @@ pub(crate) struct Live {
     id: String,
     record: RwLock<Arc<ContainerRecord>>,
     pub(crate) folder: ContainerFolder,
+    pub(crate) log_files: Arc<LogFiles>,
     /// Held by whoever starts or removes it, or works on its files while it does not run.
     pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
     /// Held by whoever makes an image of it.
@@ -32,7 +33,7 @@ pub(crate) struct Live {
     streams: Mutex<Arc<Streams>>,
     run: Mutex<Option<Run>>,
     execs: Mutex<Vec<Arc<ExecProcess>>>,
-    /// The length of its log.
+    /// Where its log ends.
     pub(crate) grown: watch::Sender<u64>,
     /// The pause before its last restart.
     pub(crate) restart_pause: Mutex<Duration>,
@@ -56,7 +57,8 @@ pub(crate) struct Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) sandbox: Sandbox,
-    pub(crate) log: Arc<Mutex<LogWriter>>,
+    /// `None` if no log is kept.
+    pub(crate) log: Option<Arc<Mutex<LogWriter>>>,
 }
 
 impl Live {
@@ -71,6 +73,7 @@ impl Live {
         Arc::new(Live {
             id: record.id.clone(),
             record: RwLock::new(Arc::new(record)),
+            log_files: LogFiles::new(folder.log()),
             folder,
             operation: Arc::default(),
             committing: tokio::sync::Mutex::default(),
@@ -273,7 +276,11 @@ impl Live {
             state: standing.state,
             health: self.health(),
             mounts: record.mounts.clone(),
-            log_path: self.folder.log(),
+            log_path: match record.config.log.driver {
+                LogDriver::JsonFile => self.folder.log(),
+                // Its form is nobody else's matter.
+                LogDriver::Local | LogDriver::None => Default::default(),
+            },
             disk_path: self.folder.disk(),
             exec_ids: self.execs().iter().map(|exec| exec.id.clone()).collect(),
             vm: record.vm,

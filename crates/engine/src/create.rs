@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, DeviceRule, HealthCheck, IoLimits, RestartPolicy, Rlimit};
+use crate::{Device, DeviceRule, HealthCheck, IoLimits, LogSpec, RestartPolicy, Rlimit};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -76,6 +76,8 @@ pub struct ContainerCreate {
     pub no_new_privileges: bool,
     /// Whether Docker's default seccomp profile is left out.
     pub seccomp_unconfined: bool,
+    /// A seccomp profile that takes its place, as JSON.
+    pub seccomp_profile: Option<String>,
     /// What is mounted over the root.
     pub mounts: Vec<MountCreate>,
     /// Paths that the image or the user wants a volume without a name at, where nothing else is mounted.
@@ -110,6 +112,35 @@ pub struct ContainerCreate {
     pub read_only_paths: Option<Vec<String>>,
     /// Whether it has no network but its loopback.
     pub no_network: bool,
+    /// How its log is kept.
+    pub log: LogSpec,
+    /// Which CPUs it may use, such as `0-2,5`; empty is all. The microVM gets as many as the last one needs.
+    pub cpuset_cpus: String,
+    /// Which nodes of memory it may use; a microVM has the one with the number 0.
+    pub cpuset_mems: String,
+    /// What others say about it. Kept for inspection; nothing depends on it.
+    pub annotations: BTreeMap<String, String>,
+    /// What memory it shares between processes.
+    pub ipc: IpcMode,
+    /// Whether it sees where its cgroup is in its microVM.
+    pub guest_cgroups: bool,
+    /// Whether somebody asked for the users of the microVM, which every container has.
+    pub guest_users: bool,
+    /// Options of its writable disk: `size`, such as `10G`.
+    pub storage: BTreeMap<String, String>,
+}
+
+/// What a container's processes may share memory with. Nobody can join another microVM, so it is they alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpcMode {
+    /// Each other.
+    #[default]
+    Private,
+    /// Each other; others were to be let in.
+    Shareable,
+    /// Each other, without a `/dev/shm`.
+    None,
 }
 
 /// Which streams the creator said it would attach to.
@@ -135,6 +166,10 @@ pub struct Resources {
     pub memory_swap_bytes: i64,
     /// CPU time in billionths of a CPU. The microVM gets as many vCPUs as that needs.
     pub nano_cpus: u64,
+    /// CPU time in microseconds of each period, in place of the above.
+    pub cpu_quota_us: u64,
+    /// The period in microseconds; 0 is 100 ms.
+    pub cpu_period_us: u64,
     /// Weight of its CPU time, 2 to 262144, as in cgroup v1; 1024 is usual.
     pub cpu_shares: u64,
     /// Processes and threads.

@@ -8,14 +8,16 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::container::Live;
+use crate::cpuset::{self, CpuSet};
+use crate::disk::DiskSize;
 use crate::engine::Shared;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord, make_folder, sync_folder};
 use crate::mounts::Planned;
 use crate::streams::blocking;
 use crate::volumes::VolumeHold;
 use crate::{
-    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, limits, merge, network_files,
-    signals,
+    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, guest_spec, limits, merge,
+    network_files, signals,
 };
 
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
@@ -30,7 +32,9 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
         signals::parse(&create.stop_signal)?;
     }
     let warnings = warnings(&create);
-    let vm = limits::vm_size(&create.resources, &shared.host)?;
+    let cpus = CpuSet::parse(&create.cpuset_cpus, limits::most_cpus(&shared.host))?;
+    cpuset::check_memory_nodes(&create.cpuset_mems)?;
+    let vm = limits::vm_size(&create.resources, cpus, &shared.host)?;
     let reservation = shared.registry.reserve(create.name.as_deref())?;
     create.name = Some(reservation.name.clone());
     let record = ContainerRecord {
@@ -44,7 +48,9 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
         mounts: Vec::new(),
         nameless_volumes: Vec::new(),
         vm,
+        blank_disk_bytes: None,
     };
+    record.config.log.check(&record)?;
     let mut planned = Planned::default();
     for from in &record.config.volumes_from {
         // Not as what is not found: clients would take the image for missing.
@@ -92,6 +98,8 @@ fn check(create: &ContainerCreate) -> Result<()> {
         ));
     }
     capabilities::resolve(&create.cap_add, &create.cap_drop)?;
+    guest_spec::seccomp(create)?;
+    DiskSize::of(&create.storage)?;
     network_files::check_extra_hosts(&create.extra_hosts)?;
     if create.hostname.len() > 63 || create.hostname.contains(|c: char| c.is_whitespace() || c == '/') {
         return Err(EngineError::Invalid(format!(
@@ -118,8 +126,8 @@ fn make(shared: &Shared, mut record: ContainerRecord, inherited: Planned) -> Res
     record.nameless_volumes = planned.nameless_volumes;
     let containers = shared.containers();
     let new = containers.join(format!(".new-{}", record.id));
-    let made = fill(shared, &record, &containers, &new);
-    let folder = made.inspect_err(|_| {
+    let made = fill(shared, record, &containers, &new);
+    let (folder, record) = made.inspect_err(|_| {
         // The error that is about to be told matters more than one from here; the next start removes what stays.
         let _ = fs::remove_dir_all(&new);
     })?;
@@ -128,16 +136,23 @@ fn make(shared: &Shared, mut record: ContainerRecord, inherited: Planned) -> Res
 }
 
 /// Fills the folder, then gives it its name.
-fn fill(shared: &Shared, record: &ContainerRecord, containers: &Path, new: &Path) -> Result<ContainerFolder> {
+fn fill(
+    shared: &Shared,
+    mut record: ContainerRecord,
+    containers: &Path,
+    new: &Path,
+) -> Result<(ContainerFolder, ContainerRecord)> {
     make_folder(new)?;
     let durable = !record.config.auto_remove;
     let folder = ContainerFolder::new(new.to_owned());
-    shared.disks.make(&folder.disk())?;
-    folder.write_record(record, durable)?;
+    record.blank_disk_bytes = shared
+        .disks
+        .make(&folder.disk(), DiskSize::of(&record.config.storage)?)?;
+    folder.write_record(&record, durable)?;
     let path = containers.join(&record.id);
     fs::rename(new, &path).map_err(EngineError::io("make the folder", &path))?;
     if durable {
         sync_folder(containers)?;
     }
-    Ok(ContainerFolder::new(path))
+    Ok((ContainerFolder::new(path), record))
 }

@@ -15,7 +15,7 @@ use crate::guest_spec::INIT;
 use crate::host::{Host, kernel_release};
 use crate::images::Images;
 use crate::list::{Looked, choose};
-use crate::log::{Follow, LogReader};
+use crate::log::{Follow, LogDriver, LogReader};
 use crate::registry::Registry;
 use crate::streams::{AttachOutput, ClientSpec, Detached, History, blocking, lock};
 use crate::volumes::Volumes;
@@ -274,6 +274,7 @@ impl Engine {
     /// Reads a container's log.
     pub async fn logs(&self, name: &str, options: LogOptions) -> Result<LogReader> {
         let live = self.find(name)?;
+        check_log(&live)?;
         let follow = (options.follow && live.is_up()).then(|| {
             let mut standing = live.watch();
             let exits = standing.borrow().exits;
@@ -289,7 +290,7 @@ impl Engine {
             }
         });
         Ok(LogReader::new(
-            live.folder.log(),
+            live.log_files.clone(),
             options,
             live.record().config.terminal,
             follow,
@@ -309,6 +310,9 @@ impl Engine {
             }
             Status::Restarting => return Err(EngineError::Restarting(live.id().to_owned())),
             _ => {}
+        }
+        if options.logs {
+            check_log(&live)?;
         }
         let client = ClientSpec {
             stdin: options.stdin && options.stream,
@@ -532,6 +536,16 @@ pub(crate) async fn complete<T: Send + 'static>(
         .unwrap_or_else(|error| Err(EngineError::Internal(error.to_string())))
 }
 
+/// Whether there is a log to read.
+fn check_log(live: &Live) -> Result<()> {
+    match live.record().config.log.driver {
+        LogDriver::None => Err(EngineError::Unsupported(
+            "configured logging driver does not support reading".into(),
+        )),
+        LogDriver::JsonFile | LogDriver::Local => Ok(()),
+    }
+}
+
 /// What was written before now.
 fn history(live: &Live, options: &AttachOptions) -> History {
     let wanted = LogOptions {
@@ -539,15 +553,15 @@ fn history(live: &Live, options: &AttachOptions) -> History {
         stderr: options.stderr,
         ..LogOptions::default()
     };
-    let path = live.folder.log();
-    let Some(run) = live.run() else {
+    let files = live.log_files.clone();
+    let Some(log) = live.run().and_then(|run| run.log) else {
         return History {
-            log: LogReader::new(path, wanted, false, None),
+            log: LogReader::new(files, wanted, false, None),
             begun: Vec::new(),
             upto: Default::default(),
         };
     };
-    let mut writer = lock(&run.log);
+    let mut writer = lock(&log);
     let mut upto = writer.logged();
     let mut begun = Vec::new();
     for (stream, wanted) in [
@@ -561,7 +575,7 @@ fn history(live: &Live, options: &AttachOptions) -> History {
         }
     }
     History {
-        log: LogReader::until(path, wanted, writer.length()),
+        log: LogReader::until(files, wanted, writer.length()),
         begun,
         upto,
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <root>/lock                       held by the engine that has the state open
-//! <root>/containers/<id>/           config.json, state.json, log.json, disk.ext4, vmm.log, exit.json
+//! <root>/containers/<id>/           config.json, state.json, log.json, disk.ext4, vmm.log, exit.json; full files of the
+//!                                   log, as log/files.rs says
 //! <root>/containers/.new-<id>/      a container that is being made
 //! <root>/containers/.gone-<id>/     a container that is being removed
 //! <root>/disks/                     the template of the writable disks
@@ -39,6 +40,9 @@ pub(crate) struct ContainerRecord {
     /// Volumes without a name, made for it or taken over from another container, that go with the last one.
     pub(crate) nameless_volumes: Vec<String>,
     pub(crate) vm: VmSize,
+    /// What its disk took when nothing was written to it, if it has a size of its own.
+    #[serde(default)]
+    pub(crate) blank_disk_bytes: Option<u64>,
 }
 
 /// What of a container changes: `state.json`.

@@ -1,14 +1,16 @@
 //! From a container to what its agent is asked for.
 
 use sandbox::{
-    ContainerSpec, DISK_SERIAL, Devices, FolderSpec, LAYERS_TAG, Namespaces, ProcessSpec, Rootfs, WindowSize,
-    layer_name,
+    ContainerSpec, DISK_SERIAL, Devices, FolderSpec, LAYERS_TAG, Namespaces, ProcessSpec, Rootfs, Seccomp,
+    WindowSize, layer_name,
 };
 
+use crate::cpuset::CpuSet;
 use crate::folder::ContainerRecord;
 use crate::volumes::Fill;
 use crate::{
-    ClientFiles, ContainerCreate, ExecCreate, Result, capabilities, ids, limits, merge, mounts, network_files,
+    ClientFiles, ContainerCreate, EngineError, ExecCreate, IpcMode, Result, capabilities, ids, limits, merge,
+    mounts, network_files, seccomp,
 };
 
 /// The id of a container's init in its microVM.
@@ -71,16 +73,21 @@ pub(crate) fn guest_spec(
         working_dir: config.working_dir.clone(),
         mounts,
         files: network_files::files(config, &hostname),
-        shm_bytes: if config.shm_bytes == 0 {
-            SHM_BYTES
-        } else {
-            config.shm_bytes
+        shm_bytes: match (config.ipc, config.shm_bytes) {
+            (IpcMode::None, _) => 0,
+            (_, 0) => SHM_BYTES,
+            (_, bytes) => bytes,
         },
         namespaces: Namespaces {
             network: config.no_network,
             user: false,
+            guest_cgroups: config.guest_cgroups,
         },
-        limits: limits::limits(&config.resources),
+        // Only as many are asked for as the microVM has.
+        limits: limits::limits(
+            &config.resources,
+            CpuSet::parse(&config.cpuset_cpus, usize::from(record.vm.vcpus))?,
+        ),
         io: config.io,
         sysctls: config
             .sysctls
@@ -166,15 +173,31 @@ pub(crate) fn exec(
 fn process(config: &ContainerCreate) -> Result<ProcessSpec> {
     Ok(ProcessSpec {
         groups: config.groups.clone(),
-        capabilities: match config.privileged {
-            true => capabilities::all(),
-            false => capabilities::resolve(&config.cap_add, &config.cap_drop)?,
-        },
+        capabilities: capabilities(config)?,
         rlimits: config.rlimits.clone(),
         no_new_privileges: config.no_new_privileges,
-        seccomp: !(config.seccomp_unconfined || config.privileged),
+        seccomp: seccomp(config)?,
         ..ProcessSpec::default()
     })
+}
+
+fn capabilities(config: &ContainerCreate) -> Result<Vec<String>> {
+    match config.privileged {
+        true => Ok(capabilities::all()),
+        false => capabilities::resolve(&config.cap_add, &config.cap_drop),
+    }
+}
+
+/// Which system calls its processes may make. A profile of its own holds for a privileged one, too.
+pub(crate) fn seccomp(config: &ContainerCreate) -> Result<Seccomp> {
+    match &config.seccomp_profile {
+        _ if config.seccomp_unconfined => Ok(Seccomp::Unconfined),
+        Some(profile) => seccomp::program(profile, &capabilities(config)?)
+            .map(Seccomp::Program)
+            .map_err(|error| EngineError::Invalid(error.to_string())),
+        None if config.privileged => Ok(Seccomp::Unconfined),
+        None => Ok(Seccomp::Standard),
+    }
 }
 
 /// Docker's own variables, the container's over them, and those asked for over all.
@@ -224,6 +247,7 @@ mod tests {
             mounts: Vec::new(),
             nameless_volumes: Vec::new(),
             vm: VmSize::default(),
+            blank_disk_bytes: None,
         }
     }
 
@@ -240,7 +264,7 @@ mod tests {
         assert!(spec.container.masked_paths.contains(&"/proc/kcore".into()));
         assert_eq!(spec.init.capabilities.len(), 14);
         assert_eq!(spec.init.cwd, "/");
-        assert!(spec.init.seccomp && !spec.init.stdin && spec.init.terminal.is_none());
+        assert!(spec.init.seccomp == Seccomp::Standard && !spec.init.stdin && spec.init.terminal.is_none());
         assert_eq!(spec.init.env, ["HOSTNAME=0123456789ab"]);
     }
 

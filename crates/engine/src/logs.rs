@@ -1,5 +1,7 @@
 //! Reading a container's log.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -29,6 +31,8 @@ pub struct LogRecord {
     pub stream: OutputStream,
     /// When it was received.
     pub time: Timestamp,
+    /// Labels, variables and the tag that are told of each line, as `--log-opt` asked for them.
+    pub attributes: BTreeMap<String, String>,
     /// What was written, with its line feed; bytes that were no UTF-8 are U+FFFD.
     pub bytes: Bytes,
 }

@@ -169,6 +169,7 @@ mod tests {
             mounts: Vec::new(),
             nameless_volumes: Vec::new(),
             vm: VmSize::default(),
+            blank_disk_bytes: None,
         };
         Live::new(
             record,

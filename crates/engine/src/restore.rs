@@ -12,6 +12,7 @@ use crate::engine::Shared;
 use crate::events::Events;
 use crate::exec_process::reserve_ids;
 use crate::folder::{ContainerFolder, is_remnant};
+use crate::guest_spec::INIT;
 use crate::log::{LogWriter, Offsets, recover};
 use crate::run::{Output, follow, found_dead};
 use crate::streams::blocking;
@@ -101,7 +102,7 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
         })?;
     let processes = sandbox.guest().processes().await.map_err(failed)?;
     reserve_ids(processes.iter().map(|process| process.id));
-    let (log, logged) = recover_log(live, state.log_start).await?;
+    let (log, logged) = recover_log(live, state.log_start, acknowledged(&processes)).await?;
     let is_paused = state.state.status == Status::Paused;
     // Whether it is still held is asked of nobody: it is made so.
     if is_paused && !state.held_by_engine {
@@ -112,7 +113,7 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
     }
     let run = Run {
         sandbox,
-        log: Arc::new(Mutex::new(log)),
+        log: log.map(|log| Arc::new(Mutex::new(log))),
     };
     live.set_run(Some(run.clone()));
     live.set_health(health_monitor::at_start(live));
@@ -130,12 +131,29 @@ async fn reconnect(live: &Arc<Live>) -> Result<(Run, Output)> {
     Ok((run, output))
 }
 
-async fn recover_log(live: &Live, start: u64) -> Result<(LogWriter, Offsets)> {
-    let (path, grown) = (live.folder.log(), live.grown.clone());
+/// What of the output of its init is safe with us, as far as the agent was told.
+fn acknowledged(processes: &[sandbox::ProcessState]) -> Offsets {
+    let init = processes.iter().find(|process| process.id == INIT);
+    init.map_or_else(Offsets::default, |init| Offsets {
+        stdout: init.acknowledged.stdout,
+        stderr: init.acknowledged.stderr,
+    })
+}
+
+/// Its log, if one is kept, and up to where each stream is told: the log knows more than the agent was told, but for
+/// what is not kept any more.
+async fn recover_log(live: &Live, start: u64, acknowledged: Offsets) -> Result<(Option<LogWriter>, Offsets)> {
+    let record = live.record();
+    let Some(form) = record.config.log.form_of_checked(&record)? else {
+        return Ok((None, acknowledged));
+    };
+    let (files, grown) = (live.log_files.clone(), live.grown.clone());
     blocking("recover a log", move || {
-        let logged = recover(&path, start).map_err(EngineError::io("recover the log", &path))?;
-        let log = LogWriter::open(&path, logged, grown).map_err(EngineError::io("open the log", &path))?;
-        Ok((log, logged))
+        let recovered = recover(&files, start).map_err(EngineError::io("recover the log", files.active()))?;
+        let logged = recovered.max(acknowledged);
+        let log = LogWriter::open(&files, form, logged, grown)
+            .map_err(EngineError::io("open the log", files.active()))?;
+        Ok((Some(log), logged))
     })
     .await
 }

@@ -52,7 +52,7 @@ impl Output {
             tokio::try_join!(output(OutputStream::Stdout, from.stdout), stderr, stdin)?;
         let sink = Sink {
             streams: streams.clone(),
-            log: Some(run.log.clone()),
+            log: run.log.clone(),
         };
         Ok(Output { sink, stdout, stderr })
     }

@@ -23,7 +23,9 @@ impl Engine {
         for id in ids {
             let Ok(live) = self.find(id) else { continue };
             let (shared, disk) = (self.shared.clone(), live.folder.disk());
-            let written = blocking("look at a container's disk", move || shared.disks.written(&disk)).await;
+            let blank = live.record().blank_disk_bytes;
+            let look = move || shared.disks.written(&disk, blank);
+            let written = blocking("look at a container's disk", look).await;
             let written = match written {
                 Ok(written) => written,
                 Err(EngineError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {

@@ -131,7 +131,7 @@ async fn bring_up(
     let started = early.unwrap_or_else(|| guest.start_process(spec.init));
     let run = Run {
         sandbox: sandbox.clone(),
-        log: Arc::new(Mutex::new(log)),
+        log: log.map(|log| Arc::new(Mutex::new(log))),
     };
     let started = async {
         let started = started.await;
@@ -189,14 +189,20 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
     }
 }
 
-async fn open_log(live: &Arc<Live>) -> Result<LogWriter> {
-    let (path, grown) = (live.folder.log(), live.grown.clone());
+/// Opens its log, if one is kept.
+async fn open_log(live: &Arc<Live>) -> Result<Option<LogWriter>> {
+    let record = live.record();
+    let Some(form) = record.config.log.form_of_checked(&record)? else {
+        return Ok(None);
+    };
+    let (files, grown) = (live.log_files.clone(), live.grown.clone());
     let log = blocking("open a log", move || {
-        LogWriter::open(&path, Offsets::default(), grown).map_err(EngineError::io("open the log", path))
+        LogWriter::open(&files, form, Offsets::default(), grown)
+            .map_err(EngineError::io("open the log", files.active()))
     })
     .await?;
     live.change(|standing| standing.record.log_start = log.length());
-    Ok(log)
+    Ok(Some(log))
 }
 
 fn lost(live: &Live) -> impl FnOnce(SandboxError) -> EngineError {

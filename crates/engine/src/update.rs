@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use sandbox::Limits;
+use sandbox::{Limits, MAX_VCPUS};
 
 use crate::container::Live;
+use crate::cpuset::{self, CpuSet};
 use crate::engine::Shared;
-use crate::{EngineError, Resources, RestartPolicy, Result, Status, VmSize, limits};
+use crate::{ContainerCreate, EngineError, Resources, RestartPolicy, Result, Status, VmSize, limits};
 
 /// What is to be changed; `None` stays as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerUpdate {
     /// When it is started again.
     pub restart: Option<RestartPolicy>,
@@ -21,6 +22,14 @@ pub struct ContainerUpdate {
     pub memory_swap_bytes: Option<i64>,
     /// CPU time in billionths of a CPU.
     pub nano_cpus: Option<u64>,
+    /// CPU time in microseconds of each period.
+    pub cpu_quota_us: Option<u64>,
+    /// The period in microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// Which CPUs it may use.
+    pub cpuset_cpus: Option<String>,
+    /// Which nodes of memory it may use.
+    pub cpuset_mems: Option<String>,
     /// Weight against others.
     pub cpu_shares: Option<u64>,
     /// How many processes; 0 is no limit.
@@ -37,6 +46,8 @@ impl ContainerUpdate {
         );
         resources.memory_swap_bytes = self.memory_swap_bytes.unwrap_or(resources.memory_swap_bytes);
         change(&mut resources.nano_cpus, self.nano_cpus);
+        change(&mut resources.cpu_quota_us, self.cpu_quota_us);
+        change(&mut resources.cpu_period_us, self.cpu_period_us);
         change(&mut resources.cpu_shares, self.cpu_shares);
         change(&mut resources.pids, self.pids);
     }
@@ -45,15 +56,28 @@ impl ContainerUpdate {
 /// Changes a container, at once if it runs. What its microVM cannot give while it runs is refused.
 pub(crate) async fn update(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpdate) -> Result<()> {
     let _operation = live.operation.lock().await;
-    let mut resources = live.record().config.resources;
-    update.apply(&mut resources);
-    limits::vm_size(&resources, &shared.host)?;
+    changed(shared, &live.record().config, &update)?;
     let context = format!("Cannot update container {}", live.id());
     carry_out(shared, live, update)
         .await
         .map_err(EngineError::within(context))?;
     live.tell("update", []);
     Ok(())
+}
+
+/// What a container may use after an update, and the size that its microVM must have.
+fn changed(
+    shared: &Shared,
+    config: &ContainerCreate,
+    update: &ContainerUpdate,
+) -> Result<(Resources, CpuSet, VmSize)> {
+    let mut resources = config.resources;
+    update.apply(&mut resources);
+    let cpus = update.cpuset_cpus.as_ref().unwrap_or(&config.cpuset_cpus);
+    let cpus = CpuSet::parse(cpus, limits::most_cpus(&shared.host))?;
+    cpuset::check_memory_nodes(update.cpuset_mems.as_deref().unwrap_or_default())?;
+    let size = limits::vm_size(&resources, cpus, &shared.host)?;
+    Ok((resources, cpus, size))
 }
 
 async fn carry_out(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpdate) -> Result<()> {
@@ -69,15 +93,18 @@ async fn carry_out(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpda
             "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
         ));
     }
-    let mut resources = record.config.resources;
-    update.apply(&mut resources);
-    let size = limits::vm_size(&resources, &shared.host)?;
+    let (resources, cpus, size) = changed(shared, &record.config, &update)?;
     let mut vm = size;
     if live.is_up() {
         check_fits(size, record.vm)?;
         vm = record.vm;
         let run = live.running("")?;
-        let changed = changes(&record.config.resources, &resources);
+        let had = CpuSet::parse(&record.config.cpuset_cpus, usize::from(vm.vcpus))?;
+        let changed = changes(
+            &limits::limits(&record.config.resources, had),
+            &limits::limits(&resources, cpus),
+            vm.vcpus,
+        );
         let failed = |source| EngineError::Sandbox {
             action: "change the limits of",
             id: live.id().to_owned(),
@@ -90,6 +117,10 @@ async fn carry_out(shared: &Arc<Shared>, live: &Arc<Live>, update: ContainerUpda
     }
     live.change_record(|record| {
         record.config.resources = resources;
+        let set =
+            |list: &mut String, new: Option<String>| *list = new.unwrap_or_else(|| std::mem::take(list));
+        set(&mut record.config.cpuset_cpus, update.cpuset_cpus);
+        set(&mut record.config.cpuset_mems, update.cpuset_mems);
         record.config.restart = restart;
         record.vm = vm;
     })
@@ -111,14 +142,15 @@ fn check_fits(wanted: VmSize, has: VmSize) -> Result<()> {
 }
 
 /// The limits that differ. One that is taken away is as large as can be.
-fn changes(before: &Resources, after: &Resources) -> Limits {
-    let (old, new) = (limits::limits(before), limits::limits(after));
+fn changes(old: &Limits, new: &Limits, vcpus: u8) -> Limits {
+    let all = u64::MAX >> (u64::BITS - u32::from(vcpus.clamp(1, MAX_VCPUS)));
     Limits {
         memory_bytes: change(old.memory_bytes, new.memory_bytes, u64::MAX / 2),
         memory_low_bytes: change(old.memory_low_bytes, new.memory_low_bytes, 0),
         pids: change(old.pids, new.pids, MOST_PIDS),
         cpu_quota_us: change(old.cpu_quota_us, new.cpu_quota_us, MOST_QUOTA_US),
         cpu_weight: change(old.cpu_weight, new.cpu_weight, DEFAULT_WEIGHT),
+        cpus: change(old.cpus, new.cpus, all),
     }
 }
 
@@ -161,8 +193,14 @@ mod tests {
             cpu_quota_us: Some(50_000),
             ..Limits::default()
         };
-        assert_eq!(changes(&before, &after), expected);
-        assert_eq!(changes(&before, &before), Limits::default());
+        let (old, new) = [before, after]
+            .map(|resources| limits::limits(&resources, CpuSet::default()))
+            .into();
+        assert_eq!(changes(&old, &new, 2), expected);
+        assert_eq!(changes(&old, &old, 2), Limits::default());
+        let one = limits::limits(&before, CpuSet::parse("1", 2).unwrap());
+        assert_eq!(changes(&old, &one, 2).cpus, Some(0b10));
+        assert_eq!(changes(&one, &old, 2).cpus, Some(0b11));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct ContainerSpec {
     /// Files written into the container's root before it starts (`/etc/hosts` and the like), as bind mounts from
     /// memory, so that the image's own are hidden and not changed.
     pub files: Vec<File>,
-    /// Size of `/dev/shm` in bytes; Docker's default is 64 MiB.
+    /// Size of `/dev/shm` in bytes; Docker's default is 64 MiB. 0 leaves it out.
     pub shm_bytes: u64,
     /// Namespaces that are asked for beyond pid, mount, UTS, IPC and cgroup.
     pub namespaces: Namespaces,
@@ -179,6 +179,8 @@ pub struct Namespaces {
     pub network: bool,
     /// A user namespace in which the container's root is uid 100000 of the guest.
     pub user: bool,
+    /// No cgroup namespace: the container sees where its cgroup is in the guest.
+    pub guest_cgroups: bool,
 }
 
 /// `io.max` of a disk, a second each; 0 means no limit.
@@ -207,4 +209,6 @@ pub struct Limits {
     pub cpu_quota_us: Option<u64>,
     /// `cpu.weight`, 1 to 10000.
     pub cpu_weight: Option<u32>,
+    /// `cpuset.cpus`, a bit for each CPU.
+    pub cpus: Option<u64>,
 }

@@ -14,6 +14,7 @@
 //! Neither side trusts the other: a frame over [`MAX_FRAME`] ends the connection.
 
 mod container;
+pub mod filter;
 mod frame;
 mod observe;
 mod process;

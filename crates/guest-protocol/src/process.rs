@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::filter::FilterInstruction;
+
 /// Names a process; chosen by the host, never used twice in a microVM.
 pub type ProcessId = u32;
 
@@ -29,8 +31,8 @@ pub struct ProcessSpec {
     pub rlimits: Vec<Rlimit>,
     /// Whether set-user-id programs gain nothing.
     pub no_new_privileges: bool,
-    /// Whether Docker's default seccomp profile is applied.
-    pub seccomp: bool,
+    /// Which system calls it may make.
+    pub seccomp: Seccomp,
     /// Whether the agent puts a minimal init in front of the command that reaps zombies and passes signals on.
     pub init: bool,
     /// Whether the host will connect a stdin; without it the process reads end of file.
@@ -39,6 +41,18 @@ pub struct ProcessSpec {
     pub terminal: Option<WindowSize>,
     /// `oom_score_adj`.
     pub oom_score_adj: i32,
+}
+
+/// Which system calls a process may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// All.
+    #[default]
+    Unconfined,
+    /// Those that Docker's default profile lets through.
+    Standard,
+    /// What this program says of each.
+    Program(Vec<FilterInstruction>),
 }
 
 /// The size of a terminal in characters.
@@ -70,6 +84,17 @@ pub struct ProcessState {
     pub pid: i32,
     /// How it ended; `None` while it runs.
     pub exited: Option<ExitStatus>,
+    /// What of its output the host has acknowledged, and the agent does not have any more.
+    pub acknowledged: OutputOffsets,
+}
+
+/// A place in each output stream of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputOffsets {
+    /// In its stdout.
+    pub stdout: u64,
+    /// In its stderr; 0 with a terminal.
+    pub stderr: u64,
 }
 
 /// How a process ended.

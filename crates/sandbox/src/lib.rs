@@ -26,11 +26,12 @@ pub use cgroup::{CpuShare, open_cgroup};
 pub use end::*;
 pub use error::*;
 pub use guest::*;
+pub use guest_protocol::filter::{self, FilterInstruction, MAX_INSTRUCTIONS};
 pub use guest_protocol::{
     CallError, Change, ChangeKind, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage,
     Devices, ErrorKind as CallErrorKind, ExitStatus, File, FillSpec, IoLimits, Limits, Mount, MountSource,
     Namespaces, PathStat, ProcessClock, ProcessId, ProcessInfo, ProcessSpec, ProcessState, Rlimit, Rootfs,
-    STREAM_WINDOW, StreamKind, Task, TaskFailure, TmpfsFlags, UnpackSpec, Usage, WindowSize,
+    STREAM_WINDOW, Seccomp, StreamKind, Task, TaskFailure, TmpfsFlags, UnpackSpec, Usage, WindowSize,
 };
 pub use sandbox::*;
 pub use spec::*;

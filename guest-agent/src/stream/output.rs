@@ -123,6 +123,11 @@ impl Output {
         }
     }
 
+    /// Up to where the host has everything.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.ring.start()
+    }
+
     /// The connection has acknowledgements, takes bytes again, or has ended.
     pub(crate) fn connection_ready(&mut self) {
         let Some(connection) = &mut self.connection else {

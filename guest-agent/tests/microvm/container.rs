@@ -212,7 +212,7 @@ fn a_network_namespace_has_nothing_but_its_loopback() {
     let mut container = vm.container();
     container.namespaces = Namespaces {
         network: true,
-        user: false,
+        ..Namespaces::default()
     };
     vm.create(container);
     let init = vm.script("sleep 1000");
@@ -233,7 +233,11 @@ fn a_user_namespace_makes_root_an_ordinary_user_of_the_guest() {
             },
         );
         let mut container = vm.container();
-        container.namespaces = Namespaces { network, user: true };
+        container.namespaces = Namespaces {
+            network,
+            user: true,
+            ..Namespaces::default()
+        };
         container.masked_paths = vec!["/proc/keys".into(), "/sys/firmware".into()];
         container.read_only_paths = vec!["/proc/sys".into()];
         container.files = vec![File {

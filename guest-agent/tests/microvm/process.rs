@@ -273,6 +273,7 @@ fn limits_hold_and_an_out_of_memory_kill_is_told() {
         pids: Some(8),
         cpu_quota_us: Some(90_000),
         cpu_weight: Some(50),
+        cpus: Some(1),
     };
     vm.create(container);
     let init = vm.script("sleep 1000");

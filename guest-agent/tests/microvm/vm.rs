@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use guest_protocol::{
     CONTROL_PORT, Call, CallError, ContainerSpec, Event, ExitStatus, Message, ProcessId, ProcessSpec,
-    READY_PORT, Reply, Request, Rootfs, STREAM_PORT, StreamHello, StreamKind, StreamReply, read_frame,
-    write_frame,
+    READY_PORT, Reply, Request, Rootfs, STREAM_PORT, Seccomp, StreamHello, StreamKind, StreamReply,
+    read_frame, write_frame,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -171,7 +171,7 @@ impl Vm {
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
             cwd: "/".into(),
             capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
-            seccomp: true,
+            seccomp: Seccomp::Standard,
             ..ProcessSpec::default()
         }
     }

@@ -14,6 +14,7 @@ mod host_limits;
 mod layers;
 mod lifecycle;
 mod machine;
+mod options;
 mod privileges;
 mod run;
 mod scale;

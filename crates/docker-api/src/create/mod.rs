@@ -2,6 +2,8 @@
 
 pub(crate) mod devices;
 pub(crate) mod health;
+pub(crate) mod log;
+pub(crate) mod modes;
 mod mounts;
 mod refusal;
 pub(crate) mod restart;
@@ -9,13 +11,11 @@ mod update;
 
 use std::collections::BTreeMap;
 
-use bollard_stubs::models::{
-    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum, ResourcesUlimits,
-    ThrottleDevice,
-};
+use bollard_stubs::models::{ContainerCreateBody, HostConfig, ResourcesUlimits, ThrottleDevice};
 use engine::{AttachFlags, ContainerCreate, IoLimits, Resources, Rlimit};
 use serde_json::Value;
 
+use self::modes::Modes;
 use self::refusal::unsupported;
 pub(crate) use self::update::read_update;
 use crate::error::ApiError;
@@ -30,6 +30,7 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     let host = body.host_config.clone().unwrap_or_default();
     check_modes(&host)?;
+    let modes = Modes::read(&host)?;
     let io = io_limits(&host)?;
     let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
     Ok(ContainerCreate {
@@ -81,12 +82,15 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         cap_drop: host.cap_drop.unwrap_or_default(),
         no_new_privileges: security.no_new_privileges,
         seccomp_unconfined: security.seccomp_unconfined,
+        seccomp_profile: security.seccomp_profile,
         shm_bytes: not_negative("ShmSize", host.shm_size)?,
         resources: Resources {
             memory_bytes: not_negative("Memory", host.memory)?,
             memory_reservation_bytes: not_negative("MemoryReservation", host.memory_reservation)?,
             memory_swap_bytes: memory_swap(host.memory, host.memory_swap)?,
-            nano_cpus: nano_cpus(host.nano_cpus, host.cpu_quota, host.cpu_period)?,
+            nano_cpus: not_negative("NanoCpus", host.nano_cpus)?,
+            cpu_quota_us: cpu_quota(host.cpu_quota)?,
+            cpu_period_us: not_negative("CpuPeriod", host.cpu_period)?,
             cpu_shares: not_negative("CpuShares", host.cpu_shares)?,
             pids: host.pids_limit.map_or(0, |pids| u64::try_from(pids).unwrap_or(0)), // -1 is no limit
         },
@@ -110,6 +114,14 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         oom_score_adj: oom_score_adj(host.oom_score_adj.unwrap_or_default())?,
         masked_paths: host.masked_paths,
         read_only_paths: host.readonly_paths,
+        log: log::read(host.log_config)?,
+        cpuset_cpus: host.cpuset_cpus.unwrap_or_default(),
+        cpuset_mems: host.cpuset_mems.unwrap_or_default(),
+        annotations: host.annotations.unwrap_or_default().into_iter().collect(),
+        ipc: modes.ipc,
+        guest_cgroups: modes.guest_cgroups,
+        guest_users: modes.guest_users,
+        storage: host.storage_opt.unwrap_or_default().into_iter().collect(),
         no_network: body.network_disabled.unwrap_or_default() || host.network_mode.as_deref() == Some("none"),
     })
 }
@@ -135,14 +147,9 @@ fn without_lone_blank(entrypoint: Vec<String>) -> Vec<String> {
 
 /// Refuses modes of which only some values, or one, can be had.
 fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
-    let texts: [(&str, &Option<String>, &[&str]); 5] = [
+    let texts: [(&str, &Option<String>, &[&str]); 2] = [
         // There is no network yet, and whoever names no other gets none.
         ("NetworkMode", &host.network_mode, &["default", "bridge", "none"]),
-        // Nobody can join another microVM, so what may be shared is private.
-        ("IpcMode", &host.ipc_mode, &["private", "shareable"]),
-        // Users are not mapped, which is what `host` asks for.
-        ("UsernsMode", &host.userns_mode, &["host"]),
-        ("Runtime", &host.runtime, &["hull"]),
         ("VolumeDriver", &host.volume_driver, &["local"]),
     ];
     for (option, value, supported) in texts {
@@ -151,30 +158,15 @@ fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
             return Err(unsupported(option, Some(value)));
         }
     }
-    if host.cgroupns_mode == Some(HostConfigCgroupnsModeEnum::HOST) {
-        return Err(unsupported("CgroupnsMode", Some("host")));
+    match host.runtime.as_deref() {
+        None | Some("" | "hull") => {}
+        Some(runtime) => {
+            return Err(ApiError::bad_request(format!(
+                "unknown or invalid runtime name: {runtime}"
+            )));
+        }
     }
-    if let Some(isolation @ (HostConfigIsolationEnum::PROCESS | HostConfigIsolationEnum::HYPERV)) =
-        &host.isolation
-    {
-        return Err(unsupported("Isolation", Some(isolation.as_ref())));
-    }
-    check_log(host)?;
     check_swappiness(host)
-}
-
-fn check_log(host: &HostConfig) -> Result<(), ApiError> {
-    let Some(log) = &host.log_config else {
-        return Ok(());
-    };
-    match log.typ.as_deref() {
-        None | Some("" | "json-file") => {}
-        Some(driver) => return Err(unsupported("LogConfig", Some(driver))),
-    }
-    match log.config.as_ref().and_then(|options| options.keys().next()) {
-        Some(option) => Err(unsupported("LogConfig", Some(option))),
-        None => Ok(()),
-    }
 }
 
 /// A microVM has no swap, so nothing can be more or less prone to it.
@@ -191,6 +183,7 @@ fn check_swappiness(host: &HostConfig) -> Result<(), ApiError> {
 struct Security {
     no_new_privileges: bool,
     seccomp_unconfined: bool,
+    seccomp_profile: Option<String>,
 }
 
 impl Security {
@@ -201,11 +194,13 @@ impl Security {
             match (name, value) {
                 ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
                 ("no-new-privileges", "false") => security.no_new_privileges = false,
-                ("seccomp", "unconfined") => security.seccomp_unconfined = true,
-                ("seccomp", "builtin") => security.seccomp_unconfined = false,
+                ("seccomp", profile) => {
+                    security.seccomp_unconfined = profile == "unconfined";
+                    security.seccomp_profile =
+                        (!matches!(profile, "unconfined" | "builtin")).then(|| profile.to_owned());
+                }
                 // Neither AppArmor nor SELinux is in the guest's kernel.
                 ("apparmor", "unconfined") | ("label", "disable") => {}
-                ("seccomp", _) => return Err(unsupported("SecurityOpt", Some("seccomp=PROFILE"))),
                 _ => return Err(unsupported("SecurityOpt", Some(option))),
             }
         }
@@ -249,25 +244,9 @@ fn not_negative(option: &str, value: Option<i64>) -> Result<u64, ApiError> {
         .map_err(|_| ApiError::bad_request(format!("invalid value {value} of {option}: it is negative")))
 }
 
-/// CPU time in billionths of a CPU, from that or from a quota of microseconds in each period.
-fn nano_cpus(nano: Option<i64>, quota: Option<i64>, period: Option<i64>) -> Result<u64, ApiError> {
-    /// Docker's default, in microseconds.
-    const PERIOD: i64 = 100_000;
-    let nano = not_negative("NanoCpus", nano)?;
-    let quota = not_negative("CpuQuota", quota.map(|quota| if quota == -1 { 0 } else { quota }))?;
-    let period = match not_negative("CpuPeriod", period)? {
-        0 => PERIOD as u64,
-        period => period,
-    };
-    if nano != 0 && quota != 0 {
-        let message = "Conflicting options: Nano CPUs and CPU Quota cannot both be set";
-        return Err(ApiError::bad_request(message));
-    }
-    if quota == 0 {
-        return Ok(nano);
-    }
-    let cpus = u128::from(quota) * 1_000_000_000 / u128::from(period);
-    u64::try_from(cpus).map_err(|_| ApiError::bad_request(format!("CpuQuota {quota} is too large")))
+/// CPU time of each period in microseconds; -1 is no limit.
+fn cpu_quota(quota: Option<i64>) -> Result<u64, ApiError> {
+    not_negative("CpuQuota", quota.filter(|&quota| quota != -1))
 }
 
 fn rlimit(limit: ResourcesUlimits) -> Result<Rlimit, ApiError> {

@@ -37,6 +37,7 @@ const CONTAINER: &[&str] = &[
 
 /// The same for the `HostConfig`.
 const HOST: &[&str] = &[
+    "Annotations",
     "AutoRemove",
     "Binds",
     "BlkioDeviceReadBps",
@@ -51,6 +52,8 @@ const HOST: &[&str] = &[
     "CpuPeriod",
     "CpuQuota",
     "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
     "DeviceCgroupRules",
     "Devices",
     "Dns",
@@ -72,6 +75,7 @@ const HOST: &[&str] = &[
     "NetworkMode",
     "OomKillDisable",
     "OomScoreAdj",
+    "PidMode",
     "PidsLimit",
     "Privileged",
     "ReadonlyPaths",
@@ -80,8 +84,10 @@ const HOST: &[&str] = &[
     "Runtime",
     "SecurityOpt",
     "ShmSize",
+    "StorageOpt",
     "Sysctls",
     "Tmpfs",
+    "UTSMode",
     "Ulimits",
     "UsernsMode",
     "VolumeDriver",
@@ -93,6 +99,8 @@ const UPDATE: &[&str] = &[
     "CpuPeriod",
     "CpuQuota",
     "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
     "Memory",
     "MemoryReservation",
     "MemorySwap",
@@ -115,27 +123,46 @@ const MOUNT: &[&str] = &[
 
 /// The docker CLI's names of options that are refused, for people who never see the API's.
 const FLAGS: &[(&str, &str)] = &[
-    ("Annotations", "--annotation"),
     ("BlkioWeight", "--blkio-weight"),
+    ("BlkioWeightDevice", "--blkio-weight-device"),
     ("CgroupParent", "--cgroup-parent"),
-    ("CgroupnsMode", "--cgroupns"),
-    ("CpusetCpus", "--cpuset-cpus"),
-    ("CpusetMems", "--cpuset-mems"),
     ("DeviceRequests", "--gpus"),
     ("IpcMode", "--ipc"),
     ("Links", "--link"),
-    ("LogConfig", "--log-driver, --log-opt"),
     ("MacAddress", "--mac-address"),
     ("MemorySwappiness", "--memory-swappiness"),
     ("NetworkMode", "--network"),
     ("PidMode", "--pid"),
     ("PortBindings", "-p"),
     ("PublishAllPorts", "-P"),
-    ("Runtime", "--runtime"),
     ("SecurityOpt", "--security-opt"),
-    ("StorageOpt", "--storage-opt"),
     ("UTSMode", "--uts"),
     ("UsernsMode", "--userns"),
+];
+
+/// Why some of them cannot be had at all, with a kernel of its own for each container.
+const NEVER: &[(&str, &str)] = &[
+    (
+        "BlkioWeight",
+        "a container is alone with its disk, and nobody is there to be weighed against",
+    ),
+    (
+        "BlkioWeightDevice",
+        "a container is alone with its disk, and nobody is there to be weighed against",
+    ),
+    ("CgroupParent", "the cgroup of a container is in its microVM"),
+    (
+        "IpcMode",
+        "each container has a kernel of its own, and shares no memory with others",
+    ),
+    (
+        "PidMode",
+        "each container has a kernel of its own, and sees no processes of others",
+    ),
+    (
+        "UTSMode",
+        "each container has a kernel of its own, and the name of the host is not known to it",
+    ),
 ];
 
 /// The refusal of an option, or of one of its values.
@@ -143,7 +170,9 @@ pub(super) fn unsupported(option: &str, value: Option<&str>) -> ApiError {
     let flag = FLAGS.iter().find(|(name, _)| *name == option);
     let flag = flag.map(|(_, flag)| format!(" ({flag})")).unwrap_or_default();
     let value = value.map(|value| format!(" `{value}`")).unwrap_or_default();
-    ApiError::bad_request(format!("hull does not support {option}{value}{flag} yet"))
+    let never = NEVER.iter().find(|(name, _)| *name == option);
+    let why = never.map_or(" yet".to_owned(), |(_, why)| format!(": {why}"));
+    ApiError::bad_request(format!("hull does not support {option}{value}{flag}{why}"))
 }
 
 /// Refuses a create request that asks for something hull does not do.

@@ -78,27 +78,44 @@ fn modes_that_cannot_be_had_are_refused_with_their_value() {
         (
             "PidMode",
             json!("host"),
-            "hull does not support PidMode (--pid) yet",
+            "hull does not support PidMode `host` (--pid): each container has a kernel of its own, and sees no processes \
+             of others",
         ),
         (
             "IpcMode",
             json!("host"),
-            "hull does not support IpcMode `host` (--ipc) yet",
+            "hull does not support IpcMode `host` (--ipc): each container has a kernel of its own, and shares no memory \
+             with others",
+        ),
+        ("IpcMode", json!("nonsense"), "invalid IPC mode: nonsense"),
+        (
+            "UTSMode",
+            json!("host"),
+            "hull does not support UTSMode `host` (--uts): each container has a kernel of its own, and the name of the \
+             host is not known to it",
+        ),
+        ("UsernsMode", json!("remap"), "invalid user namespace mode: remap"),
+        (
+            "Isolation",
+            json!("hyperv"),
+            "invalid isolation 'hyperv' on linux",
+        ),
+        ("Runtime", json!("runc"), "unknown or invalid runtime name: runc"),
+        (
+            "BlkioWeight",
+            json!(300),
+            "hull does not support BlkioWeight (--blkio-weight): a container is alone with its disk, and nobody is there \
+             to be weighed against",
         ),
         (
-            "CgroupnsMode",
-            json!("host"),
-            "hull does not support CgroupnsMode `host` (--cgroupns) yet",
+            "CgroupParent",
+            json!("/x"),
+            "hull does not support CgroupParent (--cgroup-parent): the cgroup of a container is in its microVM",
         ),
         (
             "LogConfig",
             json!({"Type": "syslog"}),
-            "hull does not support LogConfig `syslog` (--log-driver, --log-opt) yet",
-        ),
-        (
-            "LogConfig",
-            json!({"Config": {"max-size": "1m"}}),
-            "hull does not support LogConfig `max-size` (--log-driver, --log-opt) yet",
+            "error looking up logging plugin syslog: plugin \"syslog\" not found",
         ),
         (
             "MemorySwap",
@@ -121,14 +138,32 @@ fn values_that_ask_for_what_is_so_anyway_pass() {
         ("NetworkMode", json!("bridge")),
         ("CgroupnsMode", json!("private")),
         ("IpcMode", json!("private")),
+        ("PidMode", json!("private")),
+        ("UsernsMode", json!("host")),
+        ("Isolation", json!("default")),
+        ("Runtime", json!("hull")),
         ("RestartPolicy", json!({"Name": "", "MaximumRetryCount": 0})),
         ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("LogConfig", json!({"Type": "", "Config": null})),
         ("SecurityOpt", json!(["label=disable", "seccomp=builtin"])),
         ("MemorySwap", json!(-1)),
         ("ConsoleSize", json!([40, 120])),
     ] {
         create(with_host(option, value));
     }
+}
+
+#[test]
+fn a_log_is_kept_as_it_is_asked_for() {
+    let asked = json!({"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}});
+    let spec = create(with_host("LogConfig", asked.clone())).log;
+    assert_eq!(spec.driver, engine::LogDriver::Local);
+    assert_eq!(serde_json::to_value(log::describe(&spec)).unwrap(), asked);
+    let standard = json!({"Type": "json-file", "Config": {}});
+    assert_eq!(
+        serde_json::to_value(log::describe(&create(docker_run()).log)).unwrap(),
+        standard
+    );
 }
 
 #[test]
@@ -139,19 +174,41 @@ fn no_network_is_asked_for_in_two_ways() {
 }
 
 #[test]
-fn cpu_time_is_a_number_or_a_quota_and_not_both() {
-    let nano_cpus = |body| create(body).resources.nano_cpus;
+fn cpu_time_is_a_number_or_a_quota() {
+    let resources = |option, value| create(with_host(option, value)).resources;
     assert_eq!(
-        nano_cpus(with_host("NanoCpus", json!(1_500_000_000))),
+        resources("NanoCpus", json!(1_500_000_000)).nano_cpus,
         1_500_000_000
     );
-    assert_eq!(nano_cpus(with_host("CpuQuota", json!(50_000))), 500_000_000);
-    assert_eq!(nano_cpus(with_host("CpuQuota", json!(-1))), 0);
-    let mut both = with_host("NanoCpus", json!(1));
-    both["HostConfig"]["CpuQuota"] = json!(1);
-    assert!(refusal(both).contains("cannot both be set"));
+    assert_eq!(resources("CpuQuota", json!(50_000)).cpu_quota_us, 50_000);
+    assert_eq!(resources("CpuQuota", json!(-1)).cpu_quota_us, 0);
+    assert_eq!(resources("CpuPeriod", json!(10_000)).cpu_period_us, 10_000);
     assert!(refusal(with_host("NanoCpus", json!(-1))).contains("negative"));
-    assert!(refusal(with_host("CpuQuota", json!(i64::MAX))).len() < 200);
+    assert!(refusal(with_host("CpuQuota", json!(-2))).contains("negative"));
+}
+
+#[test]
+fn namespaces_disks_and_what_others_say_reach_the_engine() {
+    let mut body = with_host("IpcMode", json!("none"));
+    for (option, value) in [
+        ("CgroupnsMode", json!("host")),
+        ("UsernsMode", json!("host")),
+        ("StorageOpt", json!({"size": "1G"})),
+        ("Annotations", json!({"a": "b"})),
+        ("CpusetCpus", json!("0-1")),
+        ("CpusetMems", json!("0")),
+    ] {
+        body["HostConfig"][option] = value;
+    }
+    let create = create(body);
+    assert_eq!(create.ipc, engine::IpcMode::None);
+    assert!(create.guest_cgroups && create.guest_users);
+    assert_eq!(create.storage["size"], "1G");
+    assert_eq!(create.annotations["a"], "b");
+    assert_eq!(
+        (create.cpuset_cpus.as_str(), create.cpuset_mems.as_str()),
+        ("0-1", "0")
+    );
 }
 
 #[test]
@@ -183,6 +240,13 @@ fn security_options_reach_the_engine() {
         json!(["no-new-privileges", "seccomp=unconfined"]),
     ));
     assert!(create.no_new_privileges && create.seccomp_unconfined);
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#;
+    let with = |options: Value| super::read(with_host("SecurityOpt", options), None).unwrap();
+    let given = with(json!([format!("seccomp={profile}")]));
+    assert_eq!(given.seccomp_profile.as_deref(), Some(profile));
+    // The last one counts.
+    let last = with(json!([format!("seccomp={profile}"), "seccomp=builtin"]));
+    assert_eq!((last.seccomp_profile, last.seccomp_unconfined), (None, false));
 }
 
 fn bind(text: &str) -> MountCreate {

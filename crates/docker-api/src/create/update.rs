@@ -4,7 +4,7 @@ use engine::ContainerUpdate;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{memory_swap, nano_cpus, not_negative, refusal, restart};
+use super::{cpu_quota, memory_swap, not_negative, refusal, restart};
 use crate::error::ApiError;
 
 /// What can be updated.
@@ -14,6 +14,8 @@ struct Body {
     cpu_period: Option<i64>,
     cpu_quota: Option<i64>,
     cpu_shares: Option<i64>,
+    cpuset_cpus: Option<String>,
+    cpuset_mems: Option<String>,
     memory: Option<i64>,
     memory_reservation: Option<i64>,
     memory_swap: Option<i64>,
@@ -34,7 +36,11 @@ pub(crate) fn read_update(mut body: Value) -> Result<ContainerUpdate, ApiError> 
         memory_bytes: given(not_negative("Memory", body.memory)?),
         memory_reservation_bytes: given(not_negative("MemoryReservation", body.memory_reservation)?),
         memory_swap_bytes: (swap != 0).then_some(swap),
-        nano_cpus: given(nano_cpus(body.nano_cpus, body.cpu_quota, body.cpu_period)?),
+        nano_cpus: given(not_negative("NanoCpus", body.nano_cpus)?),
+        cpu_quota_us: given(cpu_quota(body.cpu_quota)?),
+        cpu_period_us: given(not_negative("CpuPeriod", body.cpu_period)?),
+        cpuset_cpus: body.cpuset_cpus.filter(|list| !list.is_empty()),
+        cpuset_mems: body.cpuset_mems.filter(|list| !list.is_empty()),
         cpu_shares: given(not_negative("CpuShares", body.cpu_shares)?),
         // 0 and less take the limit away.
         pids: body
@@ -63,13 +69,16 @@ mod tests {
     fn what_is_given_reaches_the_engine() {
         let body = json!({
             "Memory": 67_108_864, "MemorySwap": -1, "CpuQuota": 50_000, "CpuPeriod": 100_000, "PidsLimit": -1,
+            "CpusetCpus": "0", "CpusetMems": "",
             "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
         });
         let expected = ContainerUpdate {
             restart: Some(RestartPolicy::OnFailure { retries: 2 }),
             memory_bytes: Some(67_108_864),
             memory_swap_bytes: Some(-1),
-            nano_cpus: Some(500_000_000),
+            cpu_quota_us: Some(50_000),
+            cpu_period_us: Some(100_000),
+            cpuset_cpus: Some("0".into()),
             pids: Some(0),
             ..ContainerUpdate::default()
         };
@@ -80,8 +89,8 @@ mod tests {
     fn what_cannot_be_changed_is_refused_by_its_names() {
         let refusal = |body| read_update(body).unwrap_err().message().to_owned();
         assert_eq!(
-            refusal(json!({"CpusetCpus": "0"})),
-            "hull does not support CpusetCpus (--cpuset-cpus) yet"
+            refusal(json!({"KernelMemory": 1})),
+            "hull does not support KernelMemory yet"
         );
         assert!(refusal(json!({"Memory": 20, "MemorySwap": 10})).contains("larger than memory limit"));
         assert!(refusal(json!({"Memory": -1})).contains("negative"));

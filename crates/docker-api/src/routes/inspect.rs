@@ -2,14 +2,14 @@
 
 mod complete;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::{Path, State};
 use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, DriverData, Health,
-    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    MountPoint, NetworkSettings, ResourcesUlimits,
+    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings,
+    ResourcesUlimits,
 };
 use engine::{
     Container, ContainerCreate, ContainerSizes, Engine, HealthStatus, MountCreate, MountKind, Rlimit, Status,
@@ -22,7 +22,7 @@ use serde_json::json;
 use self::complete::Complete;
 
 use super::networks;
-use crate::create::{devices, health, restart};
+use crate::create::{devices, health, log, modes, restart};
 use crate::error::ApiError;
 use crate::query::Params;
 
@@ -219,6 +219,10 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         memory_swap: Some(memory_swap(&config.resources)),
         oom_kill_disable: Some(config.oom_kill_disable),
         nano_cpus: Some(number(config.resources.nano_cpus)),
+        cpu_quota: Some(number(config.resources.cpu_quota_us)),
+        cpu_period: Some(number(config.resources.cpu_period_us)),
+        cpuset_cpus: Some(config.cpuset_cpus.clone()),
+        cpuset_mems: Some(config.cpuset_mems.clone()),
         pids_limit: Some(number(config.resources.pids)).filter(|&pids| pids != 0),
         init: config.init.then_some(true),
         ulimits: Some(config.rlimits.iter().map(describe_limit).collect()),
@@ -226,10 +230,7 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         volumes_from: list(&config.volumes_from.iter().map(volumes_from).collect()),
         tmpfs: tmpfs(mounts),
         container_id_file: Some(String::new()),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".into()),
-            config: Some(HashMap::new()),
-        }),
+        log_config: Some(log::describe(&config.log)),
         network_mode: Some(network_mode(config).into()),
         port_bindings: Some(HashMap::new()),
         restart_policy: Some(restart::describe(config.restart)),
@@ -238,13 +239,19 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         cap_drop: list(&config.cap_drop),
         devices: Some(config.devices.iter().map(devices::describe).collect()),
         device_cgroup_rules: list(&config.device_rules.iter().map(devices::describe_rule).collect()),
-        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        annotations: map(&config.annotations),
+        storage_opt: map(&config.storage),
+        cgroupns_mode: Some(match config.guest_cgroups {
+            true => HostConfigCgroupnsModeEnum::HOST,
+            false => HostConfigCgroupnsModeEnum::PRIVATE,
+        }),
         dns: Some(config.dns.clone()),
         dns_options: Some(config.dns_options.clone()),
         dns_search: Some(config.dns_search.clone()),
         extra_hosts: list(&config.extra_hosts),
         group_add: list(&config.groups),
-        ipc_mode: Some("private".into()),
+        ipc_mode: Some(modes::describe_ipc(config).into()),
+        userns_mode: config.guest_users.then(|| "host".into()),
         oom_score_adj: Some(i64::from(config.oom_score_adj)),
         privileged: Some(config.privileged),
         publish_all_ports: Some(false),
@@ -258,6 +265,10 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         readonly_paths: paths(config.read_only_paths.as_ref(), engine::READ_ONLY_PATHS),
         ..HostConfig::default()
     }
+}
+
+fn map(map: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+    Some(map.clone().into_iter().collect()).filter(|map: &HashMap<_, _>| !map.is_empty())
 }
 
 /// The paths asked for, or those that every container has.
@@ -322,15 +333,17 @@ fn tmpfs(mounts: &[engine::MountPoint]) -> Option<HashMap<String, String>> {
 }
 
 fn security_options(config: &ContainerCreate) -> Option<Vec<String>> {
-    let options = [
+    let flags = [
         (config.no_new_privileges, "no-new-privileges"),
         (config.seccomp_unconfined, "seccomp=unconfined"),
     ];
-    let set = options
+    let flags = flags
         .into_iter()
         .filter(|(set, _)| *set)
         .map(|(_, option)| option.to_owned());
-    Some(set.collect()).filter(|options: &Vec<_>| !options.is_empty())
+    let profile = config.seccomp_profile.as_ref();
+    let profile = profile.map(|profile| format!("seccomp={profile}"));
+    Some(flags.chain(profile).collect()).filter(|options: &Vec<_>| !options.is_empty())
 }
 
 /// A mount as lists and inspections show it.

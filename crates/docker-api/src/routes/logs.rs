@@ -1,5 +1,6 @@
 //! A container's log.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use axum::body::Body;
@@ -10,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use engine::{Engine, LogOptions, LogReader, LogRecord, OutputStream};
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::ApiError;
 use crate::hijack::content_type;
@@ -89,7 +91,7 @@ fn records(reader: LogReader, framing: Framing, prefixes: Prefixes) -> impl Stre
 #[derive(Default)]
 struct Prefixes {
     time: bool,
-    /// Attributes of the line, which none has yet, and a blank.
+    /// Attributes of the line and a blank.
     details: bool,
     stdout_within_line: bool,
     stderr_within_line: bool,
@@ -110,11 +112,33 @@ impl Prefixes {
             line.put_slice(format!("{:.9} ", record.time).as_bytes());
         }
         if self.details {
-            line.put_slice(b" ");
+            line.put_slice(details(&record.attributes).as_bytes());
         }
         line.put_slice(&record.bytes);
         line.freeze()
     }
+}
+
+/// `name=value,name=value `, encoded as a query is, so that each is one word.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = attributes
+        .iter()
+        .map(|(name, value)| format!("{}={}", query_encoded(name), query_encoded(value)))
+        .collect();
+    pairs.join(",") + " "
+}
+
+fn query_encoded(text: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    let words = text.split(' ');
+    let words: Vec<String> = words
+        .map(|word| utf8_percent_encode(word, KEPT).to_string())
+        .collect();
+    words.join("+")
 }
 
 #[cfg(test)]
@@ -133,6 +157,7 @@ mod tests {
         stamps.put_before(LogRecord {
             stream,
             time,
+            attributes: BTreeMap::new(),
             bytes: Bytes::from_static(text.as_bytes()),
         })
     }
@@ -153,6 +178,13 @@ mod tests {
         assert_eq!(line, "2023-11-14T22:13:20.120000000Z  hi\n");
         details.time = false;
         assert_eq!(stamped(&mut details, OutputStream::Stdout, "hi\n"), " hi\n");
+    }
+
+    #[test]
+    fn attributes_are_one_word() {
+        let attributes = [("tier", "front"), ("a b", "ü&=,1.~")];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(details(&attributes.into()), "a+b=%C3%BC%26%3D%2C1.~,tier=front ");
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn describe_info(info: Info) -> SystemInfo {
             volume: Some(vec!["local".into()]),
             network: Some(Vec::new()),
             authorization: None,
-            log: Some(vec!["json-file".into()]),
+            log: Some(vec!["json-file".into(), "local".into()]),
         }),
         memory_limit: Some(true),
         // A microVM has no swap, so that there is none to limit: without this clients warn of it.
@@ -129,7 +129,7 @@ fn describe_info(info: Info) -> SystemInfo {
         cpu_cfs_period: Some(true),
         cpu_cfs_quota: Some(true),
         cpu_shares: Some(true),
-        cpu_set: Some(false),
+        cpu_set: Some(true),
         pids_limit: Some(true),
         oom_kill_disable: Some(false),
         ipv4_forwarding: Some(false),

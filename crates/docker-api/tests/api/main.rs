@@ -7,5 +7,6 @@ mod docker_cli;
 mod images;
 mod layout;
 mod lifecycle;
+mod options;
 mod protocol;
 mod server;

@@ -6,13 +6,14 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::files::Opened;
 use super::record::Line;
+use super::{LogFiles, tail};
 use crate::{EngineError, LogOptions, LogRecord, OutputStream, Result};
 
 /// How much is read at a time. A record takes less, for a byte becomes at most six in JSON.
@@ -21,13 +22,10 @@ const BATCH: usize = 256 * 1024;
 /// Reads a container's log record by record.
 #[derive(Debug)]
 pub struct LogReader {
-    path: PathBuf,
+    files: Arc<LogFiles>,
     options: LogOptions,
     terminal: bool,
-    file: Option<Arc<File>>,
-    position: u64,
-    /// Where to stop, in bytes from the beginning of the file.
-    limit: u64,
+    cursor: Cursor,
     follow: Option<Follow>,
     ready: VecDeque<LogRecord>,
     done: bool,
@@ -35,7 +33,7 @@ pub struct LogReader {
 
 /// What a reader waits for that goes on with a container.
 pub(crate) struct Follow {
-    /// The length of the file.
+    /// Where the log ends.
     pub(crate) grown: watch::Receiver<u64>,
     /// Completes when nothing will be written any more.
     pub(crate) ended: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -50,31 +48,29 @@ impl fmt::Debug for Follow {
 }
 
 impl LogReader {
-    /// A reader of the log at `path`, which may be missing. With `follow` it goes on as the file grows.
+    /// A reader of a log, which may be missing. With `follow` it goes on as the log grows.
     pub(crate) fn new(
-        path: PathBuf,
+        files: Arc<LogFiles>,
         options: LogOptions,
         terminal: bool,
         follow: Option<Follow>,
     ) -> LogReader {
         LogReader {
-            path,
+            files,
             options,
             terminal,
-            file: None,
-            position: 0,
-            limit: u64::MAX,
+            cursor: Cursor::new(u64::MAX),
             follow,
             ready: VecDeque::new(),
             done: false,
         }
     }
 
-    /// A reader of the first `length` bytes of the log.
-    pub(crate) fn until(path: PathBuf, options: LogOptions, length: u64) -> LogReader {
+    /// A reader of the log up to this place.
+    pub(crate) fn until(files: Arc<LogFiles>, options: LogOptions, end: u64) -> LogReader {
         LogReader {
-            limit: length,
-            ..LogReader::new(path, options, false, None)
+            cursor: Cursor::new(end),
+            ..LogReader::new(files, options, false, None)
         }
     }
 
@@ -92,6 +88,10 @@ impl LogReader {
             if self.done {
                 return Ok(None);
             }
+            if let Some(follow) = &mut self.follow {
+                // What is written from now on wakes it again.
+                follow.grown.mark_unchanged();
+            }
             if self.fill().await? {
                 continue;
             }
@@ -99,10 +99,9 @@ impl LogReader {
                 self.done = true;
                 continue;
             };
-            let position = self.position;
             let over = tokio::select! {
                 biased;
-                grown = follow.grown.wait_for(|length| *length > position) => grown.is_err(),
+                grown = follow.grown.changed() => grown.is_err(),
                 () = &mut follow.ended => true,
             };
             if over {
@@ -114,77 +113,132 @@ impl LogReader {
 
     /// Reads the next batch; whether there was one.
     async fn fill(&mut self) -> Result<bool> {
-        let (path, file, position, limit) = (self.path.clone(), self.file.clone(), self.position, self.limit);
-        let options = self.options.clone();
-        let read = tokio::task::spawn_blocking(move || -> io::Result<Option<Batch>> {
-            let (file, position) = match file {
-                Some(file) => (file, position),
-                None => match File::open(&path) {
-                    Ok(file) => {
-                        let end = file.metadata()?.len().min(limit);
-                        let tail = options
-                            .tail
-                            .map(|lines| tail_start(&file, position, end, lines))
-                            .transpose()?;
-                        (Arc::new(file), tail.unwrap_or(position))
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                    Err(error) => return Err(error),
-                },
-            };
-            Batch::read(file, position, limit, &options).map(Some)
+        let (files, options, mut cursor) = (self.files.clone(), self.options.clone(), self.cursor.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let lines = cursor.read(&files, &options)?;
+            Ok::<_, io::Error>((Batch::of(&lines, &options), cursor, !lines.is_empty()))
         });
-        let batch = read
+        let (batch, cursor, is_some) = read
             .await
-            .map_err(|error| EngineError::Internal(format!("read a log: {error}")))?;
-        let Some(batch) = batch.map_err(EngineError::io("read the log", &self.path))? else {
-            return Ok(false);
-        };
-        let moved = batch.position > self.position || self.file.is_none();
-        self.file = Some(batch.file);
-        self.position = batch.position;
+            .map_err(|error| EngineError::Internal(format!("read a log: {error}")))?
+            .map_err(EngineError::io("read the log", self.files.active()))?;
+        self.cursor = cursor;
         self.ready.extend(batch.records);
         self.done |= batch.over;
-        Ok(moved)
+        Ok(is_some)
     }
 }
 
-struct Batch {
-    file: Arc<File>,
-    records: Vec<LogRecord>,
+/// Where a reader is.
+#[derive(Clone, Debug)]
+struct Cursor {
+    /// The file that it reads; one that is full, or gone, meanwhile is read to its end.
+    opened: Option<Opened>,
     position: u64,
+    /// Where to stop.
+    limit: u64,
+    /// Whether it is where the wanted lines begin.
+    placed: bool,
+}
+
+impl Cursor {
+    fn new(limit: u64) -> Cursor {
+        Cursor {
+            opened: None,
+            position: 0,
+            limit,
+            placed: false,
+        }
+    }
+
+    /// The next whole lines; nothing when there are none yet.
+    fn read(&mut self, files: &LogFiles, options: &LogOptions) -> io::Result<Vec<u8>> {
+        if !self.placed {
+            if let Some(lines) = options.tail {
+                self.position = tail::start(files, self.limit, lines)?;
+            }
+            self.placed = true;
+        }
+        loop {
+            let Some(opened) = self.open(files)? else {
+                return Ok(Vec::new());
+            };
+            if self.position >= self.limit {
+                return Ok(Vec::new());
+            }
+            let wanted = BATCH.min(usize::try_from(self.limit - self.position).unwrap_or(BATCH));
+            let lines = whole_lines(&opened.file, self.position - opened.from, wanted)?;
+            if !lines.is_empty() {
+                self.position += lines.len() as u64;
+                return Ok(lines);
+            }
+            if !self.leave(files)? {
+                return Ok(lines);
+            }
+        }
+    }
+
+    fn open(&mut self, files: &LogFiles) -> io::Result<Option<Opened>> {
+        if self.opened.is_none() {
+            self.opened = files.open_at(self.position)?;
+            // What was there before is not kept any more.
+            let from = self.opened.as_ref().map_or(0, |opened| opened.from);
+            self.position = self.position.max(from);
+        }
+        Ok(self.opened.clone())
+    }
+
+    /// Leaves a file of which all is read for the next one; whether there is more to read.
+    fn leave(&mut self, files: &LogFiles) -> io::Result<bool> {
+        let Some(opened) = &mut self.opened else {
+            return Ok(false);
+        };
+        if let Some(end) = opened.to {
+            self.position = self.position.max(end);
+            self.opened = None;
+            return Ok(true);
+        }
+        // One that has just become full may have got more since it was read.
+        opened.to = files.end_of(opened)?;
+        Ok(opened.to.is_some())
+    }
+}
+
+/// The whole lines among the next bytes. A line that is being written is read when it is whole.
+fn whole_lines(file: &File, position: u64, wanted: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; wanted];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let whole = match bytes[..filled].iter().rposition(|&byte| byte == b'\n') {
+        Some(feed) => feed + 1,
+        // What fills all of it is no record.
+        None if filled == BATCH => filled,
+        None => 0,
+    };
+    bytes.truncate(whole);
+    Ok(bytes)
+}
+
+struct Batch {
+    records: Vec<LogRecord>,
     /// Whether a record after the wanted time was met.
     over: bool,
 }
 
 impl Batch {
-    fn read(file: Arc<File>, position: u64, limit: u64, options: &LogOptions) -> io::Result<Batch> {
-        let mut bytes = vec![0; BATCH.min(limit.saturating_sub(position) as usize)];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match file.read_at(&mut bytes[filled..], position + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // A line that is being written is read when it is whole. One that fills the batch is no record.
-        let whole = match bytes[..filled].iter().rposition(|&byte| byte == b'\n') {
-            Some(feed) => feed + 1,
-            None if filled == BATCH => filled,
-            None => 0,
-        };
+    fn of(lines: &[u8], options: &LogOptions) -> Batch {
         let mut batch = Batch {
-            file,
             records: Vec::new(),
-            position: position + whole as u64,
             over: false,
         };
-        let lines = bytes[..whole]
-            .split(|&byte| byte == b'\n')
-            .filter_map(Line::parse);
-        for line in lines {
+        for line in lines.split(|&byte| byte == b'\n').filter_map(Line::parse) {
             if options.until.is_some_and(|until| line.time() > until) {
                 batch.over = true;
                 break;
@@ -197,51 +251,35 @@ impl Batch {
                 batch.records.push(line.into_record());
             }
         }
-        Ok(batch)
+        batch
     }
-}
-
-/// Where the last `lines` lines before `end` begin, not before `start`.
-fn tail_start(file: &File, start: u64, end: u64, lines: u64) -> io::Result<u64> {
-    let mut feeds = 0;
-    let mut upto = end;
-    while upto > start {
-        let begin = upto.saturating_sub(BATCH as u64).max(start);
-        let mut block = vec![0; (upto - begin) as usize];
-        file.read_exact_at(&mut block, begin)?;
-        for (index, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            // The line feed that ends the last line wanted is one more.
-            feeds += 1;
-            if feeds > lines {
-                return Ok(begin + index as u64 + 1);
-            }
-        }
-        upto = begin;
-    }
-    Ok(start)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::OutputStream::{Stderr, Stdout};
-    use crate::log::{LogWriter, Offsets};
+    use crate::log::{LogForm, LogWriter, Offsets, Rotation};
 
     struct Log {
-        _folder: tempfile::TempDir,
-        path: PathBuf,
+        folder: tempfile::TempDir,
+        files: Arc<LogFiles>,
         writer: LogWriter,
         grown: watch::Sender<u64>,
     }
 
     fn log() -> Log {
+        log_of(LogForm::default())
+    }
+
+    fn log_of(form: LogForm) -> Log {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let files = LogFiles::new(folder.path().join("log"));
         let grown = watch::Sender::new(0);
-        let writer = LogWriter::open(&path, Offsets::default(), grown.clone()).unwrap();
+        let writer = LogWriter::open(&files, form, Offsets::default(), grown.clone()).unwrap();
         Log {
-            _folder: folder,
-            path,
+            folder,
+            files,
             writer,
             grown,
         }
@@ -273,11 +311,11 @@ mod tests {
             ..LogOptions::default()
         };
         assert_eq!(
-            all(LogReader::new(log.path.clone(), options, false, None)).await,
+            all(LogReader::new(log.files.clone(), options, false, None)).await,
             "err\n"
         );
         assert_eq!(
-            all(LogReader::new(log.path, both(), false, None)).await,
+            all(LogReader::new(log.files, both(), false, None)).await,
             "out\nerr\n"
         );
     }
@@ -292,7 +330,7 @@ mod tests {
             tail: Some(lines),
             ..both()
         };
-        let read = |options| all(LogReader::new(log.path.clone(), options, false, None));
+        let read = |options| all(LogReader::new(log.files.clone(), options, false, None));
         assert_eq!(read(tail(2)).await, "line 19998\nline 19999\n");
         assert_eq!(read(tail(0)).await, "");
         assert_eq!(read(tail(1_000_000)).await.lines().count(), 20_000);
@@ -336,7 +374,12 @@ mod tests {
             grown: log.grown.subscribe(),
             ended: Box::pin(async { drop(ended.await) }),
         };
-        let reader = tokio::spawn(all(LogReader::new(log.path.clone(), both(), false, Some(follow))));
+        let reader = tokio::spawn(all(LogReader::new(
+            log.files.clone(),
+            both(),
+            false,
+            Some(follow),
+        )));
         tokio::task::yield_now().await;
         log.writer.write(Stdout, b"later\n");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -348,7 +391,103 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_log_is_empty() {
-        let reader = LogReader::new("/nonexistent/log".into(), both(), false, None);
+        let reader = LogReader::new(LogFiles::new("/nonexistent/log".into()), both(), false, None);
         assert_eq!(all(reader).await, "");
+    }
+
+    fn bounded(files: u32, compress: bool) -> LogForm {
+        LogForm {
+            rotation: Some(Rotation {
+                size: 2000,
+                files,
+                compress,
+            }),
+            attributes: Vec::new(),
+        }
+    }
+
+    fn numbers(text: &str) -> Vec<u32> {
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn full_files_are_read_with_the_last_one_compressed_or_not() {
+        for compress in [false, true] {
+            let mut log = log_of(bounded(1000, compress));
+            for n in 0..2000 {
+                log.writer.write(Stdout, format!("{n}\n").as_bytes());
+            }
+            assert!(std::fs::read_dir(log.folder.path()).unwrap().count() > 10);
+            let read = |tail| {
+                let options = LogOptions { tail, ..both() };
+                all(LogReader::new(log.files.clone(), options, false, None))
+            };
+            assert_eq!(numbers(&read(None).await), Vec::from_iter(0..2000));
+            for lines in [0, 1, 23, 24, 25, 500, 1999, 2000, 9999] {
+                let first = 2000_u32.saturating_sub(lines);
+                let tail = read(Some(lines.into())).await;
+                assert_eq!(numbers(&tail), Vec::from_iter(first..2000), "{lines}");
+            }
+            let end = log.writer.length();
+            log.writer.write(Stdout, b"2000\n");
+            let until = LogReader::until(log.files.clone(), both(), end);
+            assert_eq!(numbers(&all(until).await).len(), 2000);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_any_more_is_left_out() {
+        let mut log = log_of(bounded(2, false));
+        for n in 0..1000 {
+            log.writer.write(Stdout, format!("{n}\n").as_bytes());
+        }
+        let reader = LogReader::new(log.files.clone(), both(), false, None);
+        let kept = numbers(&all(reader).await);
+        assert!(kept.len() > 20 && kept.len() < 60, "{kept:?}");
+        assert_eq!(kept, Vec::from_iter(1000 - kept.len() as u32..1000));
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_keeps_up_gets_each_line_once_over_rotations() {
+        for files in [1, 2, 5] {
+            let mut log = log_of(bounded(files, false));
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let follow = Follow {
+                grown: log.grown.subscribe(),
+                ended: Box::pin(async { drop(ended.await) }),
+            };
+            let mut reader = LogReader::new(log.files.clone(), both(), false, Some(follow));
+            let mut got = Vec::new();
+            for n in 0..500_u32 {
+                // Whole pieces of it are rotated away between two looks.
+                log.writer.write(Stdout, format!("{n}\n").as_bytes());
+                if n % 20 == 19 {
+                    for _ in 0..20 {
+                        let record = reader.next().await.unwrap().unwrap();
+                        got.push(String::from_utf8(record.bytes.to_vec()).unwrap());
+                    }
+                }
+            }
+            end.send(()).unwrap();
+            assert!(reader.next().await.unwrap().is_none());
+            assert_eq!(numbers(&got.concat()), Vec::from_iter(0..500));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_emptied_by_somebody_does_not_keep_its_follower_busy() {
+        let mut log = log();
+        log.writer.write(Stdout, b"before\n");
+        std::fs::write(log.files.active(), "").unwrap();
+        let follow = Follow {
+            grown: log.grown.subscribe(),
+            ended: Box::pin(std::future::pending()),
+        };
+        let mut reader = LogReader::new(log.files.clone(), both(), false, Some(follow));
+        let wait = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(wait, reader.next()).await.is_err());
+        log.writer.write(Stdout, b"after\n");
+        let record = reader.next().await.unwrap().unwrap();
+        assert_eq!(record.bytes, "after\n");
     }
 }

@@ -76,6 +76,7 @@ fn container(planned: Planned) -> std::sync::Arc<Live> {
         mounts: planned.points,
         nameless_volumes: planned.nameless_volumes,
         vm: VmSize::default(),
+        blank_disk_bytes: None,
     };
     let folder = ContainerFolder::new("/nonexistent".into());
     Live::new(record, folder, StateRecord::default(), Events::default())
