@@ -14,6 +14,7 @@ mod human_time;
 mod instructions;
 mod listener;
 mod metrics;
+mod name_patterns;
 mod progress;
 mod ps;
 mod query;
