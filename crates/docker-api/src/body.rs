@@ -131,7 +131,7 @@ fn too_many() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     match body.trim_ascii_start().first() {
         None => {
             return Err(ApiError::bad_request(

@@ -259,7 +259,7 @@ fn body_session(
     attachment: Attachment,
     framing: Framing,
 ) -> impl Stream<Item = io::Result<Bytes>> {
-    let input: Pin<Box<dyn Future<Output = ()> + Send>> =
+    let input: Pin<Box<dyn Future<Output = bool> + Send>> =
         Box::pin(receive_body(request_body, attachment.input));
     stream::unfold(
         (attachment.output, Some(input)),
@@ -270,7 +270,13 @@ fn body_session(
                         let chunk = chunk?;
                         return Some((Ok(framing.encode(chunk.stream.into(), chunk.bytes)), (output, input)));
                     }
-                    () = pending_or(&mut input) => input = None,
+                    whole = pending_or(&mut input) => {
+                        // A client that has gone in the middle of its input reads no output either.
+                        if !whole {
+                            return None;
+                        }
+                        input = None;
+                    }
                 }
             }
         },
@@ -278,21 +284,30 @@ fn body_session(
 }
 
 /// Waits for `future`, or for ever without one.
-async fn pending_or(future: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+async fn pending_or<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
 }
 
-async fn receive_body(body: Body, mut input: Option<AttachInput>) {
+/// Hands over a body; whether it came to its end.
+async fn receive_body(body: Body, mut input: Option<AttachInput>) -> bool {
     let mut pieces = std::pin::pin!(body.into_data_stream());
-    while let Some(Ok(piece)) = pieces.next().await {
-        hand_over(&mut input, piece).await;
+    let mut whole = true;
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => hand_over(&mut input, piece).await,
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
     }
     if let Some(input) = input {
         input.close().await;
     }
+    whole
 }
 
 #[cfg(test)]

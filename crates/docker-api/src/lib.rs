@@ -9,6 +9,8 @@ mod create;
 mod error;
 mod file_mode;
 mod filters;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hijack;
 mod human_time;
 mod instructions;

@@ -16,7 +16,7 @@ use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
@@ -58,7 +58,7 @@ enum Kind {
 
 struct TcpPort {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     handshakes: Arc<Semaphore>,
 }
 
@@ -121,12 +121,13 @@ impl Listener {
         }
     }
 
-    /// The clients of a TCP port; with `tls`, those whom it lets in, and without it everybody.
-    pub fn tcp(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
+    /// The clients of a TCP port; with `tls`, those whom it lets in, and without it everybody. When it changes, those who come
+    /// then have the new one, and the others go on.
+    pub fn tcp(listener: TcpListener, tls: Option<watch::Receiver<Arc<ServerConfig>>>) -> Self {
         Self {
             kind: Kind::Tcp(TcpPort {
                 listener,
-                tls: tls.map(TlsAcceptor::from),
+                tls,
                 handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             }),
             places: Places::new(TCP_CONNECTIONS),
@@ -164,7 +165,7 @@ impl TcpPort {
         sockopt::set_tcp_keepidle(&stream, IDLE)?;
         Ok(Incoming {
             socket: Socket::Tcp(stream, peer),
-            tls: self.tls.clone(),
+            tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()).into()),
             place,
             handshake,
         })

@@ -5,6 +5,8 @@ pub(crate) mod health;
 mod mounts;
 mod refusal;
 pub(crate) mod restart;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod round_trip;
 mod update;
 
 use std::collections::BTreeMap;

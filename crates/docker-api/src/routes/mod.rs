@@ -20,6 +20,8 @@ mod top;
 mod update;
 mod volumes;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::inspect::described;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use engine::Engine;
