@@ -11,6 +11,7 @@ mod file_mode;
 mod filters;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod hang_up;
 mod hijack;
 mod human_time;
 mod instructions;

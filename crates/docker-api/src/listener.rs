@@ -29,9 +29,8 @@ const HANDSHAKES: usize = 64;
 const TCP_CONNECTIONS: usize = 1024;
 /// The same for a unix socket: an attached client has three, and there may be a thousand.
 const UNIX_CONNECTIONS: usize = 4096;
-/// The part of this process's descriptors that the connections of one listener may take: one over this. An attached client
-/// has two, and containers need the rest.
-const DESCRIPTORS_PART: u64 = 4;
+/// For how many descriptors of this process a listener has one place: a connection takes two, and containers need the rest.
+const DESCRIPTORS_EACH: u64 = 4;
 /// The part of the places that is kept for clients that come to the point: one over this.
 const LAST_PLACES_PART: usize = 4;
 /// How long a client may take to send the head of a request, and how long a connection may be idle, as with Docker.
@@ -175,7 +174,7 @@ impl TcpPort {
 impl Places {
     fn new(most: usize) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let share = usize::try_from(descriptors / DESCRIPTORS_PART).unwrap_or(usize::MAX);
+        let share = usize::try_from(descriptors / DESCRIPTORS_EACH).unwrap_or(usize::MAX);
         let all = most.min(share).max(1);
         Self {
             free: Arc::new(Semaphore::new(all)),

@@ -25,10 +25,13 @@ use tokio::task::JoinSet;
 use tower_service::Service as _;
 
 use crate::error::ApiError;
+use crate::hang_up::HangUp;
 use crate::listener::{Connection, HandshakeError, Incoming as Client, Listener};
 use crate::metrics::Requests;
 use crate::version::{self, ApiVersion};
 
+/// How long a request is worked on that a client left behind when it went.
+const LEFT_REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take to close its side of a connection that was answered for the last time.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// The largest head of a request and the read buffer of a connection, in bytes.
@@ -45,6 +48,8 @@ pub(crate) struct RawConnection {
     pub(crate) stream: Connection,
     /// What the client sent after its request and was read with it.
     pub(crate) early: Bytes,
+    /// Tells when the client has gone.
+    pub(crate) hang_up: HangUp,
 }
 
 /// What runs on a connection after its 101 response.
@@ -143,24 +148,42 @@ async fn serve_client(client: Client, service: Service) -> Result<(), HandshakeE
 }
 
 async fn serve_connection(stream: Connection, service: Service) {
+    let Ok(hang_up) = HangUp::watch(&stream) else {
+        tracing::warn!("cannot watch a connection to the API: no file descriptor is left");
+        return;
+    };
     let patience = stream.patience();
     let slot = SessionSlot::default();
     let service = {
         let slot = slot.clone();
         hyper::service::service_fn(move |request| Box::pin(answer(service.clone(), slot.clone(), request)))
     };
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service)
-        .without_shutdown()
-        .await;
+        .without_shutdown();
+    let mut serving = std::pin::pin!(serving);
+    // Who waits for something else than its client would not see that it has gone: a place for an archive, a process that takes
+    // no input.
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = hang_up.wait() => match tokio::time::timeout(LEFT_REQUEST_TIME, &mut serving).await {
+            Ok(served) => served,
+            Err(_) => return,
+        },
+    };
     match (served, slot.take()) {
         (Ok(parts), Some(session)) => {
             let stream = parts.io.into_inner();
             let early = parts.read_buf;
-            session(RawConnection { stream, early }).await;
+            session(RawConnection {
+                stream,
+                early,
+                hang_up,
+            })
+            .await;
         }
         (Ok(parts), None) => end(parts.io.into_inner()).await,
         (Err(error), _) => tracing::debug!(%error, "a connection to the API ended early"),

@@ -41,6 +41,11 @@ impl ArchiveInput {
         piece.is_empty() || self.0.write(piece).await.is_ok()
     }
 
+    /// Waits until nothing more is wanted.
+    pub async fn unwanted(&self) {
+        self.0.unwanted().await;
+    }
+
     /// Ends the archive. Without it what was written is given up.
     pub async fn finish(self) {
         self.0.finish().await;

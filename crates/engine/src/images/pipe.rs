@@ -64,6 +64,11 @@ impl PipeWriter {
         self.pieces.send(Ok(piece)).await.map_err(|_| Closed)
     }
 
+    /// Waits until the reader has gone.
+    pub(crate) async fn unwanted(&self) {
+        self.pieces.closed().await;
+    }
+
     /// Makes the reader fail instead of coming to an end.
     pub(crate) async fn fail(self, message: &str) {
         // A reader that has gone needs no error.
