@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::Outcome;
@@ -21,6 +22,8 @@ pub struct DaemonSpec {
     pub memory: Option<u64>,
     /// Whether its store has nothing, not even the embedded image.
     pub empty: bool,
+    /// How many descriptors it may have open, if not as many as any process here.
+    pub descriptors: Option<u32>,
     /// Further arguments.
     pub arguments: Vec<OsString>,
 }
@@ -152,6 +155,16 @@ impl Daemon {
         Ok(kib.context("the process has no VmHWM")?.parse::<u64>()? << 10)
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
+    }
+
+    /// Tells it to read its configuration and its certificates again.
+    pub fn hang_up(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.process), Signal::HUP)?)
+    }
+
     /// The store is whole.
     #[track_caller]
     pub fn check(&self) {
@@ -179,9 +192,15 @@ fn log(folder: &Path) -> PathBuf {
 fn launch(prefix: &Path, folder: &Path, spec: &DaemonSpec) -> Result<(Child, Vec<String>)> {
     let programs = prefix.join("lib/hull");
     let (program, root) = (programs.join("hulld"), root(folder, spec));
-    let mut command = match spec.memory {
-        None => Command::new(program),
-        Some(size) => {
+    let mut command = match (spec.memory, spec.descriptors) {
+        (None, None) => Command::new(program),
+        (None, Some(limit)) => {
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+            command.args(["-ec", &script]).arg(program);
+            command
+        }
+        (Some(size), _) => {
             let mut command = Command::new("unshare");
             let script = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
             command.args(["--map-root-user", "--mount", "sh", "-ec", &script]);

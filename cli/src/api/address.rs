@@ -3,12 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::endpoint::EndpointError;
+use ::endpoint::TcpAddress;
 
-/// The port of Docker's API without TLS.
-const PORT: u16 = 2375;
-/// The port of Docker's API with TLS.
-const TLS_PORT: u16 = 2376;
+use super::endpoint::EndpointError;
 
 /// Where a daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +13,7 @@ pub(crate) enum Address {
     /// A unix socket.
     Unix(PathBuf),
     /// A TCP port.
-    Tcp {
-        /// A name, or an address; one of IPv6 without its brackets.
-        host: String,
-        /// The one that Docker has for TLS or for no TLS, if none is given.
-        port: Option<u16>,
-    },
+    Tcp(TcpAddress),
 }
 
 impl Address {
@@ -34,31 +26,8 @@ impl Address {
             let absolute = path.is_absolute().then(|| path.to_owned());
             return absolute.map(Self::Unix).ok_or_else(wrong);
         }
-        let rest = text.strip_prefix("tcp://").ok_or_else(wrong)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or_else(wrong)?,
-            None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
-        };
-        let port = match port {
-            "" => None,
-            port => {
-                let digits = port.strip_prefix(':').ok_or_else(wrong)?;
-                Some(digits.parse().map_err(|_| wrong())?)
-            }
-        };
-        if host.is_empty() || host.contains('/') {
-            return Err(wrong());
-        }
-        Ok(Self::Tcp {
-            host: host.to_owned(),
-            port,
-        })
-    }
-
-    /// The port to connect to.
-    pub(crate) fn port(given: Option<u16>, tls: bool) -> u16 {
-        given.unwrap_or(if tls { TLS_PORT } else { PORT })
+        let tcp = text.strip_prefix("tcp://").and_then(|tcp| tcp.parse().ok());
+        tcp.map(Self::Tcp).ok_or_else(wrong)
     }
 }
 
@@ -66,14 +35,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port } => {
-                if host.contains(':') {
-                    write!(f, "tcp://[{host}]")?;
-                } else {
-                    write!(f, "tcp://{host}")?;
-                }
-                port.map_or(Ok(()), |port| write!(f, ":{port}"))
-            }
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
 }
@@ -108,13 +70,5 @@ mod tests {
             let error = Address::parse(host).unwrap_err().to_string();
             assert!(error.contains(host), "{error}");
         }
-    }
-
-    #[test]
-    fn the_usual_port_depends_on_tls() {
-        assert_eq!(
-            (Address::port(None, true), Address::port(None, false)),
-            (2376, 2375)
-        );
     }
 }

@@ -34,10 +34,10 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Sender, ApiError> {
             };
             shake_hands(stream.map_err(refused)?).await
         }
-        Address::Tcp { host, port } => {
+        Address::Tcp(address) => {
             let tls = endpoint.tls.as_ref().map(TlsSpec::load).transpose()?;
-            let port = Address::port(*port, tls.is_some());
-            let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
+            let (host, port) = (address.host.as_str(), address.port(tls.is_some()));
+            let stream = TcpStream::connect((host, port)).await.map_err(refused)?;
             stream.set_nodelay(true).map_err(refused)?;
             match tls {
                 None => shake_hands(stream).await,

@@ -1,14 +1,11 @@
 //! TLS to a daemon: whom we trust, and who we are.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
-use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use ::endpoint::{Anybody, PemError, pem};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use thiserror::Error;
 
 /// Files, and how much is asked of the daemon.
@@ -27,10 +24,8 @@ pub(crate) struct TlsSpec {
 /// Files that cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum TlsError {
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} is of no use: {reason}", path.display())]
-    Content { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Pem(#[from] PemError),
     #[error(
         "--tlsverify needs the CA of the daemon's certificate: give --tlscacert FILE, or put ca.pem into the folder that \
          HULL_CERT_PATH names"
@@ -53,26 +48,16 @@ impl TlsSpec {
             .map_err(TlsError::Setup)?;
         let builder = if self.verify {
             let path = self.authorities.as_deref().ok_or(TlsError::NoAuthority)?;
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(path)? {
-                roots.add(authority).map_err(|error| useless(path, &error))?;
-            }
-            builder.with_root_certificates(roots)
+            builder.with_root_certificates(pem::authorities(path)?)
         } else {
-            let anybody = Arc::new(Anybody(provider));
+            let anybody = Anybody::new(provider);
             builder.dangerous().with_custom_certificate_verifier(anybody)
         };
         let config = match (&self.certificate, &self.key) {
             (None, None) => builder.with_no_client_auth(),
-            (Some(certificate), Some(key)) => {
-                let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| match error {
-                    pem::Error::NoItemsFound => useless(key, &"it has no private key in PEM"),
-                    error => useless(key, &error),
-                })?;
-                builder
-                    .with_client_auth_cert(certificates(certificate)?, secret)
-                    .map_err(|error| useless(certificate, &error))?
-            }
+            (Some(certificate), Some(key)) => builder
+                .with_client_auth_cert(pem::certificates(certificate)?, pem::private_key(key)?)
+                .map_err(|error| PemError::content(certificate, &error))?,
             (Some(_), None) => return Err(TlsError::Half("--tlskey")),
             (None, Some(_)) => return Err(TlsError::Half("--tlscert")),
         };
@@ -102,71 +87,6 @@ pub(super) fn advice(error: &rustls::Error) -> &'static str {
         }
         rustls::Error::InvalidMessage(_) => "it does not speak TLS at this port",
         _ => "TLS with it is not possible like this",
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(path)?;
-    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err(useless(path, &"it has no certificate in PEM")),
-        all => all.map_err(|error| useless(path, &error)),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn useless(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
-    TlsError::Content {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
-}
-
-/// Takes any certificate, as `--tls` without `--tlsverify` and `skip-tls-verify` ask for. Signatures are verified all the
-/// same, so that the daemon has the key of the certificate that it shows.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

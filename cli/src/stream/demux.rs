@@ -77,6 +77,8 @@ impl Demux {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn piece(stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -117,6 +119,31 @@ mod tests {
                 (&b"hello world"[..], &b"oops"[..])
             );
             assert!(complete);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_the_same_however_they_are_cut(
+            bytes in prop::collection::vec(prop_oneof![3 => 0..4_u8, 1 => any::<u8>()], 0..200),
+            step in 1..64_usize,
+        ) {
+            let whole = split(&bytes, bytes.len().max(1)).ok();
+            prop_assert_eq!(split(&bytes, step).ok(), whole.clone());
+            if let Some((out, err, _)) = whole {
+                prop_assert!(out.len() + err.len() <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn pieces_of_any_content_arrive_whole(
+            pieces in prop::collection::vec((1..3_u8, prop::collection::vec(any::<u8>(), 0..40)), 0..12),
+            step in 1..64_usize,
+        ) {
+            let bytes: Vec<u8> = pieces.iter().flat_map(|(stream, payload)| piece(*stream, payload)).collect();
+            let of = |wanted| pieces.iter().filter(move |(stream, _)| *stream == wanted);
+            let all = |wanted| of(wanted).flat_map(|(_, payload)| payload.clone()).collect::<Vec<u8>>();
+            prop_assert_eq!(split(&bytes, step).unwrap(), (all(1), all(2), true));
         }
     }
 

@@ -4,10 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The port of Docker's API without TLS.
-const PORT: u16 = 2375;
-/// The port of Docker's API with TLS.
-const TLS_PORT: u16 = 2376;
+use endpoint::TcpAddress;
 
 /// Where clients come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +12,7 @@ pub(crate) enum Host {
     /// A unix socket at a path.
     Unix(PathBuf),
     /// A TCP port of an address or a name of this host.
-    Tcp {
-        /// An IPv6 address has no brackets here.
-        name: String,
-        /// The one that clients expect, if there is none.
-        port: Option<u16>,
-    },
+    Tcp(TcpAddress),
     /// The sockets that this process was started with (`sd_listen_fds(3)`).
     Inherited,
 }
@@ -31,13 +23,6 @@ pub(crate) enum Host {
     "cannot listen on `{0}`: give unix://PATH, tcp://ADDRESS[:PORT], or fd:// for the sockets of a systemd socket unit"
 )]
 pub(crate) struct HostError(String);
-
-impl Host {
-    /// The port to bind.
-    pub(crate) fn port(given: Option<u16>, tls: bool) -> u16 {
-        given.unwrap_or(if tls { TLS_PORT } else { PORT })
-    }
-}
 
 impl FromStr for Host {
     type Err = HostError;
@@ -53,26 +38,8 @@ impl FromStr for Host {
                 path => Ok(Self::Unix(path.into())),
             };
         }
-        let address = text.strip_prefix("tcp://").ok_or_else(wrong)?;
-        let address = address.strip_suffix('/').unwrap_or(address);
-        let (name, port) = match address.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or_else(wrong)?,
-            None => address.split_at(address.find(':').unwrap_or(address.len())),
-        };
-        let port = match port {
-            "" => None,
-            port => {
-                let digits = port.strip_prefix(':').ok_or_else(wrong)?;
-                Some(digits.parse().map_err(|_| wrong())?)
-            }
-        };
-        if name.is_empty() || name.contains('/') {
-            return Err(wrong());
-        }
-        Ok(Self::Tcp {
-            name: name.to_owned(),
-            port,
-        })
+        let tcp = text.strip_prefix("tcp://").and_then(|tcp| tcp.parse().ok());
+        tcp.map(Self::Tcp).ok_or_else(wrong)
     }
 }
 
@@ -80,14 +47,7 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp { name, port } => {
-                if name.contains(':') {
-                    write!(f, "tcp://[{name}]")?;
-                } else {
-                    write!(f, "tcp://{name}")?;
-                }
-                port.map_or(Ok(()), |port| write!(f, ":{port}"))
-            }
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Inherited => f.write_str("fd://"),
         }
     }
@@ -108,11 +68,6 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>().unwrap().to_string(), text);
         }
-        let tcp = Host::Tcp {
-            name: "::1".into(),
-            port: None,
-        };
-        assert_eq!("tcp://[::1]".parse::<Host>().unwrap(), tcp);
     }
 
     #[test]
@@ -134,12 +89,5 @@ mod tests {
             let error = text.parse::<Host>().unwrap_err().to_string();
             assert!(error.contains("unix://PATH"), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn the_usual_port_depends_on_tls() {
-        assert_eq!(Host::port(None, true), 2376);
-        assert_eq!(Host::port(None, false), 2375);
-        assert_eq!(Host::port(Some(0), true), 0);
     }
 }

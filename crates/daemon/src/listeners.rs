@@ -4,15 +4,14 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use docker_api::Listener;
+use endpoint::TcpAddress;
 use listenfd::ListenFd;
-use rustls::ServerConfig;
 
 use crate::host::Host;
 use crate::socket::{ApiSocket, SocketError};
-use crate::tls::{TcpPolicy, TlsError};
+use crate::tls::{ServedTls, TcpPolicy, TlsError};
 
 /// The sockets that this process was started with. Taken once, before there is a second thread: it changes the
 /// environment, which this process's children must not take for theirs.
@@ -24,6 +23,8 @@ pub(crate) struct Listeners {
     pub(crate) sockets: Vec<Listener>,
     /// Their addresses.
     pub(crate) addresses: Vec<String>,
+    /// That of the TCP ports, if they have one.
+    pub(crate) tls: Option<ServedTls>,
     _files: Vec<ApiSocket>,
 }
 
@@ -63,20 +64,20 @@ impl Listeners {
     ) -> Result<Self, ListenError> {
         let mut binding = Binding {
             policy,
-            tls: match policy {
-                TcpPolicy::Verified(files) => Some(files.load()?),
-                TcpPolicy::Open | TcpPolicy::Undecided => None,
-            },
             listeners: Self {
                 sockets: Vec::new(),
                 addresses: Vec::new(),
+                tls: match policy {
+                    TcpPolicy::Verified(files) => Some(ServedTls::load(files)?),
+                    TcpPolicy::Open | TcpPolicy::Undecided => None,
+                },
                 _files: Vec::new(),
             },
         };
         for host in hosts {
             match host {
                 Host::Unix(path) => binding.unix(path)?,
-                Host::Tcp { name, port } => binding.tcp(host, name, *port)?,
+                Host::Tcp(address) => binding.tcp(address)?,
                 Host::Inherited => binding.inherited(&mut inherited.0)?,
             }
         }
@@ -87,7 +88,6 @@ impl Listeners {
 /// Sockets being bound.
 struct Binding<'a> {
     policy: &'a TcpPolicy,
-    tls: Option<Arc<ServerConfig>>,
     listeners: Listeners,
 }
 
@@ -99,15 +99,14 @@ impl Binding<'_> {
         Ok(())
     }
 
-    fn tcp(&mut self, host: &Host, name: &str, port: Option<u16>) -> Result<(), ListenError> {
+    fn tcp(&mut self, address: &TcpAddress) -> Result<(), ListenError> {
         // Nobody may connect to a port that is refused in the next moment.
-        self.allow_tcp(&host.to_string())?;
-        let port = Host::port(port, self.tls.is_some());
-        let bound = TcpListener::bind((name, port)).and_then(|listener| self.add_tcp(listener));
-        bound.map_err(|source| ListenError::Tcp {
-            host: host.to_string(),
-            source,
-        })
+        let host = format!("tcp://{address}");
+        self.allow_tcp(&host)?;
+        let port = address.port(self.listeners.tls.is_some());
+        let bound =
+            TcpListener::bind((address.host.as_str(), port)).and_then(|listener| self.add_tcp(listener));
+        bound.map_err(|source| ListenError::Tcp { host, source })
     }
 
     fn inherited(&mut self, sockets: &mut ListenFd) -> Result<(), ListenError> {
@@ -153,11 +152,9 @@ impl Binding<'_> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let tls = if self.tls.is_some() { "" } else { " without TLS" };
-        self.add(
-            Listener::tcp(listener, self.tls.clone()),
-            format!("tcp://{address}{tls}"),
-        );
+        let tls = self.listeners.tls.as_ref().map(ServedTls::config);
+        let open = if tls.is_some() { "" } else { " without TLS" };
+        self.add(Listener::tcp(listener, tls), format!("tcp://{address}{open}"));
         Ok(())
     }
 

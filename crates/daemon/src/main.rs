@@ -95,7 +95,12 @@ async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> a
     docker_api::serve(sockets, engine, about, async {
         loop {
             tokio::select! {
-                _ = renew.recv() => log.renew(|| settings.read_config()),
+                _ = renew.recv() => {
+                    log.renew(|| settings.read_config());
+                    if let Some(tls) = &listeners.tls {
+                        tls.renew();
+                    }
+                }
                 _ = terminate.recv() => break tracing::info!("SIGTERM: stopping; containers go on"),
                 _ = interrupt.recv() => break tracing::info!("SIGINT: stopping; containers go on"),
             }

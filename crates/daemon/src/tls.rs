@@ -3,21 +3,16 @@
 //! Whoever reaches the API is root on this host. So a port is served to those who have a certificate of the operator's
 //! CA, or, when two options say so, to everybody; there is nothing in between.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use endpoint::{PemError, pem};
+use rustls::ServerConfig;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::watch;
 
 use crate::config_file::ConfigFile;
-
-/// The largest file of certificates that is read, in bytes: a whole bundle of CAs has a fifth of this.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// Docker's options and keys for TLS, and one of hull's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -83,10 +78,8 @@ pub(crate) enum TlsError {
     Contradiction,
     #[error("--insecure-tcp-without-tls serves TCP without TLS only if --tls=false is given, too")]
     HalfOpen,
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} is of no use: {reason}", path.display())]
-    Content { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Pem(#[from] PemError),
     #[error("the certificate {} and the key {} cannot be served: {source}", certificate.display(), key.display())]
     Identity {
         certificate: PathBuf,
@@ -133,15 +126,10 @@ impl TlsFiles {
     /// Reads the files.
     pub(crate) fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&self.authorities)? {
-            roots
-                .add(authority)
-                .map_err(|error| useless(&self.authorities, &error))?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        let roots = Arc::new(pem::authorities(&self.authorities)?);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
-            .map_err(|error: VerifierBuilderError| useless(&self.authorities, &error))?;
+            .map_err(|error: VerifierBuilderError| PemError::content(&self.authorities, &error))?;
         let identity = |source| TlsError::Identity {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
@@ -151,47 +139,48 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .map_err(identity)?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates(&self.certificate)?, key(&self.key)?)
+            .with_single_cert(
+                pem::certificates(&self.certificate)?,
+                pem::private_key(&self.key)?,
+            )
             .map_err(identity)?;
         Ok(Arc::new(config))
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(path)?;
-    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err(useless(path, &"it has no certificate in PEM")),
-        all => all.map_err(|error| useless(path, &error)),
-    }
+/// The TLS that is served, and the files that it comes from.
+pub(crate) struct ServedTls {
+    files: TlsFiles,
+    config: watch::Sender<Arc<ServerConfig>>,
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| match error {
-        pem::Error::NoItemsFound => useless(path, &"it has no private key in PEM"),
-        error => useless(path, &error),
-    })
-}
-
-fn useless(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
-    TlsError::Content {
-        path: path.to_owned(),
-        reason: reason.to_string(),
+impl ServedTls {
+    /// Reads the files.
+    pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self {
+            config: watch::Sender::new(files.load()?),
+            files: files.clone(),
+        })
     }
-}
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(useless(path, &format!("it has more than {MAX_BYTES} bytes")));
+    /// What a port serves, now and when it is another one.
+    pub(crate) fn config(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.config.subscribe()
     }
-    Ok(text)
+
+    /// Reads the files again, for clients that are yet to come; files that are broken change nothing.
+    pub(crate) fn renew(&self) {
+        match self.files.load() {
+            Ok(config) => {
+                self.config.send_replace(config);
+                tracing::info!(
+                    "SIGHUP: new connections are served with {}",
+                    self.files.certificate.display()
+                );
+            }
+            Err(error) => tracing::error!("SIGHUP: the TLS certificates stay as they were: {error}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -268,7 +257,7 @@ mod tests {
         };
         let error = files.load().unwrap_err().to_string();
         assert!(error.contains("it has no certificate in PEM"), "{error}");
-        std::fs::write(file.path(), vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
+        std::fs::write(file.path(), vec![b'x'; (1 << 20) + 1]).unwrap();
         let error = files.load().unwrap_err().to_string();
         assert!(error.contains("more than 1048576 bytes"), "{error}");
     }

@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -21,8 +20,7 @@ use engine::{AttachInput, AttachOutput, Attachment, EngineError, InputOutcome};
 use futures_util::future::Either;
 use futures_util::{Stream, StreamExt, stream};
 use hyper::ext::ReasonPhrase;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, Ready, WriteHalf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use crate::listener::Connection;
 use crate::server::{RawConnection, SessionSlot};
@@ -112,15 +110,11 @@ impl StreamRequest {
 
 /// Connects a raw connection with a process until the process's output ends or the client is gone.
 async fn raw_session(connection: RawConnection, attachment: Attachment, framing: Framing) {
-    let Ok(hang_up) = HangUp::watch(&connection.stream) else {
-        tracing::warn!("cannot watch an attached connection: no file descriptor is left");
-        return;
-    };
     let (mut reader, mut writer) = tokio::io::split(connection.stream);
     let over = {
         let mut output = std::pin::pin!(send_output(&mut writer, attachment.output, framing));
         let mut input = std::pin::pin!(receive_input(&mut reader, connection.early, attachment.input));
-        let mut gone = std::pin::pin!(hang_up.wait());
+        let mut gone = std::pin::pin!(connection.hang_up.wait());
         let mut input_ended = false;
         loop {
             tokio::select! {
@@ -211,55 +205,13 @@ async fn finish(mut reader: ReadHalf<Connection>, mut writer: WriteHalf<Connecti
     let _ = tokio::time::timeout(LINGER_TIME, drain).await;
 }
 
-/// Tells when a client has closed its socket.
-///
-/// A client that has only ended its input reads as ended, too; only a hang-up, which epoll always reports, tells the two
-/// apart. TCP has no such event for a client that just closes: there it comes when the client's kernel refuses output, or
-/// a probe of the idle connection. The watch has a descriptor of its own, so that forgetting that it can be written to,
-/// which lets the watch sleep, does not make the session forget it.
-enum HangUp {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl HangUp {
-    fn watch(connection: &Connection) -> io::Result<Self> {
-        let watched = connection.as_fd().try_clone_to_owned()?;
-        Ok(if connection.is_unix() {
-            Self::Unix(UnixStream::from_std(watched.into())?)
-        } else {
-            Self::Tcp(TcpStream::from_std(watched.into())?)
-        })
-    }
-
-    async fn wait(&self) {
-        while let Ok(ready) = self.writable().await {
-            if ready.is_write_closed() {
-                return;
-            }
-            let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = match self {
-                Self::Unix(stream) => stream.try_io(Interest::WRITABLE, forget),
-                Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, forget),
-            };
-        }
-    }
-
-    async fn writable(&self) -> io::Result<Ready> {
-        match self {
-            Self::Unix(stream) => stream.ready(Interest::WRITABLE).await,
-            Self::Tcp(stream) => stream.ready(Interest::WRITABLE).await,
-        }
-    }
-}
-
 /// The output of a process as the body of a response, with the body of the request as its input.
 fn body_session(
     request_body: Body,
     attachment: Attachment,
     framing: Framing,
 ) -> impl Stream<Item = io::Result<Bytes>> {
-    let input: Pin<Box<dyn Future<Output = ()> + Send>> =
+    let input: Pin<Box<dyn Future<Output = bool> + Send>> =
         Box::pin(receive_body(request_body, attachment.input));
     stream::unfold(
         (attachment.output, Some(input)),
@@ -270,7 +222,13 @@ fn body_session(
                         let chunk = chunk?;
                         return Some((Ok(framing.encode(chunk.stream.into(), chunk.bytes)), (output, input)));
                     }
-                    () = pending_or(&mut input) => input = None,
+                    whole = pending_or(&mut input) => {
+                        // A client that has gone in the middle of its input reads no output either.
+                        if !whole {
+                            return None;
+                        }
+                        input = None;
+                    }
                 }
             }
         },
@@ -278,41 +236,37 @@ fn body_session(
 }
 
 /// Waits for `future`, or for ever without one.
-async fn pending_or(future: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+async fn pending_or<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
 }
 
-async fn receive_body(body: Body, mut input: Option<AttachInput>) {
+/// Hands over a body; whether it came to its end.
+async fn receive_body(body: Body, mut input: Option<AttachInput>) -> bool {
     let mut pieces = std::pin::pin!(body.into_data_stream());
-    while let Some(Ok(piece)) = pieces.next().await {
-        hand_over(&mut input, piece).await;
+    let mut whole = true;
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => hand_over(&mut input, piece).await,
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
     }
     if let Some(input) = input {
         input.close().await;
     }
+    whole
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::net::UnixStream;
 
-    #[tokio::test]
-    async fn a_half_close_is_no_hang_up_and_a_close_is_one() {
-        let (server, mut client) = UnixStream::pair().unwrap();
-        let server = Connection::from(server);
-        let hang_up = HangUp::watch(&server).unwrap();
-        client.write_all(b"input").await.unwrap();
-        client.shutdown().await.unwrap();
-        let waited = tokio::time::timeout(Duration::from_millis(50), hang_up.wait()).await;
-        assert!(waited.is_err(), "a half-close was taken for a hang-up");
-        drop(client);
-        tokio::time::timeout(Duration::from_secs(5), hang_up.wait())
-            .await
-            .expect("the hang-up is seen");
-    }
+    use super::*;
 
     #[tokio::test]
     async fn input_left_unread_does_not_turn_the_end_of_output_into_a_reset() {

@@ -9,11 +9,15 @@ mod create;
 mod error;
 mod file_mode;
 mod filters;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod hang_up;
 mod hijack;
 mod human_time;
 mod instructions;
 mod listener;
 mod metrics;
+mod name_patterns;
 mod progress;
 mod ps;
 mod query;

@@ -1,7 +1,8 @@
 //! Where clients come in: a unix socket, or TCP with or without TLS; and what the three have in common.
 //!
-//! Anybody may reach a TCP port. Until a client has shown its certificate it costs one of few places, for a short time;
-//! who finds none waits in the kernel's queue, where it costs hulld nothing.
+//! A listener has places for so many clients; who finds none waits in the kernel's queue, where it costs hulld nothing. Those
+//! who come when most are taken have little time to say what they want, so that silent ones keep nobody out.
+//! Anybody may reach a TCP port: until a client has shown its certificate it costs one of few places more, for a short time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +13,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::sockopt;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
@@ -23,8 +25,18 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many clients may be in their handshake at the same time, for each port.
 const HANDSHAKES: usize = 64;
-/// How many connections a TCP port has at the same time.
-const CONNECTIONS: usize = 1024;
+/// How many connections a TCP port has at the same time, where there are descriptors enough.
+const TCP_CONNECTIONS: usize = 1024;
+/// The same for a unix socket: an attached client has three, and there may be a thousand.
+const UNIX_CONNECTIONS: usize = 4096;
+/// For how many descriptors of this process a listener has one place: a connection takes two, and containers need the rest.
+const DESCRIPTORS_EACH: u64 = 4;
+/// The part of the places that is kept for clients that come to the point: one over this.
+const LAST_PLACES_PART: usize = 4;
+/// How long a client may take to send the head of a request, and how long a connection may be idle, as with Docker.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The same for those who come when only the last places are left.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may be silent before the kernel asks whether the client is still there.
 const IDLE: Duration = Duration::from_secs(30);
 /// The answer to a client that speaks HTTP where TLS is spoken.
@@ -33,7 +45,10 @@ const NOT_TLS: &[u8] =
     Client sent an HTTP request to an HTTPS server.\n";
 
 /// A bound socket that the API is served on.
-pub struct Listener(Kind);
+pub struct Listener {
+    kind: Kind,
+    places: Places,
+}
 
 enum Kind {
     Unix(UnixListener),
@@ -42,9 +57,20 @@ enum Kind {
 
 struct TcpPort {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    connections: Arc<Semaphore>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     handshakes: Arc<Semaphore>,
+}
+
+/// How many clients may be there.
+struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+/// A client's place.
+struct Place {
+    _held: OwnedSemaphorePermit,
+    patience: Duration,
 }
 
 /// A client that has connected and has said nothing yet.
@@ -52,7 +78,7 @@ pub(crate) struct Incoming {
     socket: Socket,
     tls: Option<TlsAcceptor>,
     /// Held while the connection lasts.
-    place: Option<OwnedSemaphorePermit>,
+    place: Place,
     /// Held until it is known who the client is.
     handshake: Option<OwnedSemaphorePermit>,
 }
@@ -65,7 +91,7 @@ enum Socket {
 /// A client's connection, whatever carries it.
 pub(crate) struct Connection {
     stream: Stream,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 enum Stream {
@@ -88,39 +114,45 @@ pub(crate) enum HandshakeError {
 impl Listener {
     /// The clients of a unix socket: whom its file's mode lets in.
     pub fn unix(listener: UnixListener) -> Self {
-        Self(Kind::Unix(listener))
+        Self {
+            kind: Kind::Unix(listener),
+            places: Places::new(UNIX_CONNECTIONS),
+        }
     }
 
-    /// The clients of a TCP port; with `tls`, those whom it lets in, and without it everybody.
-    pub fn tcp(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
-        Self(Kind::Tcp(TcpPort {
-            listener,
-            tls: tls.map(TlsAcceptor::from),
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
-        }))
+    /// The clients of a TCP port; with `tls`, those whom it lets in, and without it everybody. When it changes, those who come
+    /// then have the new one, and the others go on.
+    pub fn tcp(listener: TcpListener, tls: Option<watch::Receiver<Arc<ServerConfig>>>) -> Self {
+        Self {
+            kind: Kind::Tcp(TcpPort {
+                listener,
+                tls,
+                handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            }),
+            places: Places::new(TCP_CONNECTIONS),
+        }
     }
 
     /// The next client; may be dropped while it waits.
     pub(crate) async fn accept(&self) -> io::Result<Incoming> {
-        match &self.0 {
+        let place = self.places.take().await?;
+        match &self.kind {
             Kind::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok(Incoming {
                     socket: Socket::Unix(stream),
                     tls: None,
-                    place: None,
+                    place,
                     handshake: None,
                 })
             }
-            Kind::Tcp(port) => port.accept().await,
+            Kind::Tcp(port) => port.accept(place).await,
         }
     }
 }
 
 impl TcpPort {
-    async fn accept(&self) -> io::Result<Incoming> {
-        let place = permit(&self.connections).await?;
+    async fn accept(&self, place: Place) -> io::Result<Incoming> {
         let handshake = match self.tls {
             Some(_) => Some(permit(&self.handshakes).await?),
             None => None,
@@ -132,9 +164,30 @@ impl TcpPort {
         sockopt::set_tcp_keepidle(&stream, IDLE)?;
         Ok(Incoming {
             socket: Socket::Tcp(stream, peer),
-            tls: self.tls.clone(),
-            place: Some(place),
+            tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()).into()),
+            place,
             handshake,
+        })
+    }
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let share = usize::try_from(descriptors / DESCRIPTORS_EACH).unwrap_or(usize::MAX);
+        let all = most.min(share).max(1);
+        Self {
+            free: Arc::new(Semaphore::new(all)),
+            all,
+        }
+    }
+
+    async fn take(&self) -> io::Result<Place> {
+        let held = permit(&self.free).await?;
+        let many_left = self.free.available_permits() >= self.all / LAST_PLACES_PART;
+        Ok(Place {
+            _held: held,
+            patience: if many_left { PATIENCE } else { LITTLE_PATIENCE },
         })
     }
 }
@@ -160,7 +213,7 @@ impl Incoming {
         drop(self.handshake);
         Ok(Connection {
             stream,
-            _place: self.place,
+            place: Some(self.place),
         })
     }
 }
@@ -186,12 +239,17 @@ impl From<UnixStream> for Connection {
     fn from(stream: UnixStream) -> Self {
         Self {
             stream: Stream::Unix(stream),
-            _place: None,
+            place: None,
         }
     }
 }
 
 impl Connection {
+    /// How long the client may take to send the head of a request.
+    pub(crate) fn patience(&self) -> Duration {
+        self.place.as_ref().map_or(PATIENCE, |place| place.patience)
+    }
+
     /// Whether it is a unix socket, and no TCP one.
     pub(crate) fn is_unix(&self) -> bool {
         matches!(self.stream, Stream::Unix(_))

@@ -19,16 +19,21 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use percent_encoding::percent_decode_str;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tower_service::Service as _;
 
+use crate::error::ApiError;
+use crate::hang_up::HangUp;
 use crate::listener::{Connection, HandshakeError, Incoming as Client, Listener};
 use crate::metrics::Requests;
 use crate::version::{self, ApiVersion};
 
-/// How long a client may take to send the head of a request; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a request is worked on that a client left behind when it went.
+const LEFT_REQUEST_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take to close its side of a connection that was answered for the last time.
+const LINGER_TIME: Duration = Duration::from_secs(2);
 /// The largest head of a request and the read buffer of a connection, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 /// The pause after `accept` failed, which is nearly always for want of file descriptors.
@@ -43,6 +48,8 @@ pub(crate) struct RawConnection {
     pub(crate) stream: Connection,
     /// What the client sent after its request and was read with it.
     pub(crate) early: Bytes,
+    /// Tells when the client has gone.
+    pub(crate) hang_up: HangUp,
 }
 
 /// What runs on a connection after its 101 response.
@@ -141,28 +148,60 @@ async fn serve_client(client: Client, service: Service) -> Result<(), HandshakeE
 }
 
 async fn serve_connection(stream: Connection, service: Service) {
+    let Ok(hang_up) = HangUp::watch(&stream) else {
+        tracing::warn!("cannot watch a connection to the API: no file descriptor is left");
+        return;
+    };
+    let patience = stream.patience();
     let slot = SessionSlot::default();
     let service = {
         let slot = slot.clone();
         hyper::service::service_fn(move |request| Box::pin(answer(service.clone(), slot.clone(), request)))
     };
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(patience)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service)
-        .without_shutdown()
-        .await;
+        .without_shutdown();
+    let mut serving = std::pin::pin!(serving);
+    // Who waits for something else than its client would not see that it has gone: a place for an archive, a process that takes
+    // no input.
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = hang_up.wait() => match tokio::time::timeout(LEFT_REQUEST_TIME, &mut serving).await {
+            Ok(served) => served,
+            Err(_) => return,
+        },
+    };
     match (served, slot.take()) {
         (Ok(parts), Some(session)) => {
             let stream = parts.io.into_inner();
             let early = parts.read_buf;
-            session(RawConnection { stream, early }).await;
+            session(RawConnection {
+                stream,
+                early,
+                hang_up,
+            })
+            .await;
         }
-        // TLS says that it ends: without that the client could not tell the end from a cut.
-        (Ok(mut parts), None) => drop(parts.io.inner_mut().shutdown().await),
+        (Ok(parts), None) => end(parts.io.into_inner()).await,
         (Err(error), _) => tracing::debug!(%error, "a connection to the API ended early"),
     }
+}
+
+/// Ends a connection. What the client still sends of a body that was refused is read for a moment: closing with that unread would
+/// make its kernel throw the answer away.
+async fn end(mut stream: Connection) {
+    // TLS says that it ends: without that the client could not tell the end from a cut.
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let drain = async {
+        let mut unread = [0; 4096];
+        while matches!(stream.read(&mut unread).await, Ok(count) if count > 0) {}
+    };
+    let _ = tokio::time::timeout(LINGER_TIME, drain).await;
 }
 
 /// Routes one request and gives every response the headers of Docker's version middleware.
@@ -172,7 +211,9 @@ async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let method = request.method().clone();
-    let routed = version::negotiate(request.uri().path()).map(|(version, path)| (version, path.to_owned()));
+    let routed = check_path(request.uri().path())
+        .and_then(version::negotiate)
+        .map(|(version, path)| (version, path.to_owned()));
     let mut response = match routed {
         Ok((version, path)) => {
             set_path(request.uri_mut(), &path);
@@ -192,6 +233,14 @@ async fn answer(
     headers.insert("ostype", HeaderValue::from_static("linux"));
     headers.insert(SERVER, HeaderValue::from_static(crate::SERVER_HEADER));
     Ok(response)
+}
+
+/// Refuses a path that stands for no text.
+fn check_path(path: &str) -> Result<&str, ApiError> {
+    match percent_decode_str(path).decode_utf8() {
+        Ok(_) => Ok(path),
+        Err(_) => Err(ApiError::bad_request(format!("the path `{path}` is no UTF-8"))),
+    }
 }
 
 /// Puts another path into `uri` and keeps its query.

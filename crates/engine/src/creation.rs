@@ -91,7 +91,7 @@ fn warnings(create: &ContainerCreate) -> Vec<String> {
 }
 
 /// Refuses what cannot be.
-fn check(create: &ContainerCreate) -> Result<()> {
+pub(crate) fn check(create: &ContainerCreate) -> Result<()> {
     if create.auto_remove && create.restart != RestartPolicy::No {
         return Err(EngineError::Invalid(
             "can't create 'AutoRemove' container with restart policy".into(),

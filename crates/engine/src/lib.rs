@@ -24,6 +24,8 @@ mod events;
 mod exec;
 mod exec_process;
 mod folder;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guest_spec;
 mod health;
 mod health_monitor;

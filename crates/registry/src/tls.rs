@@ -4,11 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use endpoint::{Anybody, PemError, pem};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::host::Host;
 
@@ -19,19 +17,14 @@ pub enum TlsError {
     /// The disk.
     #[error("cannot read the certificates in {}: {source}", path.display())]
     Read {
-        /// The folder or file.
+        /// The folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// Not what the name promises.
-    #[error("{} is of no use: {reason}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    File(#[from] PemError),
     /// One half of a client certificate.
     #[error(
         "{} has no {}: a client certificate is NAME.cert with NAME.key; a CA's certificate ends in .crt",
@@ -44,9 +37,6 @@ pub enum TlsError {
         missing: PathBuf,
     },
 }
-
-/// Bytes of a file in `certs.d`: a whole bundle of CAs has a fifth of this.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What the folders of one host hold. Equal certificates share connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -101,7 +91,7 @@ impl Certificates {
         paths.sort();
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => self.authorities.extend(read_certificates(&path)?),
+                Some("crt") => self.authorities.extend(pem::certificates(&path)?),
                 Some("cert") => self.identity = Some(Identity::read(&path)?),
                 Some("key") => {
                     let certificate = path.with_extension("cert");
@@ -128,54 +118,13 @@ impl Identity {
                 missing: key_path,
             });
         }
-        let key = read_bounded(&key_path)?;
-        if let Err(error) = PrivateKeyDer::from_pem_slice(&key) {
-            return Err(TlsError::File {
-                path: key_path,
-                reason: describe(&error),
-            });
-        }
+        let key = pem::read(&key_path)?;
+        pem::private_key_in(&key_path, &key)?;
         Ok(Self {
-            chain: read_certificates(path)?,
+            chain: pem::certificates(path)?,
             key,
             path: path.to_path_buf(),
         })
-    }
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |source| TlsError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_FILE {
-        return Err(TlsError::File {
-            path: path.to_path_buf(),
-            reason: format!("it has {size} bytes"),
-        });
-    }
-    std::fs::read(path).map_err(failed)
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let refuse = |reason| TlsError::File {
-        path: path.to_path_buf(),
-        reason,
-    };
-    let pem = read_bounded(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(refuse("it holds no PEM certificate".to_string())),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(refuse(describe(&error))),
-    }
-}
-
-fn describe(error: &pem::Error) -> String {
-    match error {
-        pem::Error::NoItemsFound => "it holds no PEM item of this kind".to_string(),
-        other => format!("it is no PEM file ({other})"),
     }
 }
 
@@ -204,65 +153,15 @@ pub(crate) fn client_config(
         roots.add_parsable_certificates(certificates.authorities.iter().cloned());
         builder.with_root_certificates(roots)
     } else {
-        let anybody = Arc::new(Anybody(provider));
+        let anybody = Anybody::new(provider);
         builder.dangerous().with_custom_certificate_verifier(anybody)
     };
     let Some(identity) = &certificates.identity else {
         return Ok(builder.with_no_client_auth());
     };
-    let key = PrivateKeyDer::from_pem_slice(&identity.key)
-        .map_err(|error| rustls::Error::General(describe(&error)))?;
+    let key = pem::private_key_in(&identity.path, &identity.key)
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
     builder.with_client_auth_cert(identity.chain.clone(), key)
-}
-
-/// Takes any certificate: for registries that the configuration calls insecure, as Docker does. Signatures
-/// are verified all the same, so that the peer has the key of the certificate that it shows.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -319,7 +218,7 @@ mod tests {
         let (_dir, loaded) = folder(&[("a.crt", "hello")]);
         let message = loaded.unwrap_err().to_string();
         assert!(
-            message.ends_with("a.crt is of no use: it holds no PEM certificate"),
+            message.ends_with("a.crt is of no use: it has no certificate in PEM"),
             "{message}"
         );
     }

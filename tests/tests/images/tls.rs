@@ -1,11 +1,11 @@
 //! The API over TCP: who has a certificate comes in, with hull and with the docker CLI, and nobody else.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use system_tests::{Authority, Daemon, DaemonSpec, Outcome};
@@ -18,26 +18,30 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Served {
     daemon: Daemon,
     folder: TempDir,
+    /// A CA that the daemon does not know.
+    theirs: Authority,
 }
 
 impl Served {
     fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(name);
-        for (ca, client) in [("ours", "friend"), ("theirs", "stranger")] {
-            let authority = Authority::new(ca)?;
+        let (ours, theirs) = (Authority::new("ours")?, Authority::new("theirs")?);
+        for (authority, client) in [(&ours, "friend"), (&theirs, "stranger")] {
             std::fs::create_dir(path(client))?;
             std::fs::write(path(client).join("ca.pem"), authority.pem())?;
             authority.issue_client(&path(client).join("cert.pem"), &path(client).join("key.pem"))?;
-            if client == "friend" {
-                authority.issue_server(&path("cert.pem"), &path("key.pem"))?;
-            }
         }
+        ours.issue_server(&path("cert.pem"), &path("key.pem"))?;
         let daemon = Daemon::start_with(DaemonSpec {
             arguments: arguments(&folder),
             ..DaemonSpec::default()
         })?;
-        Ok(Self { daemon, folder })
+        Ok(Self {
+            daemon,
+            folder,
+            theirs,
+        })
     }
 
     fn port(&self) -> Result<u16> {
@@ -73,6 +77,21 @@ impl Served {
     fn docker(&self, files: &str, args: &[&str]) -> Result<Outcome> {
         self.client(Command::new("docker"), files, args)
     }
+}
+
+/// Waits until the daemon has logged this.
+fn logged(daemon: &Daemon, words: &str) -> Result<()> {
+    let begun = Instant::now();
+    // There is no event for a line in a file.
+    while !daemon.log()?.contains(words) {
+        anyhow::ensure!(
+            begun.elapsed() < PATIENCE,
+            "{words:?} is not in the log: {}",
+            daemon.log()?
+        );
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    Ok(())
 }
 
 fn arguments(folder: &TempDir) -> Vec<OsString> {
@@ -151,6 +170,60 @@ fn who_is_not_known_is_refused_and_told_what_to_do() -> Result<()> {
     let plain = served.docker("nobody", &["ps"])?;
     assert!(plain.stderr.contains(words), "{plain}");
     served.hull("friend", &["--tls", "ps"])?.ok();
+    Ok(())
+}
+
+#[test]
+fn a_hang_up_changes_the_certificate_for_new_clients_and_a_broken_one_changes_nothing() -> Result<()> {
+    let served = Served::start()?;
+    let image = |tag: &str| served.hull("friend", &["--tls", "tag", "busybox", tag]);
+    let host = format!("tcp://127.0.0.1:{}", served.port()?);
+    let mut command = served
+        .daemon
+        .hull_command(["--host", &host, "--tlsverify", "events", "--since", "1"]);
+    command
+        .env("HULL_CERT_PATH", served.file("friend"))
+        .stdout(Stdio::piped());
+    let mut events = command.spawn()?;
+    let mut told = BufReader::new(events.stdout.take().context("no stdout")?).lines();
+    image("before:1")?.ok();
+    let mut next = |word: &str| -> Result<()> {
+        loop {
+            let line = told.next().context("the events have ended")??;
+            if line.contains(word) {
+                return Ok(());
+            }
+        }
+    };
+    next("before:1")?;
+
+    served
+        .theirs
+        .issue_server(&served.file("cert.pem"), &served.file("key.pem"))?;
+    served.hull("friend", &["--tlsverify", "ps"])?.ok();
+    served.daemon.hang_up()?;
+    logged(&served.daemon, "SIGHUP: new connections are served with")?;
+    let unknown = served.hull("friend", &["--tlsverify", "ps"])?;
+    assert!(unknown.stderr.contains("give the CA that signed it"), "{unknown}");
+    let theirs = served.file("stranger/ca.pem");
+    let theirs = theirs.to_str().context("no text")?;
+    served
+        .hull("friend", &["--tlsverify", "--tlscacert", theirs, "ps"])?
+        .ok();
+
+    for broken in ["", "-----BEGIN CERTIFICATE-----\nnonsense\n"] {
+        std::fs::write(served.file("cert.pem"), broken)?;
+        served.daemon.hang_up()?;
+        logged(&served.daemon, "SIGHUP: the TLS certificates stay as they were: ")?;
+        served
+            .hull("friend", &["--tlsverify", "--tlscacert", theirs, "ps"])?
+            .ok();
+    }
+    // Who was there before still is.
+    image("after:1")?.ok();
+    next("after:1")?;
+    events.kill()?;
+    events.wait()?;
     Ok(())
 }
 

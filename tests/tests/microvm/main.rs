@@ -10,6 +10,7 @@ mod docker_golden;
 mod docker_py;
 mod faults;
 mod health;
+mod hogs;
 mod host_limits;
 mod layers;
 mod lifecycle;

@@ -7,6 +7,8 @@ pub(crate) mod modes;
 mod mounts;
 mod refusal;
 pub(crate) mod restart;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod round_trip;
 mod update;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use serde_json::Value;
 use self::modes::Modes;
 use self::refusal::unsupported;
 pub(crate) use self::update::read_update;
+use crate::body::typed;
 use crate::error::ApiError;
 
 /// Reads the body of `POST /containers/create`.
@@ -26,8 +29,7 @@ use crate::error::ApiError;
 pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreate, ApiError> {
     refusal::check(&body)?;
     let restart = restart::take(body.get_mut("HostConfig"))?.unwrap_or_default();
-    let body: ContainerCreateBody = serde_json::from_value(lists_from_text(body))
-        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    let body: ContainerCreateBody = typed(lists_from_text(body))?;
     let host = body.host_config.clone().unwrap_or_default();
     check_modes(&host)?;
     let modes = Modes::read(&host)?;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{cpu_quota, memory_swap, not_negative, refusal, restart};
+use crate::body::typed;
 use crate::error::ApiError;
 
 /// What can be updated.
@@ -27,8 +28,7 @@ struct Body {
 pub(crate) fn read_update(mut body: Value) -> Result<ContainerUpdate, ApiError> {
     refusal::check_update(&body)?;
     let restart = restart::take(Some(&mut body))?;
-    let body: Body = serde_json::from_value(body)
-        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    let body: Body = typed(body)?;
     let swap = memory_swap(body.memory, body.memory_swap)?;
     let given = |value: u64| (value > 0).then_some(value);
     Ok(ContainerUpdate {

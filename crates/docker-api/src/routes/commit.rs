@@ -8,7 +8,7 @@ use engine::{CommitRequest, Engine, ImageConfig, ImageHealthCheck};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::body::OptionalJsonBody;
+use crate::body::{OptionalJsonBody, typed};
 use crate::create::lists_from_text;
 use crate::error::ApiError;
 use crate::instructions;
@@ -49,8 +49,7 @@ pub(super) async fn commit(
 
 /// What a body says of how the image's containers run. What concerns one container only is not part of an image.
 fn read_config(body: Value) -> Result<ImageConfig, ApiError> {
-    let body: ContainerConfig = serde_json::from_value(lists_from_text(body))
-        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    let body: ContainerConfig = typed(lists_from_text(body))?;
     Ok(ImageConfig {
         user: body.user.unwrap_or_default(),
         exposed_ports: body.exposed_ports.unwrap_or_default().into_iter().collect(),

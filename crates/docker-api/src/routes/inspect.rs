@@ -303,6 +303,15 @@ fn describe_limit(limit: &Rlimit) -> ResourcesUlimits {
     }
 }
 
+/// What is told of a container that was asked for like this, as a create request has it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn described(config: ContainerCreate) -> serde_json::Value {
+    let host = describe_host(&config, &[]);
+    let mut told = json!(describe_config(config, "0123456789ab"));
+    told["HostConfig"] = json!(host);
+    told
+}
+
 /// What was asked for with `-v`; what comes from the image or another container is not among it.
 fn binds(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Option<Vec<String>> {
     let asked = |mount: &&engine::MountPoint| {

@@ -7,13 +7,13 @@ use bollard_stubs::models::{
 };
 use engine::{Container, ContainerState, Engine, Health, HealthStatus, ListFilter, Status};
 use jiff::Timestamp;
-use regex::Regex;
 
 use super::inspect::{describe_mount, network_mode};
 use super::networks;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::human_time;
+use crate::name_patterns;
 use crate::query::Params;
 
 /// Filters that are understood.
@@ -112,7 +112,7 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
         all: false,
         limit: None,
         ids: values("id"),
-        names: filters.values("name").iter().map(|name| pattern(name)).collect(),
+        names: name_patterns::read(filters)?,
         statuses: filters
             .values("status")
             .iter()
@@ -173,12 +173,6 @@ fn exposes(container: &Container, wanted: &[(u16, u16, String)]) -> bool {
                     .is_ok_and(|number| (first..=last).contains(&number))
         })
     })
-}
-
-/// A regular expression for a name. What is none stands for itself.
-fn pattern(name: &str) -> Regex {
-    Regex::new(name)
-        .unwrap_or_else(|_| Regex::new(&regex::escape(name)).expect("what is escaped is an expression"))
 }
 
 /// Statuses that nobody knows are refused.

@@ -20,12 +20,13 @@ mod top;
 mod update;
 mod volumes;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::inspect::described;
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use engine::Engine;
 
-use crate::body::BODY_LIMIT;
+use crate::body::Bodies;
 use crate::error::ApiError;
 
 /// All routes, without a version in front.
@@ -90,6 +91,6 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/exec/{id}/json", get(exec::inspect))
         .fallback(async || ApiError::page_not_found())
         .method_not_allowed_fallback(async || ApiError::page_not_found())
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(Extension(Bodies::default()))
         .with_state(engine)
 }

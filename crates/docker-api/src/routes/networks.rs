@@ -7,11 +7,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use bollard_stubs::models::{EndpointSettings, Ipam};
 use engine::{ContainerCreate, Engine};
-use regex::Regex;
 use serde_json::{Value, json};
 
 use super::inspect::network_mode;
 use crate::error::ApiError;
+use crate::name_patterns;
 use crate::query::Params;
 
 /// The network's name.
@@ -24,8 +24,8 @@ pub(super) async fn list(params: Params) -> Result<Json<Vec<Value>>, ApiError> {
     let filters = params
         .filters()?
         .only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let named = |name: &String| Regex::new(name).map_or(name == NONE, |name| name.is_match(NONE));
-    let passes = filters.any("name", named)
+    let names = name_patterns::read(&filters)?;
+    let passes = (names.is_empty() || names.iter().any(|name| name.is_match(NONE)))
         && filters.any("id", |id| ID.starts_with(id.as_str()))
         && filters.any("driver", |driver| driver == "null")
         && filters.any("scope", |scope| scope == "local")

@@ -77,6 +77,14 @@ impl Answer {
     }
 }
 
+/// Reads an answer to the end of the connection.
+pub(crate) fn read_answer(stream: &mut UnixStream) -> Result<Answer> {
+    let mut answer = Vec::new();
+    // What was not read of the request resets a connection.
+    let end = stream.read_to_end(&mut answer);
+    Answer::read(&answer).or_else(|error| end.map_err(Into::into).and(Err(error)))
+}
+
 fn unchunk(mut bytes: &[u8]) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -161,11 +169,11 @@ impl Server {
     /// Sends bytes, says that there are no more, and reads the answer.
     pub(crate) fn raw(&self, request: &[u8]) -> Result<Answer> {
         let mut stream = self.connect()?;
-        stream.write_all(request)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
+        // A server that refuses a body need not read it.
+        let _ = stream.write_all(request);
+        let answer = read_answer(&mut stream);
         stream.shutdown(Shutdown::Both).ok();
-        Answer::read(&answer)
+        answer
     }
 
     /// A request with a JSON body, or with an empty one.

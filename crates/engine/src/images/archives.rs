@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::api::PlatformName;
+use super::archive_places::{ArchivePlace, ArchivePlaces};
 use super::config::ImageConfig;
 use super::failure::ImageFailure;
 use super::names::{familiar, parse};
@@ -40,6 +41,11 @@ impl ArchiveInput {
         piece.is_empty() || self.0.write(piece).await.is_ok()
     }
 
+    /// Waits until nothing more is wanted.
+    pub async fn unwanted(&self) {
+        self.0.unwanted().await;
+    }
+
     /// Ends the archive. Without it what was written is given up.
     pub async fn finish(self) {
         self.0.finish().await;
@@ -62,11 +68,13 @@ impl ArchiveOutput {
 /// The end that a thread writes an archive to.
 struct PieceWriter {
     pieces: mpsc::Sender<io::Result<Bytes>>,
+    place: ArchivePlace,
 }
 
 impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.pieces.blocking_send(Ok(Bytes::copy_from_slice(bytes))) {
+        let sent = self.pieces.send(Ok(Bytes::copy_from_slice(bytes)));
+        match self.place.wait_for(sent)? {
             Ok(()) => Ok(bytes.len()),
             Err(_) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone")),
         }
@@ -118,12 +126,14 @@ impl Images {
         }
         let (pieces, output) = mpsc::channel(PIECES);
         let (store, events) = (self.store.clone(), self.events.clone());
+        let place = self.archives.take().await;
         tokio::task::spawn_blocking(move || {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut writer = io::BufWriter::with_capacity(
                 PIECE,
                 PieceWriter {
                     pieces: pieces.clone(),
+                    place,
                 },
             );
             let saved = store
@@ -132,8 +142,9 @@ impl Images {
                 .and_then(|()| writer.flush());
             if let Err(error) = saved {
                 tracing::warn!(%error, "an archive was not written to its end");
-                // The client sees that the archive is cut. One that has gone sees nothing.
-                let _ = pieces.blocking_send(Err(error));
+                // The client sees that the archive is cut. One that has gone sees nothing, and one that does not read sees that
+                // there is nothing more.
+                let _ = pieces.try_send(Err(error));
                 return;
             }
             for id in ids {
@@ -178,7 +189,9 @@ impl Images {
             .transpose()?;
         let (store, events) = (self.store.clone(), self.events.clone());
         let (writer, reader) = pipe();
+        let places = self.archives.clone();
         let follower = Follower::alone(|board| async move {
+            let reader = reader.at(places.take().await);
             let (told, chosen) = (board.clone(), wanted.clone());
             let loaded = store_call(&store, "load images", move |store| {
                 let suits = chosen.map(|wanted| move |own: &Platform| suits(own, &wanted));
@@ -290,6 +303,7 @@ async fn fetch(mut download: Download, writer: PipeWriter, board: &ImageBoard) -
 /// An image that is being made of a root file system.
 struct Importing {
     store: ImageStore,
+    archives: ArchivePlaces,
     events: Events,
     name: Option<Reference>,
     document: Value,
@@ -303,6 +317,7 @@ impl Importing {
         }
         Ok(Self {
             store: images.store.clone(),
+            archives: images.archives.clone(),
             events: images.events.clone(),
             name,
             document: request.document()?,
@@ -312,10 +327,12 @@ impl Importing {
     async fn read(self, archive: PipeReader, board: &ImageBoard) -> Result<(), ImageFailure> {
         let Self {
             store,
+            archives,
             events,
             name,
             document,
         } = self;
+        let archive = archive.at(archives.take().await);
         let tag = name.as_ref().map(Reference::storage_name);
         let image = store_call(&store, "import an image", move |store| {
             Ok(store.import(archive, name.as_ref(), document)?)

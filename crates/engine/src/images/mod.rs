@@ -1,6 +1,7 @@
 //! The images of an engine: those in its store, and the way to and from registries.
 
 mod api;
+mod archive_places;
 mod archives;
 mod commit;
 mod config;
@@ -42,6 +43,7 @@ pub use progress::{Bytes as ByteProgress, ImageEvent, LayerState};
 pub use pull::PullRequest;
 pub use push::PushRequest;
 
+use archive_places::ArchivePlaces;
 use pull::PullKey;
 use transfers::Transfers;
 
@@ -59,6 +61,7 @@ pub(crate) struct Images {
     pulls: Transfers<PullKey, ()>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    archives: ArchivePlaces,
     meters: Meters,
     /// The layers of containers, by the containers' ids.
     containers: Mutex<HashMap<String, Hold>>,
@@ -98,6 +101,7 @@ impl Images {
             pulls: Transfers::default(),
             downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            archives: ArchivePlaces::default(),
             containers: Mutex::default(),
             events,
             meters,

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::archive_places::ArchivePlace;
+
 /// Pieces that wait in a pipe at most. One that was read from a registry has up to 400 KiB.
 const PIECES: usize = 4;
 
@@ -23,6 +25,7 @@ pub(crate) struct PipeReader {
     piece: Bytes,
     ended: bool,
     want: Option<oneshot::Sender<()>>,
+    place: Option<ArchivePlace>,
 }
 
 /// The reader has gone: it has read enough, or has failed.
@@ -42,6 +45,7 @@ pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
         piece: Bytes::new(),
         ended: false,
         want: Some(want),
+        place: None,
     };
     (writer, reader)
 }
@@ -60,6 +64,11 @@ impl PipeWriter {
         self.pieces.send(Ok(piece)).await.map_err(|_| Closed)
     }
 
+    /// Waits until the reader has gone.
+    pub(crate) async fn unwanted(&self) {
+        self.pieces.closed().await;
+    }
+
     /// Makes the reader fail instead of coming to an end.
     pub(crate) async fn fail(self, message: &str) {
         // A reader that has gone needs no error.
@@ -72,6 +81,25 @@ impl PipeWriter {
     }
 }
 
+impl PipeReader {
+    /// Waits for the writer, which is a client's, no longer than its place is not wanted.
+    pub(crate) fn at(self, place: ArchivePlace) -> Self {
+        Self {
+            place: Some(place),
+            ..self
+        }
+    }
+
+    /// The next piece.
+    fn receive(&mut self) -> io::Result<Option<io::Result<Bytes>>> {
+        match (&self.place, self.pieces.try_recv()) {
+            (_, Ok(piece)) => Ok(Some(piece)),
+            (Some(place), _) => place.wait_for(self.pieces.recv()),
+            (None, _) => Ok(self.pieces.blocking_recv()),
+        }
+    }
+}
+
 impl Read for PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(want) = self.want.take() {
@@ -79,7 +107,7 @@ impl Read for PipeReader {
             let _ = want.send(());
         }
         if self.piece.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
+            match self.receive()? {
                 Some(piece) => self.piece = piece?,
                 None => {
                     return Err(io::Error::new(

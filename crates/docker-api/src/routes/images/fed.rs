@@ -1,5 +1,7 @@
 //! A transfer that is fed with the body of its request, and told while it is.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use engine::{ArchiveInput, ImageEvent, TransferEvents};
 use futures_util::StreamExt;
@@ -7,6 +9,9 @@ use tokio::task::JoinSet;
 
 use crate::error::ApiError;
 use crate::progress::Events;
+
+/// How long a client may be silent that sends what nobody wants any more.
+const UNWANTED_SILENCE: Duration = Duration::from_secs(2);
 
 /// Its events. A client may send all of the body before it reads any of them, so the body is read by a task of its own,
 /// which ends when this is dropped.
@@ -69,11 +74,26 @@ impl Events for Fed {
     }
 }
 
-/// Writes a body into the engine. What the engine does not want any more is read and forgotten.
+/// Writes a body into the engine. What the engine does not want any more is read and forgotten, as long as it comes.
 async fn feed(body: Body, input: ArchiveInput) -> Result<(), ApiError> {
     let mut pieces = body.into_data_stream();
     let mut wanted = true;
-    while let Some(piece) = pieces.next().await {
+    loop {
+        let piece = if wanted {
+            tokio::select! {
+                piece = pieces.next() => piece,
+                () = input.unwanted() => {
+                    wanted = false;
+                    continue;
+                }
+            }
+        } else {
+            match tokio::time::timeout(UNWANTED_SILENCE, pieces.next()).await {
+                Ok(piece) => piece,
+                Err(_) => return Ok(()),
+            }
+        };
+        let Some(piece) = piece else { break };
         let piece = piece.map_err(|error| ApiError::bad_request(format!("the archive is cut: {error}")))?;
         if wanted {
             wanted = input.write(piece).await;

@@ -1,0 +1,54 @@
+//! Archives that nobody reads to the end, or sends to the end.
+
+use std::io::Read;
+
+use anyhow::{Result, ensure};
+use system_tests::Daemon;
+
+use crate::client::{peak_within, ping, sent, settles_at};
+
+/// More than there are places for archives, and more than there are threads for what waits for the disk.
+const MANY: usize = 520;
+
+#[test]
+fn archives_that_stand_still_make_room_for_others() -> Result<()> {
+    let daemon = Daemon::start()?;
+    let before = daemon.descriptors()?;
+    let mut clients = Vec::new();
+    for number in 0..MANY {
+        clients.push(match number % 3 {
+            0 => sent(
+                &daemon,
+                "GET /images/get?names=busybox HTTP/1.1\r\nHost: hull\r\n\r\n",
+            )?,
+            1 => sent(
+                &daemon,
+                "POST /images/load HTTP/1.1\r\nConnection: close\r\nContent-Length: 100000\r\n\r\nbegun",
+            )?,
+            _ => sent(
+                &daemon,
+                "POST /images/create?fromSrc=- HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            )?,
+        });
+    }
+    ping(&daemon);
+    // What needs a thread, too.
+    let images = daemon.hull(["images"]).ok();
+    assert!(images.contains("localhost/busybox"), "{images}");
+    drop(clients.split_off(20));
+    // The first 16 of those that are left lose their places to these two, and to the others.
+    let archive = daemon.file("busybox.tar");
+    let archive = archive.to_str().expect("a path of letters");
+    daemon.hull(["save", "-o", archive, "busybox"]).ok();
+    daemon.hull(["load", "-q", "-i", archive]).ok();
+    let mut silent = clients.swap_remove(1);
+    let mut told = String::new();
+    silent.read_to_string(&mut told)?;
+    ensure!(
+        told.contains("neither sent nor read anything for 30 seconds"),
+        "{told}"
+    );
+    peak_within(&daemon, 128 << 20);
+    drop((clients, silent));
+    settles_at(&daemon, before)
+}
