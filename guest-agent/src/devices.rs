@@ -59,7 +59,7 @@ const LINKS: [(&CStr, &CStr); 6] = [
 ];
 
 /// Mount points below it.
-const DIRECTORIES: [&CStr; 3] = [c"pts", c"shm", c"mqueue"];
+const DIRECTORIES: [&CStr; 2] = [c"pts", c"mqueue"];
 
 /// Mounts of the agent's own nodes, in their order.
 pub(crate) fn bind_all() -> Result<Vec<OwnedFd>, OsError> {

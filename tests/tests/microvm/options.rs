@@ -102,6 +102,57 @@ fn a_container_whose_log_is_not_kept_runs_and_is_attached_to() -> Result<()> {
 }
 
 #[test]
+fn containers_outlive_the_daemon_when_their_first_lines_are_not_kept_any_more() -> Result<()> {
+    let hull = hull!();
+    let (bounded, silent) = (
+        hull.container("outlives-bounded"),
+        hull.container("outlives-silent"),
+    );
+    let count = "echo early >&2; i=0; while :; do i=$((i+1)); echo $i; [ $i -gt 1000 ] && sleep 0.2; done";
+    for (name, option) in [
+        (&bounded, "--log-opt=max-size=20k"),
+        (&silent, "--log-driver=none"),
+    ] {
+        hull.docker(["run", "-d", "--name", name, option, "busybox", "sh", "-c", count])
+            .ok();
+    }
+    let kept = || -> Vec<u32> {
+        let said = hull.docker(["logs", &bounded]).ok();
+        said.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let counted = |least: u32| {
+        hull.eventually("its count", || match kept().last() {
+            Some(last) if *last > least => Ok(*last),
+            last => Err(format!("{last:?}")),
+        })
+    };
+    let before = counted(1000);
+    let pid = format!("cat {}/hulld.pid", hull.runtime().display());
+    let old = hull.shell(&pid).ok();
+    hull.shell(&format!("kill -9 {}", old.trim())).ok();
+    hull.eventually("a new daemon", || {
+        let answer = hull.hull(["info"]);
+        let new = hull.shell(&pid).stdout;
+        if answer.code == 0 && new != old {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
+    });
+    for name in [&bounded, &silent] {
+        assert_eq!(
+            hull.hull(["exec", name, "echo", "still here"]).ok(),
+            "still here\n"
+        );
+    }
+    counted(before);
+    let kept = kept();
+    assert!(kept[0] > 1, "nothing was rotated away: {kept:?}");
+    assert_eq!(kept, Vec::from_iter(kept[0]..kept[0] + kept.len() as u32));
+    Ok(())
+}
+
+#[test]
 fn a_seccomp_profile_of_ones_own_holds_for_init_and_execs() -> Result<()> {
     let hull = hull!();
     let folder = tempfile::tempdir()?;

@@ -475,6 +475,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_follower_beside_a_writer_loses_and_doubles_nothing_of_what_is_kept() {
+        for compress in [false, true] {
+            let mut log = log_of(bounded(1000, compress));
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let follow = Follow {
+                grown: log.grown.subscribe(),
+                ended: Box::pin(async { drop(ended.await) }),
+            };
+            let reader = LogReader::new(log.files.clone(), both(), false, Some(follow));
+            let writer = std::thread::spawn(move || {
+                for n in 0..10_000 {
+                    log.writer.write(Stdout, format!("{n}\n").as_bytes());
+                }
+                end.send(()).unwrap();
+                log
+            });
+            assert_eq!(numbers(&all(reader).await), Vec::from_iter(0..10_000));
+            writer.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn a_log_that_was_emptied_by_somebody_does_not_keep_its_follower_busy() {
         let mut log = log();
         log.writer.write(Stdout, b"before\n");
