@@ -263,6 +263,29 @@ impl Hull {
         said
     }
 
+    /// What happens to a container from `since` on comes to be told as these actions, a line each; `filters` choose among them.
+    #[track_caller]
+    pub fn events_become(&self, container: &str, since: &str, filters: &[&str], expected: &str) {
+        let container = format!("container={container}");
+        // "0s" is the beginning of this second: what just happened comes after it.
+        let mut args = vec![
+            "events",
+            "--since",
+            since.trim(),
+            "--until",
+            "0s",
+            "--filter",
+            &container,
+        ];
+        args.extend(filters.iter().flat_map(|filter| ["--filter", *filter]));
+        args.extend(["--format", "{{.Action}}"]);
+        self.eventually("the last event's second", || {
+            let told = self.docker(&args).ok();
+            if told == expected { Ok(()) } else { Err(told) }
+        });
+        assert_eq!(self.hull(&args).ok(), expected);
+    }
+
     /// Asks until the answer pleases; an answer that never does is a failure that shows the last one. For the few things
     /// that offer no event to wait for.
     #[track_caller]

@@ -10,7 +10,7 @@ use crate::{ContainerCreate, Result, creation, limits, merge, signals};
 
 /// Checks what a container is to be as making one does, with an image that says nothing; the error's text.
 pub fn check(mut create: ContainerCreate) -> std::result::Result<(), String> {
-    let checked = || -> Result<()> {
+    let mut checked = || -> Result<()> {
         creation::check(&create)?;
         merge::merge(
             &mut create,

@@ -169,7 +169,7 @@ impl HealthCheck {
     }
 
     /// What an image is to say; `None` where there is nothing to say.
-    pub(crate) fn for_image(&self) -> Option<ImageHealthCheck> {
+    pub fn for_image(&self) -> Option<ImageHealthCheck> {
         let time = |time: Option<Duration>| {
             time.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
         };

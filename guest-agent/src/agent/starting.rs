@@ -69,46 +69,41 @@ impl Agent {
 
     /// The process runs its program.
     fn finish_start(&mut self) {
-        let Some(Starting {
-            process: id,
-            request,
-            generation,
-            ..
-        }) = self.starting.take()
-        else {
+        let Some(start) = self.starting.take() else {
             return;
         };
-        let Some(process) = self.processes.get(&id) else {
+        let Some(process) = self.processes.get(&start.process) else {
             return;
         };
         let state = process.state();
-        self.respond(request, generation, Ok(Reply::Started { pid: state.pid }));
+        self.respond(
+            start.request,
+            start.generation,
+            Ok(Reply::Started { pid: state.pid }),
+        );
         if let Some(status) = state.exited {
-            self.announce(Event::Exited { process: id, status });
+            self.announce(Event::Exited {
+                process: start.process,
+                status,
+            });
         }
     }
 
     /// The process never came to run its program: it is as if it had not been there.
     fn give_up_start(&mut self, error: CallError) {
-        let Some(Starting {
-            process: id,
-            request,
-            generation,
-            ..
-        }) = self.starting.take()
-        else {
+        let Some(start) = self.starting.take() else {
             return;
         };
-        if let Some(process) = self.processes.remove(&id)
+        if let Some(process) = self.processes.remove(&start.process)
             && !process.has_ended()
         {
             process.kill();
             self.failed.push(process);
         }
-        if self.init == Some(id) {
+        if self.init == Some(start.process) {
             self.init = None;
         }
-        self.respond(request, generation, Err(error));
+        self.respond(start.request, start.generation, Err(error));
     }
 
     /// How long nothing is to be done unless something happens.

@@ -79,28 +79,8 @@ fn a_container_is_well_until_its_check_fails_too_often_and_well_again_after_one_
     hull.hull(["unpause", &name]).ok();
     hull.hull(["kill", &name]).ok();
     assert!(health(&hull, &name).starts_with("unhealthy"));
-    let filter = format!("container={}", &*name);
-    let events = [
-        "events",
-        "--since",
-        since.trim(),
-        "--until",
-        "0s",
-        "--filter",
-        &filter,
-        "--filter",
-        "event=health_status",
-        "--format",
-        "{{.Action}}",
-    ];
-    hull.eventually("the last event's second", || {
-        let told = hull.docker(events).ok();
-        if told == "health_status: unhealthy\nhealth_status: healthy\n" {
-            Ok(())
-        } else {
-            Err(told)
-        }
-    });
+    let expected = "health_status: unhealthy\nhealth_status: healthy\n";
+    hull.events_become(&name, &since, &["event=health_status"], expected);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::not_negative;
 use crate::error::ApiError;
 
 /// Times are nanoseconds; 0 is what the image says.
-pub(super) fn read(config: HealthConfig) -> Result<HealthCheck, ApiError> {
+pub(crate) fn read(config: HealthConfig) -> Result<HealthCheck, ApiError> {
     let time = |name, nanoseconds| -> Result<_, ApiError> {
         let nanoseconds = not_negative(name, nanoseconds)?;
         Ok((nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds)))

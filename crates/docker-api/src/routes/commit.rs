@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bollard_stubs::models::{ContainerConfig, HealthConfig};
-use engine::{CommitRequest, Engine, ImageConfig, ImageHealthCheck};
+use bollard_stubs::models::ContainerConfig;
+use engine::{CommitRequest, Engine, ImageConfig};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::body::{OptionalJsonBody, typed};
-use crate::create::lists_from_text;
+use crate::create::{health, lists_from_text};
 use crate::error::ApiError;
 use crate::instructions;
 use crate::query::Params;
@@ -60,21 +60,10 @@ fn read_config(body: Value) -> Result<ImageConfig, ApiError> {
         working_dir: body.working_dir.unwrap_or_default(),
         labels: body.labels.unwrap_or_default().into_iter().collect(),
         stop_signal: body.stop_signal.unwrap_or_default(),
-        health_check: body.healthcheck.map(read_health_check),
+        health_check: health::read(body.healthcheck.unwrap_or_default())?.for_image(),
         shell: body.shell.unwrap_or_default(),
         on_build: body.on_build.unwrap_or_default(),
     })
-}
-
-fn read_health_check(check: HealthConfig) -> ImageHealthCheck {
-    ImageHealthCheck {
-        test: check.test.unwrap_or_default(),
-        interval: check.interval.unwrap_or_default(),
-        timeout: check.timeout.unwrap_or_default(),
-        start_period: check.start_period.unwrap_or_default(),
-        start_interval: check.start_interval.unwrap_or_default(),
-        retries: check.retries.unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]
