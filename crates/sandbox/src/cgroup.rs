@@ -50,7 +50,8 @@ pub fn open_cgroup() -> io::Result<PathBuf> {
 }
 
 fn open_beneath(hierarchy: &Path) -> io::Result<PathBuf> {
-    let has = fs::read_to_string(hierarchy.join("cgroup.controllers"))?;
+    let list = hierarchy.join("cgroup.controllers");
+    let has = fs::read_to_string(&list).map_err(failed("read", &list))?;
     if let Some(missing) = CONTROLLERS
         .iter()
         .find(|wanted| !has.split_whitespace().any(|has| has == **wanted))
@@ -63,20 +64,23 @@ fn open_beneath(hierarchy: &Path) -> io::Result<PathBuf> {
     for group in [hierarchy, &parent] {
         let file = group.join("cgroup.subtree_control");
         let enable = CONTROLLERS.map(|controller| format!("+{controller}")).join(" ");
-        fs::write(&file, enable)
-            .map_err(|error| io::Error::new(error.kind(), format!("write {}: {error}", file.display())))?;
+        fs::write(&file, enable).map_err(failed("write", &file))?;
     }
     Ok(parent)
 }
 
 fn make_group(group: &Path) -> io::Result<()> {
     match fs::create_dir(group) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io::Error::new(
-            error.kind(),
-            format!("make the control group {}: {error}", group.display()),
-        )),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(failed("make the control group", group)(error))
+        }
         _ => Ok(()),
     }
+}
+
+/// What was tried on what.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{action} {}: {error}", path.display()))
 }
 
 /// Makes a group for a microVM of this size. The file is for its VMM to join it by: who writes `0` to it is in.
@@ -181,6 +185,16 @@ mod tests {
         let error = open_beneath(folder.path()).unwrap_err().to_string();
         assert!(error.ends_with("has no controller 'memory'"), "{error}");
         assert!(!folder.path().join(PARENT).exists());
+    }
+
+    #[test]
+    fn a_host_without_cgroup_v2_is_told_what_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open_beneath(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("read ") && error.contains("/cgroup.controllers: "),
+            "{error}"
+        );
     }
 
     #[test]

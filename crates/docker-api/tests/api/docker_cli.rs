@@ -79,7 +79,12 @@ fn version_and_info_are_printed_without_a_warning() -> Result<()> {
     );
     let ran = docker.run(&["info"])?;
     assert!(ran.stdout.contains("Storage Driver: erofs"), "{ran:?}");
-    assert!(!ran.stderr.contains("WARNING"), "{ran:?}");
+    // What this host has not is no fault of the answer.
+    let mut warnings = ran.stderr.lines().filter(|line| line.contains("WARNING"));
+    assert!(
+        warnings.all(|line| line.contains("not by control groups of the host: ")),
+        "{ran:?}"
+    );
     Ok(())
 }
 
