@@ -20,6 +20,9 @@ use crate::{Clock, Result, SandboxEnd, SandboxError, Step};
 /// How long the end of a microVM may come after the end of the connection to its agent: it explains more.
 pub(crate) const END_AFTER_LOSS: Duration = Duration::from_secs(5);
 
+/// How long a VMM whose guest is up may take to connect to its agent; it gives up by itself before that.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What carries the calls to an agent.
 pub(crate) struct Link {
     pub(crate) exchange: Exchange,
@@ -93,15 +96,13 @@ impl Link {
 
     /// Carries calls until the microVM ends.
     pub(crate) async fn carry(mut self) {
-        let reason = match connect(
-            &vsock_socket(&self.runtime),
-            CONTROL_PORT,
-            &self.exchange.take_queued(),
-        )
-        .await
-        {
-            Ok((reader, to)) => self.exchange.run(reader, to).await.to_string(),
-            Err(error) => format!("connect to the agent: {error}"),
+        let socket = vsock_socket(&self.runtime);
+        let queued = self.exchange.take_queued();
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&socket, CONTROL_PORT, &queued)).await;
+        let reason = match connected {
+            Ok(Ok((reader, to))) => self.exchange.run(reader, to).await.to_string(),
+            Ok(Err(error)) => format!("connect to the agent: {error}"),
+            Err(_) => format!("its VMM does not answer for {} s", CONNECT_TIMEOUT.as_secs()),
         };
         self.lose(reason).await;
     }

@@ -1,15 +1,20 @@
 //! What is left standing when a process of hull is killed.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Result;
 use system_tests::{Hull, hull};
 
 /// Kills the daemon; the next command has it running again.
 fn kill_daemon(hull: &Hull) {
+    kill_daemon_within(hull, Duration::from_secs(60));
+}
+
+fn kill_daemon_within(hull: &Hull, patience: Duration) {
     let old = hull.shell("pidof hulld").ok();
     hull.shell("kill -9 $(pidof hulld)").ok();
-    hull.eventually("a new daemon", || {
+    hull.eventually_within(patience, "a new daemon", || {
         let answer = hull.hull(["info"]);
         let new = hull.shell("pidof hulld").stdout;
         if answer.code == 0 && !new.trim().is_empty() && new != old {
@@ -112,6 +117,33 @@ fn a_killed_vmm_is_reported_with_a_reason_and_leaves_nothing() -> Result<()> {
         runtime.display()
     ));
     assert_eq!(left.stdout, "", "something is left of the container");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_starts_although_a_vmm_does_not_answer_and_ends_that_one() -> Result<()> {
+    let hull = hull!();
+    let (silent, other) = (hull.container("silent-vmm"), hull.container("beside-it"));
+    hull.start_script(&silent, "sleep 1000");
+    hull.start_script(&other, "sleep 1000");
+    let pid = hull.hull(["inspect", "--format", "{{.State.Pid}}", &silent]).ok();
+    let pid = pid.trim();
+    hull.shell(&format!("kill -STOP {pid}")).ok();
+    kill_daemon_within(&hull, Duration::from_secs(180));
+    let state = hull
+        .hull([
+            "inspect",
+            "--format",
+            "{{.State.Status}} {{.State.Error}}",
+            &silent,
+        ])
+        .ok();
+    assert!(
+        state.starts_with("exited ") && state.contains("its VMM does not answer"),
+        "{state}"
+    );
+    assert_eq!(hull.shell(&format!("ls -d /proc/{pid} 2>/dev/null")).stdout, "");
+    hull.hull(["exec", &other, "true"]).ok();
     Ok(())
 }
 
