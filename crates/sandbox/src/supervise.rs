@@ -56,7 +56,10 @@ impl Supervised {
         if let Some(cgroup) = self.cgroup {
             remove_cgroup(cgroup).await;
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.runtime) {
+        if let Err(error) = std::fs::remove_dir_all(&self.runtime)
+            // Whoever ends a stray microVM removes its folder.
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::warn!(folder = %self.runtime.display(), %error, "cannot remove the sockets of a microVM");
         }
         self.end.send_replace(Some(end));

@@ -128,6 +128,9 @@ fn a_daemon_starts_although_a_vmm_does_not_answer_and_ends_that_one() -> Result<
     hull.start_script(&other, "sleep 1000");
     let pid = hull.hull(["inspect", "--format", "{{.State.Pid}}", &silent]).ok();
     let pid = pid.trim();
+    // The end of whoever started it ends a process that is stopped (setpgid(2), of orphaned process groups): that one has to be
+    // gone before.
+    kill_daemon(&hull);
     hull.shell(&format!("kill -STOP {pid}")).ok();
     kill_daemon_within(&hull, Duration::from_secs(180));
     let state = hull
