@@ -1,22 +1,9 @@
-//! Containers that take all they can get, and their neighbour.
+//! Containers that take all they can get, and their neighbour. How much slower that gets is measured by `make bench`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use system_tests::{Cleanup, Hull, hull};
-
-/// How long the neighbour takes to carry `true` out: the median of several.
-fn exec_time(hull: &Hull, neighbour: &str) -> Duration {
-    let mut times: Vec<_> = (0..9)
-        .map(|_| {
-            let began = Instant::now();
-            hull.hull(["exec", neighbour, "true"]).ok();
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() / 2]
-}
 
 /// How long it may take until one of them is at its limit, with little of two emulated CPUs.
 const LONG: Duration = Duration::from_secs(180);
@@ -44,8 +31,6 @@ fn five_that_take_all_they_can_leave_their_neighbour_alone() -> Result<()> {
     let hull = hull!();
     let neighbour = hull.container("neighbour");
     hull.start_script(&neighbour, "sleep 1000");
-    exec_time(&hull, &neighbour);
-    let idle = exec_time(&hull, &neighbour);
     let hogs: Vec<Cleanup> = HOGS
         .iter()
         .map(|(what, script)| {
@@ -118,10 +103,8 @@ fn five_that_take_all_they_can_leave_their_neighbour_alone() -> Result<()> {
         size if size > 1 << 20 => Ok(()),
         size => Err(size.to_string()),
     });
-    let busy = exec_time(&hull, &neighbour);
-    println!("exec true: {idle:?} idle, {busy:?} beside five hogs");
-    assert!(busy < idle * 3, "{idle:?} idle, {busy:?} beside five hogs");
-    // And the host's share of it is bounded.
+    hull.hull(["exec", &neighbour, "true"]).ok();
+    // The host's share of it is bounded.
     assert!(logged() < 3 << 20, "{} bytes of log", logged());
     for hog in &hogs {
         let disk = hull

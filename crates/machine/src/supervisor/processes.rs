@@ -120,12 +120,18 @@ fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
         // The emulated processor speculates nothing, so mitigations only cost; it shows SVM by itself. It executes `rep
         // movsb` a byte at a time: a kernel that believes in fast string instructions (ERMS) takes three times as long
         // to clear a page. QEMU 10 shows FSRM, which Linux takes to imply ERMS: with only the one its memmove never ends.
+        //
+        // Its first processor must not run microVMs: whenever any of the others restores its floating point state (at each
+        // switch to another thread), QEMU writes back what it has read of the first one's `hflags2` (`cpu_clear_ignne`, up to
+        // QEMU 10 at least), without a lock. What that one did in between is undone: it takes interrupts between #VMEXIT and
+        // STGI, or keeps nested paging switched on. So Linux keeps it for interrupts alone.
         Accelerator::Tcg => (
             "tcg,thread=multi",
             "max,-erms,-fsrm",
-            "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable",
+            "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable isolcpus=0",
         ),
     };
+    let cpus = spec.config.cpus + u32::from(matches!(spec.accelerator, Accelerator::Tcg));
     let memory = spec.config.memory_mib;
     let mut command: Vec<OsString> = vec![spec.qemu.clone().into()];
     let mut add = |arguments: &[&str]| command.extend(arguments.iter().map(OsString::from));
@@ -145,7 +151,7 @@ fn qemu_command(spec: &LaunchSpec) -> Vec<OsString> {
         "-cpu",
         cpu,
         "-smp",
-        &spec.config.cpus.to_string(),
+        &cpus.to_string(),
         "-m",
         &format!("{memory}M"),
     ]);

@@ -8,6 +8,7 @@
 mod bundle;
 mod exec;
 mod figures;
+mod hogs;
 mod idle;
 mod images;
 mod memory;
@@ -31,10 +32,11 @@ const IMAGES: &str = "images";
 type Part = fn(&Places) -> Result<()>;
 
 /// Those parts, in the order in which they are measured.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("exec", exec::measure),
+    ("hogs", hogs::measure),
     ("idle", idle::measure),
     ("storage", storage::measure),
 ];

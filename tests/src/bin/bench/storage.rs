@@ -42,14 +42,12 @@ pub(crate) fn measure(places: &Places) -> Result<()> {
     let site = Site::make(places)?;
     let (mut native, mut qemu, mut hull) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        let mut said = Series::new();
-        native.push(said.time(|| site.native())?);
-        qemu.push(said.time(|| site.qemu())?);
-        hull.push(said.time(|| site.hull(places))?);
-        eprintln!(
-            "round {round} of {ROUNDS}: at most {:.0} s for one of them",
-            said.range().1 / 1000.0
-        );
+        eprintln!("round {round} of {ROUNDS}, natively");
+        native.push(site.native()?);
+        eprintln!("round {round} of {ROUNDS}, QEMU");
+        qemu.push(site.qemu()?);
+        eprintln!("round {round} of {ROUNDS}, hull");
+        hull.push(site.hull(places)?);
     }
     println!(
         "\nFiles: {FILES} small ones on a bind mount, a source tree of as many, and large ones; {ROUNDS} rounds in turn\n"
@@ -148,16 +146,16 @@ impl Site {
             format!("git={folder}/tree"),
             format!("stream={folder}"),
         ]);
-        run(&mut command)?;
+        run(command.stderr(Stdio::inherit()))?;
         self.times("native.json")
     }
 
     fn qemu(&self) -> Result<Times> {
         let _server = Virtiofsd::start()?;
         let task = format!("{SHARED}/qemu.json,files={SHARED},git={SHARED}/tree,stream={SHARED}");
-        let output = run(&mut peers::qemu_with_storage(SOCKET, DISK, &task))?;
-        let said = || String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut times = self.times("qemu.json").with_context(said)?;
+        let mut qemu = peers::qemu_with_storage(SOCKET, DISK, &task);
+        run(qemu.stdout(Stdio::inherit()).stderr(Stdio::inherit()))?;
+        let mut times = self.times("qemu.json")?;
         times.extend(prefixed("root-", self.times("qemu-root.json")?));
         Ok(times)
     }
@@ -172,7 +170,7 @@ impl Site {
             command
                 .args(["busybox", &program, workload::ARGUMENT, &output])
                 .args(parts);
-            run(&mut command)
+            run(command.stderr(Stdio::inherit()))
         };
         let parts = [
             format!("files={SHARED}"),

@@ -49,8 +49,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 fn take(times: &mut Times, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut series = Series::new();
     series.time(work).with_context(|| format!("the part {name}"))?;
-    times.insert(name.to_owned(), series.median());
+    note(times, name, &series);
     Ok(())
+}
+
+/// Keeps a time, and shows that there was progress: some parts take minutes where all is emulated.
+fn note(times: &mut Times, name: &str, series: &Series) {
+    eprintln!("{name}: {:.0} ms", series.median());
+    times.insert(name.to_owned(), series.median());
 }
 
 /// The files beneath a folder.
@@ -104,7 +110,7 @@ fn git(tree: &Path, times: &mut Times) -> Result<()> {
     for _ in 0..STATUS_ROUNDS {
         series.time(status)?;
     }
-    times.insert("git".to_owned(), series.median());
+    note(times, "git", &series);
     Ok(())
 }
 
