@@ -31,6 +31,9 @@ use crate::lock::Lock;
 use crate::logging::Log;
 use crate::options::{Options, Settings};
 
+/// How many files this process and the VMMs may each have open, where the host lets it say so.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -152,11 +155,14 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 /// A container takes several descriptors, and so does each client; the usual soft limit of 1024 is soon reached.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    // A VMM holds each file of a shared folder open that its guest knows of. The kernel begins with 4096; root may have more.
+    let most = limit.maximum.map(|maximum| maximum.max(MAX_DESCRIPTORS));
+    let raised = [most, limit.maximum].map(|limit| Rlimit {
+        current: limit,
+        maximum: limit,
+    });
+    let [most, allowed] = raised;
+    if let Err(error) = setrlimit(Resource::Nofile, most).or_else(|_| setrlimit(Resource::Nofile, allowed)) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
