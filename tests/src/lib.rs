@@ -9,6 +9,7 @@ mod capabilities;
 mod daemon;
 mod docker_registry;
 pub mod golden;
+pub mod hogs;
 mod hull;
 mod outcome;
 mod place;

@@ -31,7 +31,7 @@ use crate::lock::Lock;
 use crate::logging::Log;
 use crate::options::{Options, Settings};
 
-/// How many files this process and the VMMs may each have open, where the host lets it say so.
+/// How many files this process and each VMM may have open.
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 
 fn main() -> ExitCode {
@@ -152,17 +152,19 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
-/// A container takes several descriptors, and so does each client; the usual soft limit of 1024 is soon reached.
+/// Lets this process and the VMMs, which inherit it, have [`MAX_DESCRIPTORS`] files open: a VMM has each file of a shared folder
+/// open that its guest knows of. Where the host's limit is lower and only root may raise it, that is the limit.
 fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    // A VMM holds each file of a shared folder open that its guest knows of. The kernel begins with 4096; root may have more.
-    let most = limit.maximum.map(|maximum| maximum.max(MAX_DESCRIPTORS));
-    let raised = [most, limit.maximum].map(|limit| Rlimit {
-        current: limit,
-        maximum: limit,
-    });
-    let [most, allowed] = raised;
-    if let Err(error) = setrlimit(Resource::Nofile, most).or_else(|_| setrlimit(Resource::Nofile, allowed)) {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let set = |limit| {
+        let limit = Rlimit {
+            current: limit,
+            maximum: limit,
+        };
+        setrlimit(Resource::Nofile, limit)
+    };
+    let wanted = allowed.map(|allowed| allowed.max(MAX_DESCRIPTORS));
+    if let Err(error) = set(wanted).or_else(|_| set(allowed)) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -1,64 +1,29 @@
 //! Containers that take all they can get, and their neighbour. How much slower that gets is measured by `make bench`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use system_tests::{Cleanup, Hull, hull};
+use system_tests::hogs::{DISK, FORKS, FULL, HOGS, LIMITS, LOG, MEMORY, MOST_PROCESSES};
+use system_tests::{Cleanup, hull};
 
 /// How long it may take until one of them is at its limit, with little of two emulated CPUs.
 const LONG: Duration = Duration::from_secs(180);
-
-/// Each takes one thing without end, and is kept from more than its own of it.
-const HOGS: [(&str, &str); 5] = [
-    (
-        "forks",
-        "while :; do (while :; do sleep 1000 & done) 2>/dev/null; done",
-    ),
-    ("memory", "sleep 2; tail /dev/zero"),
-    (
-        "disk",
-        "while :; do dd if=/dev/zero of=/fill bs=1M; sleep 0.2; done",
-    ),
-    (
-        "log",
-        "while :; do echo a line that is neither short nor long, for somebody to keep; done",
-    ),
-    ("cpu", "while :; do :; done"),
-];
 
 #[test]
 fn five_that_take_all_they_can_leave_their_neighbour_alone() -> Result<()> {
     let hull = hull!();
     let neighbour = hull.container("neighbour");
     hull.start_script(&neighbour, "sleep 1000");
-    let hogs: Vec<Cleanup> = HOGS
+    let hogs: HashMap<&str, Cleanup> = HOGS
         .iter()
         .map(|(what, script)| {
             let name = hull.container(&format!("hog-{what}"));
-            hull.hull([
-                "run",
-                "-d",
-                "--name",
-                &name,
-                "--cpus",
-                "0.3",
-                "-m",
-                "64m",
-                "--pids-limit",
-                "50",
-                "--storage-opt",
-                "size=64M",
-                "--log-opt",
-                "max-size=1m",
-                "--log-opt",
-                "max-file=2",
-                "busybox",
-                "sh",
-                "-c",
-                script,
-            ])
-            .ok();
-            name
+            let mut run = vec!["run", "-d", "--name", &name];
+            run.extend(LIMITS);
+            run.extend(["busybox", "sh", "-c", script]);
+            hull.hull(run).ok();
+            (*what, name)
         })
         .collect();
     let inspect = |name: &str, what: &str| {
@@ -70,7 +35,7 @@ fn five_that_take_all_they_can_leave_their_neighbour_alone() -> Result<()> {
     // Each at its limit.
     hull.eventually_within(LONG, "the end of the memory hog", || {
         match inspect(
-            &hogs[1],
+            &hogs[MEMORY],
             "{{.State.Status}} {{.State.OOMKilled}} {{.State.ExitCode}}",
         ) {
             state if state == "exited true 137" => Ok(()),
@@ -78,23 +43,23 @@ fn five_that_take_all_they_can_leave_their_neighbour_alone() -> Result<()> {
         }
     });
     hull.eventually_within(LONG, "the disk hog's disk being full", || {
-        let logs = hull.hull(["logs", &hogs[2]]);
-        match logs.stderr.contains("No space left on device") {
+        let logs = hull.hull(["logs", &hogs[DISK]]);
+        match logs.stderr.contains(FULL) {
             true => Ok(()),
-            false => Err(format!("{logs}{}", inspect(&hogs[2], "{{json .State}}"))),
+            false => Err(format!("{logs}{}", inspect(&hogs[DISK], "{{json .State}}"))),
         }
     });
     hull.eventually_within(LONG, "the fork hog having no more processes", || {
         let stats = hull
-            .hull(["stats", "--no-stream", "--format", "{{.PIDs}}", &hogs[0]])
+            .hull(["stats", "--no-stream", "--format", "{{.PIDs}}", &hogs[FORKS]])
             .ok();
-        if stats.trim().parse().is_ok_and(|pids: u32| pids >= 49) {
+        if stats.trim().parse().is_ok_and(|pids: u32| pids >= MOST_PROCESSES) {
             Ok(())
         } else {
             Err(stats)
         }
     });
-    let log = inspect(&hogs[3], "{{.LogPath}}");
+    let log = inspect(&hogs[LOG], "{{.LogPath}}");
     let logged = || -> u64 {
         let size = hull.shell(&format!("cat {log}* | wc -c")).ok();
         size.trim().parse().unwrap_or(u64::MAX)
@@ -106,7 +71,7 @@ fn five_that_take_all_they_can_leave_their_neighbour_alone() -> Result<()> {
     hull.hull(["exec", &neighbour, "true"]).ok();
     // The host's share of it is bounded.
     assert!(logged() < 3 << 20, "{} bytes of log", logged());
-    for hog in &hogs {
+    for hog in hogs.values() {
         let disk = hull
             .shell(&format!("du -m $(dirname {})", inspect(hog, "{{.LogPath}}")))
             .ok();

@@ -1,9 +1,10 @@
 //! How long a command in a container takes while others take all they can get.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use system_tests::hogs::{DISK, FORKS, FULL, HOGS, LIMITS, MOST_PROCESSES};
 
 use crate::Places;
 use crate::figures::Series;
@@ -12,66 +13,99 @@ use crate::peers::run;
 const ROUNDS: usize = 30;
 /// As many times as long it may take.
 const GOAL: f64 = 3.0;
-/// How long they take to be at their limits.
-const SETTLE: Duration = Duration::from_secs(15);
-
-/// Each takes one thing without end.
-const HOGS: [(&str, &str); 5] = [
-    (
-        "forks",
-        "while :; do (while :; do sleep 1000 & done) 2>/dev/null; done",
-    ),
-    ("memory", "while :; do tail /dev/zero; done"),
-    ("disk", "while :; do dd if=/dev/zero of=/fill bs=1M; done"),
-    ("log", "while :; do echo a line for somebody to keep; done"),
-    ("CPU", "while :; do :; done"),
-];
+/// How long it may take until they are at their limits, where the processor is emulated.
+const LONG: Duration = Duration::from_secs(180);
 
 /// Prints the time of `exec true`, alone and beside the hogs.
 pub(crate) fn measure(places: &Places) -> Result<()> {
-    let name = |what: &str| format!("bench-hogs-{what}-{}", std::process::id());
-    let hull = |arguments: &[&str]| run(Command::new(&places.hull).args(arguments)).map(drop);
-    let neighbour = name("neighbour");
-    let mut started = vec![neighbour.clone()];
-    let mut measured = || -> Result<(Series, Series)> {
-        hull(&["run", "-d", "--name", &neighbour, "busybox", "sleep", "100000"])?;
-        let rounds = || -> Result<Series> {
-            let mut series = Series::new();
-            for _ in 0..ROUNDS {
-                series.time(|| hull(&["exec", &neighbour, "true"]))?;
-            }
-            Ok(series)
-        };
-        rounds()?;
-        let alone = rounds()?;
-        for (what, script) in HOGS {
-            started.push(name(what));
-            let limits = "--cpus 0.3 -m 64m --pids-limit 50 --storage-opt size=64M --log-opt max-size=1m --log-opt max-file=2";
-            let mut run = vec!["run", "-d", "--name", &started[started.len() - 1]];
-            run.extend(limits.split(' '));
-            run.extend(["busybox", "sh", "-c", script]);
-            hull(&run)?;
-        }
-        std::thread::sleep(SETTLE);
-        Ok((alone, rounds()?))
+    let site = Site {
+        places,
+        neighbour: name("neighbour"),
     };
-    let measured = measured();
-    for name in &started {
-        hull(&["rm", "-f", name])?;
-    }
-    let (alone, beside) = measured?;
+    site.hull(&[
+        "run",
+        "-d",
+        "--name",
+        &site.neighbour,
+        "busybox",
+        "sleep",
+        "100000",
+    ])?;
+    site.rounds()?;
+    let alone = site.rounds()?;
+    site.start_hogs()?;
+    let beside = site.rounds()?;
     let hogs: Vec<_> = HOGS.iter().map(|(what, _)| *what).collect();
     println!(
         "\n`exec true` in a container, alone and beside five that take all they can get ({}), {ROUNDS} rounds each\n",
         hogs.join(", ")
     );
-    println!(
-        "| alone: median ms | quartiles ms | beside: median ms | quartiles ms | beside / alone | goal |"
-    );
-    println!("|---:|---|---:|---|---:|---:|");
-    println!(
-        "| {alone} | {beside} | {:.2} | ≤ {GOAL} |",
-        beside.median() / alone.median()
-    );
+    println!("| alone median ms | quartiles ms | beside median ms | quartiles ms | beside / alone | goal |");
+    println!("|---:|---:|---:|---:|---:|---:|");
+    let ratio = beside.median() / alone.median();
+    println!("| {alone} | {beside} | {ratio:.2} | ≤ {GOAL} |");
     Ok(())
+}
+
+fn name(what: &str) -> String {
+    format!("bench-hogs-{what}-{}", std::process::id())
+}
+
+/// The containers, until it is dropped.
+struct Site<'a> {
+    places: &'a Places,
+    neighbour: String,
+}
+
+impl Site<'_> {
+    /// Carries a command of hull out, and returns what it printed on both streams.
+    fn hull(&self, arguments: &[&str]) -> Result<String> {
+        let output = run(Command::new(&self.places.hull).args(arguments))?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    fn rounds(&self) -> Result<Series> {
+        let mut series = Series::new();
+        for _ in 0..ROUNDS {
+            series.time(|| self.hull(&["exec", &self.neighbour, "true"]))?;
+        }
+        Ok(series)
+    }
+
+    /// Starts them, and waits until those that say so are at their limits.
+    fn start_hogs(&self) -> Result<()> {
+        for (what, script) in HOGS {
+            let name = name(what);
+            // What takes memory is ended, and goes on.
+            let mut run = vec!["run", "-d", "--restart", "always", "--name", &name];
+            run.extend(LIMITS);
+            run.extend(["busybox", "sh", "-c", script]);
+            self.hull(&run)?;
+        }
+        let began = Instant::now();
+        let (disk, forks) = (name(DISK), name(FORKS));
+        let at_limits = || -> Result<bool> {
+            let pids = self.hull(&["stats", "--no-stream", "--format", "{{.PIDs}}", &forks])?;
+            let most = pids.trim().parse::<u32>()? >= MOST_PROCESSES;
+            Ok(most && self.hull(&["logs", "--tail", "10", &disk])?.contains(FULL))
+        };
+        while !at_limits()? {
+            ensure!(began.elapsed() < LONG, "the hogs do not reach their limits");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        let mut names = vec![self.neighbour.clone()];
+        names.extend(HOGS.iter().map(|(what, _)| name(what)));
+        let removal = Command::new(&self.places.hull)
+            .args(["rm", "-f"])
+            .args(names)
+            .status();
+        if !removal.is_ok_and(|status| status.success()) {
+            eprintln!("not all containers of the hogs' part are removed");
+        }
+    }
 }

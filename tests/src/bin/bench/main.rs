@@ -2,8 +2,8 @@
 //!
 //! Run by a person, this prepares the peers and runs itself again where hull's microVMs run (on this host, or in the helper
 //! VM); run there, it measures and prints the tables. What it says of images it measures on this host. Its arguments are the
-//! parts to measure; without any, all are that do not take long. Run as PID 1, it is the init that QEMU's microVM boots to, and with the argument
-//! `workload` what is measured of storage, wherever that is.
+//! parts to measure; without any, all are that do not take long. Run as PID 1, it is the init that QEMU's microVM boots to, and with
+//! the argument `workload` what is measured of storage, wherever that is.
 
 mod bundle;
 mod exec;
@@ -79,7 +79,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Parts that are measured only when they are asked for: they take many minutes under emulation, and its guests may hang.
+/// Parts that are measured only when they are asked for: they take many minutes under emulation.
 const LONG: [&str; 2] = ["idle", "storage"];
 
 /// Whether a part is to be measured.

@@ -77,7 +77,7 @@ pub(crate) fn nothing() -> Command {
 
 /// QEMU's microvm with the kernel and size of hull's microVMs, up to the init and out again.
 pub(crate) fn qemu_microvm() -> Command {
-    qemu(&[], "microvm,acpi=off,rtc=off,x-option-roms=off", "", &[])
+    qemu("microvm,acpi=off,rtc=off,x-option-roms=off", "", &[])
 }
 
 /// The same with a folder and a disk, and a task for the init, which says on its output what goes wrong. virtiofsd listens at
@@ -100,19 +100,20 @@ pub(crate) fn qemu_with_storage(socket: &str, disk: &str, task: &str) -> Command
         "-serial",
         "stdio",
     ];
-    qemu(
-        // An emulated processor may lose a guest.
-        &["/busybox", "timeout", "900"],
+    let qemu = qemu(
         "microvm,acpi=off,rtc=off,x-option-roms=off,memory-backend=memory",
         // What is behind ` -- ` would be before what QEMU adds of its devices; a parameter that the kernel does not know is a
         // variable of the init's.
         &format!("console=ttyS0 loglevel=4 {TASK}={task}"),
         &shared,
-    )
+    );
+    // An emulated processor may lose a guest.
+    let mut bounded = Command::new("timeout");
+    bounded.arg("900").arg(qemu.get_program()).args(qemu.get_args());
+    bounded
 }
 
-/// `before` is what executes QEMU.
-fn qemu(before: &[&str], machine: &str, parameters: &str, devices: &[&str]) -> Command {
+fn qemu(machine: &str, parameters: &str, devices: &[&str]) -> Command {
     // It has no keyboard controller: a triple fault is its reset.
     let machine = ["-M", machine, "-accel", "kvm", "-cpu", "host", "-smp", "1"];
     let nothing_else = [
@@ -132,9 +133,10 @@ fn qemu(before: &[&str], machine: &str, parameters: &str, devices: &[&str]) -> C
         "-append",
         &format!("quiet reboot=t panic=-1 random.trust_cpu=on {parameters}"),
     ];
-    let program = ["/qemu-system-x86_64"];
-    let command = [before, &program, &machine, &nothing_else, &kernel, devices].concat();
-    peer(command[0], &command[1..])
+    peer(
+        "/qemu-system-x86_64",
+        &[&machine[..], &nothing_else, &kernel, devices].concat(),
+    )
 }
 
 /// A program in the peers' root.
