@@ -21,6 +21,9 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// What a VMM takes beside the memory of its guest, in MiB: itself, KVM's page tables, buffers of sockets. What the host's page
 /// cache holds of its files counts as well, and gives way first.
 const VMM_MEMORY_MIB: u64 = 256;
+/// The most that a VMM takes for files of shared folders that its guest knows, in MiB: it has each open (which pins some 1.7 KiB of
+/// its host's kernel memory), and virtio-fs lets a guest know 2^20.
+const FOLDERS_MEMORY_MIB: u64 = 1792;
 /// The page tables of a guest grow with its memory.
 const MEMORY_PER_PAGE_TABLES: u64 = 64;
 /// The threads of a VMM beside its vCPUs. It has a handful for each device.
@@ -84,16 +87,22 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> io::Er
 }
 
 /// Makes a group for a microVM of this size. The file is for its VMM to join it by: who writes `0` to it is in.
-pub(crate) fn make(group: &Path, vcpus: u8, memory_mib: u64) -> Result<File> {
+pub(crate) fn make(group: &Path, vcpus: u8, memory_mib: u64, folders: bool) -> Result<File> {
     fs::create_dir(group).map_err(SandboxError::file("make the control group", group))?;
-    fill(group, vcpus, memory_mib).inspect_err(|_| {
+    fill(group, vcpus, memory_mib, folders).inspect_err(|_| {
         // Nothing is in it yet.
         let _ = fs::remove_dir(group);
     })
 }
 
-fn fill(group: &Path, vcpus: u8, memory_mib: u64) -> Result<File> {
-    let memory = memory_mib + memory_mib / MEMORY_PER_PAGE_TABLES + VMM_MEMORY_MIB;
+fn fill(group: &Path, vcpus: u8, memory_mib: u64, folders: bool) -> Result<File> {
+    // A guest takes memory of its own for each file that it knows, two thirds of what its VMM takes.
+    let folders = if folders {
+        (memory_mib + memory_mib / 2).min(FOLDERS_MEMORY_MIB)
+    } else {
+        0
+    };
+    let memory = memory_mib + memory_mib / MEMORY_PER_PAGE_TABLES + VMM_MEMORY_MIB + folders;
     set(group, "memory.max", &format!("{memory}M"))?;
     set(group, "pids.max", &(VMM_THREADS + u64::from(vcpus)).to_string())?;
     let members = group.join("cgroup.procs");
@@ -205,9 +214,14 @@ mod tests {
         let group = parent.join("vm");
         fs::create_dir(&group).unwrap();
         fs::write(group.join("cgroup.procs"), "").unwrap();
-        fill(&group, 2, 512).unwrap();
         let value = |name: &str| fs::read_to_string(group.join(name)).unwrap();
-        assert_eq!(value("memory.max"), "776M");
+        let memory = |memory_mib, folders| {
+            fill(&group, 2, memory_mib, folders).unwrap();
+            value("memory.max")
+        };
+        assert_eq!(memory(512, false), "776M");
+        assert_eq!(memory(512, true), "1544M");
+        assert_eq!(memory(4096, true), "6208M");
         assert_eq!(value("pids.max"), "66");
         let quota = CpuShare {
             quota_us: Some(50_000),

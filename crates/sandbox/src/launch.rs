@@ -150,12 +150,16 @@ fn vm_spec(
             memory: handed.add(create(&template.memory())?),
         })
     });
-    let cgroup = spec
-        .own_cgroup()
-        .map(|group| Ok::<_, SandboxError>(handed.add(cgroup::make(&group, spec.vcpus, spec.memory_mib)?)));
+    let cgroup = match spec.own_cgroup() {
+        Some(group) => {
+            let members = cgroup::make(&group, spec.vcpus, spec.memory_mib, shape.folders)?;
+            Some(handed.add(members))
+        }
+        None => None,
+    };
     Ok(VmSpec {
         id: spec.id.clone(),
-        cgroup: cgroup.transpose()?,
+        cgroup,
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         start,

@@ -66,6 +66,22 @@ fn a_folder_is_read_and_written_with_its_owners() -> Result<()> {
 }
 
 #[test]
+fn a_folder_may_have_more_files_than_a_process_usually_may_have_open() -> Result<()> {
+    const FILES: usize = 6000;
+    let hull = hull!();
+    let folder = Folder::new("many")?;
+    for n in 0..FILES {
+        fs::write(folder.at(&n.to_string()), "")?;
+    }
+    // `find` looks each up, and the guest keeps all of them in mind.
+    let script = "find /src -type f -size 0 | wc -l";
+    let mounted = folder.mounted("/src");
+    let seen = hull.hull(["run", "--rm", "-v", &mounted, "busybox", "sh", "-c", script]);
+    assert_eq!(seen.ok(), format!("{FILES}\n"));
+    Ok(())
+}
+
+#[test]
 fn a_read_only_folder_cannot_be_written() -> Result<()> {
     let hull = hull!();
     let folder = Folder::new("read-only")?;

@@ -2,7 +2,7 @@
 //!
 //! Run by a person, this prepares the peers and runs itself again where hull's microVMs run (on this host, or in the helper
 //! VM); run there, it measures and prints the tables. What it says of images it measures on this host. Its arguments are the
-//! parts to measure; without any, all are that do not take long. Run as PID 1, it is the init that QEMU's microVM boots to, and with
+//! parts to measure; without any, all are. Run as PID 1, it is the init that QEMU's microVM boots to, and with
 //! the argument `workload` what is measured of storage, wherever that is.
 
 mod bundle;
@@ -79,15 +79,9 @@ fn main() -> Result<()> {
     }
 }
 
-/// Parts that are measured only when they are asked for: they take many minutes under emulation.
-const LONG: [&str; 2] = ["idle", "storage"];
-
 /// Whether a part is to be measured.
 fn wanted(parts: &[String], part: &str) -> bool {
-    match parts.is_empty() {
-        true => !LONG.contains(&part),
-        false => parts.iter().any(|wanted| wanted == part),
-    }
+    parts.is_empty() || parts.iter().any(|wanted| wanted == part)
 }
 
 fn measure(places: &Places, parts: &[String]) -> Result<()> {
