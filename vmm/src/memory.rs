@@ -274,6 +274,11 @@ unsafe fn map_private(host: *mut u8, len: u64, file: &impl AsRawFd, offset: u64)
     }
 }
 
+/// Pages at `gpa` that are no memory to devices: what the guest reads of them.
+pub fn device_pages(gpa: u64, len: u64) -> Result<Arc<GuestRegionMmap>, MemoryError> {
+    region(reserve(len, Backing::Small)?, gpa, len)
+}
+
 /// Describes `len` bytes at `host` as the guest's physical memory at `gpa`.
 fn region(host: *mut u8, gpa: u64, len: u64) -> Result<Arc<GuestRegionMmap>, MemoryError> {
     let (prot, flags) = (

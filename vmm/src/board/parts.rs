@@ -15,12 +15,12 @@ use crate::devices::power::PowerPort;
 use crate::devices::serial::{Serial, SerialState};
 use crate::ending::Ending;
 use crate::hv::{Hypervisor, Vcpu, Vm};
-use crate::memory::{GuestMemory, MemoryLayout, SharedRegion};
+use crate::memory::{self, GuestMemory, MemoryLayout, SharedRegion};
 use crate::resource::Access;
 use crate::vcpu::Buses;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::registry;
-use crate::virtio::transport::{MmioTransport, QUEUE_NOTIFY};
+use crate::virtio::transport::{INTERRUPT_ACK, MmioTransport, QUEUE_NOTIFY, RegisterPage, USED};
 
 /// Ports of the serial port, of the keyboard controller and of the power port.
 const SERIAL_PORTS: u64 = 8;
@@ -144,7 +144,14 @@ impl Frame {
         for (slot, region) in (0..).zip(&self.regions) {
             vm.map_memory(slot, region)?;
         }
-        let transports = attach_devices(vm.as_ref(), self.devices, self.windows, &self.memory)?;
+        let registers = memory::device_pages(
+            layout::mmio_address(0),
+            // A microVM may have no device, but no region may be empty.
+            self.devices.len().max(1) as u64 * layout::MMIO_SIZE,
+        )?;
+        // The slots of RAM and windows are counted from 0.
+        vm.map_read_only(self.regions.len() as u32, &registers)?;
+        let transports = attach_devices(vm.as_ref(), self.devices, self.windows, &self.memory, &registers)?;
         let (buses, legacy) = wire_buses(vm.as_ref(), &transports, self.console, legacy, ending)?;
         let vcpus = (0..self.vcpus)
             .map(|id| vm.create_vcpu(id))
@@ -169,12 +176,19 @@ fn attach_devices(
     devices: Vec<Box<dyn VirtioDevice>>,
     windows: Vec<Option<SharedRegion>>,
     memory: &GuestMemory,
+    registers: &Arc<GuestRegionMmap>,
 ) -> Result<Vec<Transport>, BoardError> {
+    // Nobody waits for it: what is written there has done its work when it did not exit.
+    let sink = event_fd()?;
     let slots = devices.into_iter().zip(windows).enumerate();
     slots
         .map(|(index, (device, window))| {
-            let transport = MmioTransport::new(device, memory.clone(), window)?;
+            let page = RegisterPage::new(Arc::clone(registers), index);
+            let transport = MmioTransport::new(device, page, memory.clone(), window)?;
             vm.register_irqfd(transport.irq(), layout::DEVICE_IRQS[index])?;
+            // An interrupt is a pulse, so nothing depends on when the driver acknowledges that buffers were used: the cause stays
+            // readable, and a driver that is interrupted for another one looks at its queues, too.
+            vm.register_ioeventfd(&sink, layout::mmio_address(index) + INTERRUPT_ACK, USED)?;
             for (queue, kick) in (0..).zip(transport.kicks()) {
                 vm.register_ioeventfd(kick, layout::mmio_address(index) + QUEUE_NOTIFY, queue)?;
             }
@@ -214,14 +228,18 @@ fn make_serial(
     console: File,
     state: Option<SerialState>,
 ) -> Result<Arc<Mutex<Serial<File>>>, BoardError> {
-    let irq = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|source| BoardError::System {
-        action: "make an eventfd",
-        source,
-    })?;
+    let irq = event_fd()?;
     vm.register_irqfd(&irq, layout::SERIAL_IRQ)?;
     let serial = match state {
         Some(state) => Serial::restore(irq, console, state)?,
         None => Serial::new(irq, console),
     };
     Ok(Arc::new(Mutex::new(serial)))
+}
+
+fn event_fd() -> Result<EventFd, BoardError> {
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|source| BoardError::System {
+        action: "make an eventfd",
+        source,
+    })
 }

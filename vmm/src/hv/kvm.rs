@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread::JoinHandle;
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MAX_MSR_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs,
-    kvm_run, kvm_userspace_memory_region,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MAX_MSR_ENTRIES, KVM_MEM_READONLY, Msrs, kvm_cpuid_entry2,
+    kvm_msr_entry, kvm_regs, kvm_run, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap, MmapRegion};
@@ -26,11 +26,12 @@ use crate::arch::state::{VcpuState, VmState};
 const TSS_ADDRESS: usize = 0xfffb_d000;
 
 /// What hull cannot do without.
-const CAPABILITIES: [(Cap, &str); 6] = [
+const CAPABILITIES: [(Cap, &str); 7] = [
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::ReadonlyMem, "KVM_CAP_READONLY_MEM"),
     (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
 ];
@@ -80,20 +81,11 @@ struct KvmVm {
 
 impl Vm for KvmVm {
     fn map_memory(&self, slot: u32, region: &Arc<GuestRegionMmap>) -> Result<(), HvError> {
-        let kvm_region = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: region.start_addr().0,
-            memory_size: region.len(),
-            userspace_addr: MmapRegion::as_ptr(region) as u64,
-        };
-        // SAFETY: the region is mapped for as long as this process lives, and slots are handed out once, so none
-        // overlaps another.
-        unsafe { self.fd.set_user_memory_region(kvm_region) }.map_err(call(format!(
-            "map {} bytes of guest memory at {:#x}",
-            region.len(),
-            region.start_addr().0
-        )))
+        self.map(slot, region, 0)
+    }
+
+    fn map_read_only(&self, slot: u32, region: &Arc<GuestRegionMmap>) -> Result<(), HvError> {
+        self.map(slot, region, KVM_MEM_READONLY)
     }
 
     fn create_vcpu(&self, id: u8) -> Result<Box<dyn Vcpu>, HvError> {
@@ -128,6 +120,25 @@ impl Vm for KvmVm {
 
     fn restore(&self, state: &VmState) -> Result<(), HvError> {
         state::restore_vm(&self.fd, state)
+    }
+}
+
+impl KvmVm {
+    fn map(&self, slot: u32, region: &Arc<GuestRegionMmap>, flags: u32) -> Result<(), HvError> {
+        let kvm_region = kvm_userspace_memory_region {
+            slot,
+            flags,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: MmapRegion::as_ptr(region) as u64,
+        };
+        // SAFETY: the region is mapped for as long as this process lives, and slots are handed out once, so none
+        // overlaps another.
+        unsafe { self.fd.set_user_memory_region(kvm_region) }.map_err(call(format!(
+            "map {} bytes of guest memory at {:#x}",
+            region.len(),
+            region.start_addr().0
+        )))
     }
 }
 

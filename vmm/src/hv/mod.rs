@@ -75,6 +75,9 @@ pub trait Vm: Send + Sync {
     /// never unmapped from this process (see [`crate::memory`]).
     fn map_memory(&self, slot: u32, region: &Arc<GuestRegionMmap>) -> Result<(), HvError>;
 
+    /// The same for what the guest may only read: a write exits, or rings a doorbell, as where no memory is.
+    fn map_read_only(&self, slot: u32, region: &Arc<GuestRegionMmap>) -> Result<(), HvError>;
+
     /// Adds vCPU `id`.
     fn create_vcpu(&self, id: u8) -> Result<Box<dyn Vcpu>, HvError>;
 

@@ -203,7 +203,7 @@ impl VirtioDevice for Fs {
         self.worker = Some(Worker::spawn(&self.identity.name, move |stop| {
             serve_queues(stop, &mut queues, interrupt.as_ref(), |queue| {
                 let memory = queue.memory().clone();
-                queue.drain(|chain| {
+                queue.drain_together(|chain| {
                     let window = window.as_mut().map(|window| window as &mut dyn FsCacheReqHandler);
                     // A request that cannot be answered is the driver's own doing: it gets its buffers back empty.
                     server.serve(memory.as_ref(), chain, window).unwrap_or_default()

@@ -1,6 +1,9 @@
 //! A split virtqueue as a device holds it: chains out, used elements in, notifications where they are wanted.
 
+use std::num::Wrapping;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -14,6 +17,12 @@ use crate::memory::GuestMemory;
 /// One request of the driver: an iterator over its descriptors. It ends early at a descriptor that points outside the
 /// table, that closes a loop or that makes the chain longer than 4 GiB.
 pub type DescriptorChain = virtio_queue::DescriptorChain<Arc<GuestMemoryMmap>>;
+
+/// The longest wait of a device for another request before it signals that it has served some.
+const LONGEST_WAIT: Duration = Duration::from_millis(1);
+
+/// Bytes of an answer that is worth an interrupt of its own.
+const LARGE_ANSWER: u32 = 64 << 10;
 
 /// The driver broke the ring itself; the device cannot go on without a reset.
 #[derive(Debug, Error)]
@@ -34,6 +43,8 @@ pub struct Virtqueue {
     kick: Arc<EventFd>,
     memory: GuestMemory,
     interrupt: Arc<dyn Interrupt>,
+    /// Whether several of the driver's tasks had requests in it lately.
+    is_shared: bool,
 }
 
 impl Virtqueue {
@@ -51,6 +62,7 @@ impl Virtqueue {
             kick: kick.into(),
             memory,
             interrupt,
+            is_shared: false,
         }
     }
 
@@ -103,20 +115,52 @@ impl Virtqueue {
     /// driver need not kick while this goes on. At most one ring of requests is served at a time, so that a driver
     /// which refills the ring without end cannot keep the device from hearing its stop event; what is left is served
     /// after a kick that the queue gives itself.
-    pub fn drain(&mut self, mut serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
-        let mut budget = self.queue.size();
+    pub fn drain(&mut self, serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+        self.drain_with(serve, |_, _| false)
+    }
+
+    /// The same for a driver whose tasks each wait for an answer of their own. Where several do, the device waits for the next
+    /// one's request before it signals, about as long as they came after one another: a kick and an interrupt serve them all, and
+    /// each costs a guest more than most requests do. A single task is answered at once.
+    pub fn drain_together(&mut self, serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+        let began = Instant::now();
+        let was_shared = self.is_shared;
+        self.drain_with(serve, |queue, served| {
+            queue.is_shared = served > 1;
+            let wait = 2 * began.elapsed() / u32::from(served.max(1));
+            (was_shared || queue.is_shared) && queue.wait_for_request(wait.min(LONGEST_WAIT))
+        })
+    }
+
+    /// `more` is asked, with the number of requests served, whether there are others after all when none is left.
+    fn drain_with(
+        &mut self,
+        mut serve: impl FnMut(DescriptorChain) -> u32,
+        mut more: impl FnMut(&mut Self, u16) -> bool,
+    ) -> Result<(), QueueError> {
+        let size = self.queue.size();
+        let mut served = 0;
         loop {
             self.want_kicks(false)?;
-            while let Some(chain) = self.pop()? {
-                let head = chain.head_index();
-                let written = serve(chain);
-                self.add_used(head, written)?;
-                budget = budget.saturating_sub(1);
-                if budget == 0 {
-                    self.signal()?;
-                    self.want_kicks(true)?;
-                    self.kick_self();
-                    return Ok(());
+            loop {
+                while let Some(chain) = self.pop()? {
+                    let head = chain.head_index();
+                    let written = serve(chain);
+                    self.add_used(head, written)?;
+                    if written >= LARGE_ANSWER {
+                        // The driver has something to do with it while the next request is served.
+                        self.signal()?;
+                    }
+                    served += 1;
+                    if served == size {
+                        self.signal()?;
+                        self.want_kicks(true)?;
+                        self.kick_self();
+                        return Ok(());
+                    }
+                }
+                if !more(self, served) {
+                    break;
                 }
             }
             self.signal()?;
@@ -124,6 +168,20 @@ impl Virtqueue {
                 return Ok(());
             }
         }
+    }
+
+    /// Looks for a request for as long as `wait`.
+    fn wait_for_request(&self, wait: Duration) -> bool {
+        let began = Instant::now();
+        let next = Wrapping(self.queue.next_avail());
+        while began.elapsed() < wait {
+            let available = self.queue.avail_idx(self.memory.as_ref(), Ordering::Acquire);
+            if available.is_ok_and(|available| available != next) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Asks the driver for kicks, or not to bother. True when requests became available before it could know that

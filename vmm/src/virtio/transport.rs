@@ -4,6 +4,7 @@
 //! device as failed; it never reaches the device.
 
 mod interrupt_line;
+mod page;
 mod registers;
 mod state;
 
@@ -17,7 +18,8 @@ use virtio_queue::{Queue, QueueT};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::interrupt_line::InterruptLine;
-pub use self::registers::{QUEUE_NOTIFY, Registers};
+pub use self::page::RegisterPage;
+pub use self::registers::{INTERRUPT_ACK, QUEUE_NOTIFY, Registers, USED};
 pub use self::state::TransportState;
 use super::device::{Activation, DeviceError, VirtioDevice};
 use super::interrupt::Interrupt;
@@ -88,9 +90,10 @@ pub struct MmioTransport {
 }
 
 impl MmioTransport {
-    /// Puts registers before `device`, which is inactive.
+    /// Puts registers before `device`, which is inactive; `page` is what its driver reads.
     pub fn new(
         device: Box<dyn VirtioDevice>,
+        page: RegisterPage,
         memory: GuestMemory,
         shared_memory: Option<SharedRegion>,
     ) -> Result<Self, TransportError> {
@@ -114,8 +117,8 @@ impl MmioTransport {
             .iter()
             .map(|_| event().map(Arc::new))
             .collect::<Result<_, _>>()?;
-        let line = InterruptLine::new(event()?);
-        Ok(Self {
+        let line = InterruptLine::new(page, event()?);
+        let transport = Self {
             memory,
             shared_memory,
             line: Arc::new(line),
@@ -123,7 +126,9 @@ impl MmioTransport {
             owner: Owner::Transport(queues),
             registers: Registers::default(),
             device,
-        })
+        };
+        transport.show();
+        Ok(transport)
     }
 
     /// The eventfds of the queues, in their order: a write of the queue's index to [`QUEUE_NOTIFY`] signals one.
@@ -150,8 +155,9 @@ impl MmioTransport {
 
     /// Lets the device go on where [`pause`](Self::pause) or [`restore`](Self::restore) left it.
     pub fn resume(&mut self) {
-        if self.line.status.load(Ordering::SeqCst) != 0 {
-            // The pulse may have been on its way when the microVM was held, and the driver can do with one more.
+        if self.line.pending() != 0 {
+            // The pulse may have been on its way when the microVM was held, and the driver can do with one more. That of used buffers
+            // looks pending for good once there were any.
             let _ = self.line.irq.write(1);
         }
         if self.is_set(VIRTIO_CONFIG_S_DRIVER_OK) && !self.line.needs_reset.load(Ordering::SeqCst) {

@@ -144,6 +144,7 @@ impl Site {
     }
 
     fn native(&self) -> Result<Times> {
+        settle();
         let folder = self.folder.display();
         let mut command = Command::new(self.folder.join("bench"));
         command
@@ -159,6 +160,7 @@ impl Site {
     }
 
     fn qemu(&self) -> Result<Times> {
+        settle();
         let _server = Virtiofsd::start()?;
         let task = format!("{SHARED}/qemu.json,files={SHARED},git={SHARED}/tree,stream={SHARED}");
         let mut qemu = peers::qemu_with_storage(SOCKET, DISK, &task);
@@ -169,6 +171,7 @@ impl Site {
     }
 
     fn hull(&self, places: &Places) -> Result<Times> {
+        settle();
         let share = format!("{}:{SHARED}", self.bind.display());
         let program = format!("{SHARED}/bench");
         let container = |options: &[&str], output: &str, parts: &[&str]| {
@@ -193,6 +196,11 @@ impl Site {
         times.extend(prefixed("root-", self.times("root.json")?));
         Ok(times)
     }
+}
+
+/// What the one before has written must not be written out on the next one's time.
+fn settle() {
+    rustix::fs::sync();
 }
 
 fn prefixed(prefix: &str, times: Times) -> impl Iterator<Item = (String, f64)> {

@@ -1,21 +1,18 @@
 //! The registers, as the driver reads and writes them.
 
-use std::sync::atomic::Ordering;
-
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_mmio::{
-    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_DEVICE_FEATURES,
-    VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DEVICE_ID, VIRTIO_MMIO_DRIVER_FEATURES,
-    VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INTERRUPT_STATUS,
-    VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH, VIRTIO_MMIO_QUEUE_AVAIL_LOW,
-    VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_QUEUE_NUM,
-    VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH,
-    VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_SHM_BASE_HIGH, VIRTIO_MMIO_SHM_BASE_LOW,
-    VIRTIO_MMIO_SHM_LEN_HIGH, VIRTIO_MMIO_SHM_LEN_LOW, VIRTIO_MMIO_SHM_SEL, VIRTIO_MMIO_STATUS,
-    VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
+    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DEVICE_ID,
+    VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INT_VRING,
+    VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW,
+    VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY,
+    VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW,
+    VIRTIO_MMIO_SHM_BASE_HIGH, VIRTIO_MMIO_SHM_BASE_LOW, VIRTIO_MMIO_SHM_LEN_HIGH, VIRTIO_MMIO_SHM_LEN_LOW,
+    VIRTIO_MMIO_SHM_SEL, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
 };
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
@@ -30,6 +27,15 @@ const MAGIC: u32 = 0x7472_6976;
 const VERSION: u32 = 2;
 /// "hull".
 const VENDOR: u32 = 0x6c6c_7568;
+
+/// Bytes of the configuration space that a driver can see: more than any device has.
+const CONFIG_LEN: usize = 256;
+
+/// The register with which the driver says that it has seen causes of interrupts.
+pub const INTERRUPT_ACK: u64 = VIRTIO_MMIO_INTERRUPT_ACK as u64;
+
+/// The cause of nearly all of them: buffers were used.
+pub const USED: u32 = VIRTIO_MMIO_INT_VRING;
 
 /// The register that kicks queues.
 pub const QUEUE_NOTIFY: u64 = VIRTIO_MMIO_QUEUE_NOTIFY as u64;
@@ -48,16 +54,7 @@ pub struct Registers {
 
 impl BusDevice for MmioTransport {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        // The bus hands out offsets inside one page.
-        let offset = offset as u32;
-        if offset >= VIRTIO_MMIO_CONFIG {
-            self.device
-                .read_config((offset - VIRTIO_MMIO_CONFIG) as usize, data);
-        } else if let Ok(word) = <&mut [u8; 4]>::try_from(data) {
-            // Registers are read and written as whole words (section 4.2.2.2).
-            *word = self.read_register(offset).to_le_bytes();
-        }
+        self.line.page.read(offset, data);
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
@@ -68,6 +65,7 @@ impl BusDevice for MmioTransport {
         } else if let Ok(word) = <[u8; 4]>::try_from(data) {
             self.write_register(offset, u32::from_le_bytes(word));
         }
+        self.show();
     }
 }
 
@@ -132,32 +130,35 @@ impl MmioTransport {
         }
     }
 
-    fn read_register(&self, register: u32) -> u32 {
+    /// Shows the driver what its writes have made of the registers, and the configuration space. What else it reads changes by
+    /// itself: causes of interrupts, and the generation.
+    pub(super) fn show(&self) {
         let identity = self.device.identity();
         let selected = self.registers.queue_sel as usize;
-        match register {
-            VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
-            VIRTIO_MMIO_VERSION => VERSION,
-            VIRTIO_MMIO_DEVICE_ID => identity.device_id,
-            VIRTIO_MMIO_VENDOR_ID => VENDOR,
-            VIRTIO_MMIO_DEVICE_FEATURES => half(self.offered_features(), self.registers.device_features_sel),
-            VIRTIO_MMIO_QUEUE_NUM_MAX => identity
-                .queue_sizes
-                .get(selected)
-                .map_or(0, |size| u32::from(*size)),
-            VIRTIO_MMIO_QUEUE_READY => u32::from(self.queue_is_ready(selected)),
-            VIRTIO_MMIO_INTERRUPT_STATUS => self.line.status.load(Ordering::SeqCst),
-            VIRTIO_MMIO_STATUS => {
-                let failed = self.line.needs_reset.load(Ordering::SeqCst);
-                self.registers.status | if failed { VIRTIO_CONFIG_S_NEEDS_RESET } else { 0 }
-            }
-            VIRTIO_MMIO_SHM_LEN_LOW => half(self.shm_len(), 0),
-            VIRTIO_MMIO_SHM_LEN_HIGH => half(self.shm_len(), 1),
-            VIRTIO_MMIO_SHM_BASE_LOW => half(self.shm_base(), 0),
-            VIRTIO_MMIO_SHM_BASE_HIGH => half(self.shm_base(), 1),
-            VIRTIO_MMIO_CONFIG_GENERATION => self.line.generation.load(Ordering::SeqCst),
-            _ => 0,
+        let size = identity.queue_sizes.get(selected);
+        let registers = [
+            (VIRTIO_MMIO_MAGIC_VALUE, MAGIC),
+            (VIRTIO_MMIO_VERSION, VERSION),
+            (VIRTIO_MMIO_DEVICE_ID, identity.device_id),
+            (VIRTIO_MMIO_VENDOR_ID, VENDOR),
+            (
+                VIRTIO_MMIO_DEVICE_FEATURES,
+                half(self.offered_features(), self.registers.device_features_sel),
+            ),
+            (VIRTIO_MMIO_QUEUE_NUM_MAX, size.map_or(0, |size| u32::from(*size))),
+            (VIRTIO_MMIO_QUEUE_READY, u32::from(self.queue_is_ready(selected))),
+            (VIRTIO_MMIO_SHM_LEN_LOW, half(self.shm_len(), 0)),
+            (VIRTIO_MMIO_SHM_LEN_HIGH, half(self.shm_len(), 1)),
+            (VIRTIO_MMIO_SHM_BASE_LOW, half(self.shm_base(), 0)),
+            (VIRTIO_MMIO_SHM_BASE_HIGH, half(self.shm_base(), 1)),
+        ];
+        for (register, value) in registers {
+            self.line.page.set(register, value);
         }
+        self.line.show_status(self.registers.status);
+        let mut config = [0; CONFIG_LEN];
+        self.device.read_config(0, &mut config);
+        self.line.page.write(VIRTIO_MMIO_CONFIG, &config);
     }
 
     /// Whether queue `index` was enabled. One that the device holds is not looked at: the driver knows.
@@ -195,9 +196,7 @@ impl MmioTransport {
                     let _ = kick.write(1);
                 }
             }
-            VIRTIO_MMIO_INTERRUPT_ACK => {
-                self.line.status.fetch_and(!value, Ordering::SeqCst);
-            }
+            VIRTIO_MMIO_INTERRUPT_ACK => self.line.acknowledge(value),
             VIRTIO_MMIO_STATUS => self.write_status(value),
             VIRTIO_MMIO_SHM_SEL => self.registers.shm_sel = value,
             _ => self.write_queue_register(register, value),

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
+use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_INTERRUPT_STATUS};
 use virtio_queue::Queue;
 
 use super::{MmioTransport, Owner, Registers, TransportError};
@@ -41,8 +42,8 @@ impl MmioTransport {
         Ok(TransportState {
             name: self.name().to_owned(),
             registers: self.registers.clone(),
-            interrupt_status: self.line.status.load(Ordering::SeqCst),
-            config_generation: self.line.generation.load(Ordering::SeqCst),
+            interrupt_status: self.line.pending(),
+            config_generation: self.line.generation(),
             needs_reset: self.line.needs_reset.load(Ordering::SeqCst),
             queues: queues
                 .iter()
@@ -74,11 +75,11 @@ impl MmioTransport {
             })?;
         self.owner = Owner::Transport(queues);
         self.registers = state.registers;
-        self.line.status.store(state.interrupt_status, Ordering::SeqCst);
-        self.line
-            .generation
-            .store(state.config_generation, Ordering::SeqCst);
+        let page = &self.line.page;
+        page.set(VIRTIO_MMIO_INTERRUPT_STATUS, state.interrupt_status);
+        page.set(VIRTIO_MMIO_CONFIG_GENERATION, state.config_generation);
         self.line.needs_reset.store(state.needs_reset, Ordering::SeqCst);
+        self.show();
         Ok(())
     }
 
