@@ -37,6 +37,9 @@ const CONFIG_LEN: usize = TAG_LEN + 4;
 /// pages that this many descriptors can name: 512 leave room for its largest, 1 MiB.
 const QUEUE_SIZES: [u16; 2] = [64, 512];
 
+/// The queue for FORGET, which nobody waits for, and INTERRUPT.
+const HIPRIO: u16 = 0;
+
 const MIB: u64 = 1 << 20;
 
 /// Why a virtio-fs device could not be made.
@@ -203,11 +206,15 @@ impl VirtioDevice for Fs {
         self.worker = Some(Worker::spawn(&self.identity.name, move |stop| {
             serve_queues(stop, &mut queues, interrupt.as_ref(), |queue| {
                 let memory = queue.memory().clone();
-                queue.drain_together(|chain| {
+                let serve = |chain| {
                     let window = window.as_mut().map(|window| window as &mut dyn FsCacheReqHandler);
                     // A request that cannot be answered is the driver's own doing: it gets its buffers back empty.
                     server.serve(memory.as_ref(), chain, window).unwrap_or_default()
-                })
+                };
+                match queue.index() {
+                    HIPRIO => queue.drain_quietly(serve),
+                    _ => queue.drain_together(serve),
+                }
             });
             queues
         })?);

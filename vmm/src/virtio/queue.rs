@@ -2,13 +2,14 @@
 
 use std::num::Wrapping;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupt::Interrupt;
@@ -43,6 +44,8 @@ pub struct Virtqueue {
     kick: Arc<EventFd>,
     memory: GuestMemory,
     interrupt: Arc<dyn Interrupt>,
+    /// How many entries of the used ring the driver was told of, or did not want to be told of.
+    signalled: u16,
     /// Whether several of the driver's tasks had requests in it lately.
     is_shared: bool,
 }
@@ -58,6 +61,7 @@ impl Virtqueue {
     ) -> Self {
         Self {
             index,
+            signalled: queue.next_used(),
             queue,
             kick: kick.into(),
             memory,
@@ -69,6 +73,16 @@ impl Virtqueue {
     /// Readable when the driver has made buffers available. Read it before popping.
     pub fn kick(&self) -> &EventFd {
         &self.kick
+    }
+
+    /// Its index in its device.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// The most requests that it can have.
+    pub fn size(&self) -> u16 {
+        self.queue.size()
     }
 
     /// Guest memory.
@@ -99,32 +113,120 @@ impl Virtqueue {
             .map_err(|source| self.error("write the used ring", source))
     }
 
+    /// Returns several requests at once: the driver sees all of them or none.
+    pub fn add_used_together(&mut self, used: &[(u16, u32)]) -> Result<(), QueueError> {
+        let Some((last, others)) = used.split_last() else {
+            return Ok(());
+        };
+        let first = self.queue.next_used();
+        for (offset, entry) in (0..).zip(others) {
+            self.write_used(first.wrapping_add(offset), *entry)?;
+        }
+        // The queue moves the index that the driver reads when it adds an entry itself.
+        self.queue.set_next_used(first.wrapping_add(others.len() as u16));
+        self.add_used(last.0, last.1)
+    }
+
+    /// Writes entry `position` of the used ring (virtio 1.3, section 2.7.8).
+    fn write_used(&self, position: u16, (head, written): (u16, u32)) -> Result<(), QueueError> {
+        let slot = u64::from(position % self.queue.size());
+        let entry = (u64::from(written) << 32 | u64::from(head)).to_le();
+        let address = self.queue.used_ring().checked_add(4 + 8 * slot);
+        let address =
+            address.ok_or_else(|| self.error("write the used ring", virtio_queue::Error::AddressOverflow))?;
+        self.memory
+            .write_obj(entry, GuestAddress(address))
+            .map_err(|source| self.error("write the used ring", virtio_queue::Error::GuestMemory(source)))
+    }
+
     /// Tells the driver of used buffers unless it asked not to be told (event index or flag). Once after a batch.
     pub fn signal(&mut self) -> Result<(), QueueError> {
-        let wanted = self
-            .queue
-            .needs_notification(self.memory.as_ref())
-            .map_err(|source| self.error("read the driver's event index", source))?;
-        if wanted {
+        let used = self.queue.next_used();
+        let added = used.wrapping_sub(std::mem::replace(&mut self.signalled, used));
+        if added > 0 && self.is_signal_wanted(used, added)? {
             self.interrupt.used();
         }
         Ok(())
+    }
+
+    /// Whether the driver wants to be told of the `added` entries before `used` (virtio 1.3, sections 2.7.7.2 and 2.7.10). The
+    /// queue would know that as well, but it does not count entries that were added together, and knows nothing of the flag.
+    fn is_signal_wanted(&self, used: u16, added: u16) -> Result<bool, QueueError> {
+        // The driver must see the entries before its wish is read.
+        fence(Ordering::SeqCst);
+        let event = self.queue.event_idx_enabled();
+        let offset = if event {
+            4 + 2 * u64::from(self.queue.size())
+        } else {
+            0
+        };
+        let address = self.queue.avail_ring().checked_add(offset);
+        let wish = address
+            .ok_or(virtio_queue::Error::AddressOverflow)
+            .and_then(|address| {
+                let read = self.memory.load::<u16>(GuestAddress(address), Ordering::Acquire);
+                read.map_err(virtio_queue::Error::GuestMemory)
+            })
+            .map_err(|source| self.error("read the driver's event index", source))?;
+        let wish = u16::from_le(wish);
+        Ok(match event {
+            true => used.wrapping_sub(wish).wrapping_sub(1) < added,
+            false => wish & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0,
+        })
+    }
+
+    /// Serves every available request of those whose end no task waits for, and does not signal: it is for the caller to do that
+    /// in a while, as long as [`owes_signal`](Self::owes_signal). The driver will most often have seen by then that they are done,
+    /// as Linux looks at all queues of a device at each of its interrupts.
+    pub fn drain_quietly(&mut self, mut serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+        // At most a ring of them, as in `drain`.
+        for _ in 0..self.size() {
+            let Some(chain) = self.pop()? else {
+                if self.want_kicks(true)? {
+                    continue;
+                }
+                return Ok(());
+            };
+            let head = chain.head_index();
+            let written = serve(chain);
+            self.add_used(head, written)?;
+        }
+        self.kick_self();
+        Ok(())
+    }
+
+    /// Whether there are used buffers that the driver was not told of.
+    pub fn owes_signal(&self) -> bool {
+        self.signalled != self.queue.next_used()
     }
 
     /// Serves every available request with `serve`, which returns the number of bytes it wrote, and signals. The
     /// driver need not kick while this goes on. At most one ring of requests is served at a time, so that a driver
     /// which refills the ring without end cannot keep the device from hearing its stop event; what is left is served
     /// after a kick that the queue gives itself.
-    pub fn drain(&mut self, serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+    pub fn drain(&mut self, mut serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+        self.drain_with(|chain| Some(serve(chain)), |_, _| false)
+    }
+
+    /// The same with a device that may have to stop: a request for which `serve` returns `None` stays in the queue, and the device
+    /// comes back by itself.
+    pub fn drain_until(
+        &mut self,
+        serve: impl FnMut(DescriptorChain) -> Option<u32>,
+    ) -> Result<(), QueueError> {
         self.drain_with(serve, |_, _| false)
     }
 
     /// The same for a driver whose tasks each wait for an answer of their own. Where several do, the device waits for the next
     /// one's request before it signals, about as long as they came after one another: a kick and an interrupt serve them all, and
     /// each costs a guest more than most requests do. A single task is answered at once.
-    pub fn drain_together(&mut self, serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
+    pub fn drain_together(
+        &mut self,
+        mut serve: impl FnMut(DescriptorChain) -> u32,
+    ) -> Result<(), QueueError> {
         let began = Instant::now();
         let was_shared = self.is_shared;
+        let serve = |chain| Some(serve(chain));
         self.drain_with(serve, |queue, served| {
             queue.is_shared = served > 1;
             let wait = 2 * began.elapsed() / u32::from(served.max(1));
@@ -135,7 +237,7 @@ impl Virtqueue {
     /// `more` is asked, with the number of requests served, whether there are others after all when none is left.
     fn drain_with(
         &mut self,
-        mut serve: impl FnMut(DescriptorChain) -> u32,
+        mut serve: impl FnMut(DescriptorChain) -> Option<u32>,
         mut more: impl FnMut(&mut Self, u16) -> bool,
     ) -> Result<(), QueueError> {
         let size = self.queue.size();
@@ -145,7 +247,10 @@ impl Virtqueue {
             loop {
                 while let Some(chain) = self.pop()? {
                     let head = chain.head_index();
-                    let written = serve(chain);
+                    let Some(written) = serve(chain) else {
+                        self.undo_pop();
+                        return self.signal();
+                    };
                     self.add_used(head, written)?;
                     if written >= LARGE_ANSWER {
                         // The driver has something to do with it while the next request is served.

@@ -45,6 +45,9 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
+/// How long a signal that a queue owes may wait for others that save it, in milliseconds.
+const QUIET_MS: i32 = 20;
+
 /// Calls `serve` for each queue with a kick until `stop` is readable: all that a device without sockets or timers
 /// needs. A broken ring is reported to the driver and ends the service until the device is reset.
 pub fn serve_queues(
@@ -81,14 +84,24 @@ fn serve_until(
     }
     let mut events = vec![EpollEvent::default(); queues.len() + 1];
     loop {
-        let ready = match epoll.wait(-1, &mut events) {
+        let timeout = if queues.iter().any(Virtqueue::owes_signal) {
+            QUIET_MS
+        } else {
+            -1
+        };
+        let ready = match epoll.wait(timeout, &mut events) {
+            // It has been quiet for a while.
+            Ok(0) => {
+                queues.iter_mut().try_for_each(Virtqueue::signal)?;
+                continue;
+            }
             Ok(ready) => ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error.into()),
         };
         for event in &events[..ready] {
             let Some(queue) = queues.get_mut(event.data() as usize) else {
-                return Ok(());
+                return queues.iter_mut().try_for_each(|queue| Ok(queue.signal()?));
             };
             // The eventfd is non-blocking: without a kick there is nothing to read, and nothing to do about it.
             let _ = queue.kick().read();
