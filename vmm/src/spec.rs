@@ -98,9 +98,10 @@ fn check(spec: &VmSpec, host_mib: u64) -> Result<(), SpecError> {
 
 /// Each kind of name is unique among its kind, and file names are file names.
 fn check_device_names(devices: &[DeviceSpec]) -> Result<(), SpecError> {
-    let (mut tags, mut disks, mut singletons) = (
+    let (mut tags, mut disks, mut networks, mut singletons) = (
         Names::new("file system tags"),
         Names::new("disks"),
+        Names::new("network devices"),
         Names::new("devices"),
     );
     for device in devices {
@@ -117,6 +118,7 @@ fn check_device_names(devices: &[DeviceSpec]) -> Result<(), SpecError> {
                 )?;
             }
             DeviceSpec::Blk(blk) => disks.add(&blk.id)?,
+            DeviceSpec::Net(net) => networks.add(&net.id)?,
             DeviceSpec::Vsock(_) => singletons.add("vsock")?,
             DeviceSpec::Rng => singletons.add("rng")?,
         }
@@ -172,6 +174,7 @@ fn resources(device: &DeviceSpec) -> Vec<&Resource> {
         DeviceSpec::Layers(layers) => layers.files.iter().map(|file| &file.file).collect(),
         DeviceSpec::Folders(folders) => folders.folders.iter().map(|folder| &folder.root).collect(),
         DeviceSpec::Blk(blk) => vec![&blk.file],
+        DeviceSpec::Net(net) => net.taps.iter().collect(),
         DeviceSpec::Vsock(vsock) => vec![&vsock.listener],
         DeviceSpec::Rng => Vec::new(),
     }

@@ -17,6 +17,9 @@ pub const MIN_MEMORY_MIB: u64 = 32;
 /// The most vCPUs a microVM can have.
 pub const MAX_VCPUS: u8 = 64;
 
+/// The most pairs of queues a network device can have.
+pub const MAX_QUEUE_PAIRS: u16 = 8;
+
 /// Something the VMM may use: open already, or named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,6 +114,8 @@ pub enum DeviceSpec {
     Folders(FoldersSpec),
     /// A disk.
     Blk(BlkSpec),
+    /// A network interface.
+    Net(NetSpec),
     /// vsock, its guest ports joined to unix sockets.
     Vsock(VsockSpec),
     /// Entropy from the host.
@@ -173,6 +178,50 @@ pub struct BlkSpec {
     pub file: Resource,
     /// Whether writes are refused.
     pub read_only: bool,
+}
+
+/// A virtio-net device over a TAP device of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NetSpec {
+    /// Names the device; the guest does not see it.
+    pub id: String,
+    /// The address that the guest reads, and may use or not.
+    pub mac: [u8; 6],
+    /// The MTU that the guest is told, 68 or more; without it, the guest may choose.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Pairs of queues, 1 to [`MAX_QUEUE_PAIRS`]; more than the guest has vCPUs do not help.
+    pub queue_pairs: u16,
+    /// The host's end: one queue of the TAP device (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR; IFF_MULTI_QUEUE for several) for each pair.
+    /// None at all: the guest sees a port without a cable.
+    pub taps: Vec<Resource>,
+    /// What the guest may receive.
+    #[serde(default)]
+    pub receive_limit: RateLimit,
+    /// What it may send.
+    #[serde(default)]
+    pub transmit_limit: RateLimit,
+}
+
+/// The limits of one direction of a network device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RateLimit {
+    /// Bytes of frames, with a header of 12 bytes each.
+    pub bytes: Option<Rate>,
+    /// Frames, which are up to 64 KiB where segmentation is offloaded.
+    pub frames: Option<Rate>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Rate {
+    /// How much passes in a second in the long run; 0 counts as 1.
+    pub per_second: u64,
+    /// How much passes at once after a rest; 0 counts as 1.
+    pub burst: u64,
 }
 
 /// A virtio-vsock device.

@@ -10,7 +10,6 @@ pub trait Interrupt: Send + Sync {
     fn used(&self);
 
     /// The configuration space changed: the transport counts its generation up and tells the driver.
-    #[allow(dead_code, reason = "no device changes its configuration yet")]
     fn config_changed(&self);
 
     /// The driver broke the protocol beyond repair: sets DEVICE_NEEDS_RESET and tells the driver (virtio 1.3, section
@@ -28,6 +27,7 @@ pub(crate) mod fake {
     #[derive(Default)]
     pub(crate) struct FakeInterrupt {
         used: AtomicUsize,
+        config: AtomicUsize,
         failed: AtomicUsize,
     }
 
@@ -35,6 +35,11 @@ pub(crate) mod fake {
         /// How often the driver was told of used buffers.
         pub(crate) fn used_count(&self) -> usize {
             self.used.load(Ordering::SeqCst)
+        }
+
+        /// How often the driver was told of another configuration.
+        pub(crate) fn config_count(&self) -> usize {
+            self.config.load(Ordering::SeqCst)
         }
 
         /// How often the device gave up.
@@ -48,7 +53,9 @@ pub(crate) mod fake {
             self.used.fetch_add(1, Ordering::SeqCst);
         }
 
-        fn config_changed(&self) {}
+        fn config_changed(&self) {
+            self.config.fetch_add(1, Ordering::SeqCst);
+        }
 
         fn failed(&self) {
             self.failed.fetch_add(1, Ordering::SeqCst);

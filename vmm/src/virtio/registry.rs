@@ -6,6 +6,7 @@ use vm_spec::DeviceSpec;
 use super::blk::Blk;
 use super::device::{DeviceError, VirtioDevice};
 use super::fs::Fs;
+use super::net::Net;
 use super::rng::Rng;
 use super::vsock::Vsock;
 
@@ -25,6 +26,7 @@ pub fn make(spec: DeviceSpec) -> Result<Box<dyn VirtioDevice>, RegistryError> {
         DeviceSpec::Layers(spec) => made("layers", Fs::layers(spec).map(boxed)),
         DeviceSpec::Folders(spec) => made("folders", Fs::folders(spec).map(boxed)),
         DeviceSpec::Blk(spec) => made("blk", Blk::open(&spec).map(boxed)),
+        DeviceSpec::Net(spec) => made("network", Net::new(spec).map(boxed)),
         DeviceSpec::Vsock(spec) => made("vsock", Vsock::new(spec).map(boxed)),
         DeviceSpec::Rng => Ok(boxed(Rng::new())),
     }

@@ -11,6 +11,7 @@ use vm_memory::{GuestMemory as _, GuestMemoryMmap};
 
 use super::SECTOR;
 use super::request::Buffer;
+use crate::virtio::vectors::vectors;
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,16 +64,11 @@ impl Disk {
         if direction == Transfer::FromGuest {
             self.check_writable()?;
         }
-        let vectors = buffers.iter().filter(|buffer| buffer.len > 0).map(|buffer| {
-            let slice = memory
-                .get_slice(buffer.gpa, buffer.len as usize)
-                .map_err(io::Error::other)?;
-            Ok(libc::iovec {
-                iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-                iov_len: slice.len(),
-            })
+        let parts = buffers.iter().filter(|buffer| buffer.len > 0).map(|buffer| {
+            let part = memory.get_slice(buffer.gpa, buffer.len as usize);
+            part.map_err(io::Error::other)
         });
-        let mut vectors = vectors.collect::<io::Result<Vec<libc::iovec>>>()?;
+        let mut vectors = vectors(&parts.collect::<io::Result<Vec<_>>>()?);
         let mut left = vectors.as_mut_slice();
         let mut position = position;
         while !left.is_empty() {

@@ -6,16 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use vm_memory::VolatileSlice;
 
+use crate::virtio::vectors::vectors;
+
 /// Receives into `parts`, in order; 0 at the end of the stream. `parts` are at most 1024 (`IOV_MAX`).
 ///
 /// # Errors
 /// `WouldBlock` when nothing is there.
 pub fn receive(socket: BorrowedFd, parts: &[VolatileSlice]) -> io::Result<usize> {
-    let guards: Vec<_> = parts.iter().map(VolatileSlice::ptr_guard_mut).collect();
-    let mut vectors: Vec<_> = guards
-        .iter()
-        .map(|guard| vector(guard.as_ptr().cast(), guard.len()))
-        .collect();
+    let mut vectors = vectors(parts);
     let mut message = message(&mut vectors);
     // SAFETY: each vector names the memory of a slice that outlives the call. It is guest memory: the kernel may write
     // to it as the guest may, and nothing in Rust refers to it.
@@ -28,11 +26,7 @@ pub fn receive(socket: BorrowedFd, parts: &[VolatileSlice]) -> io::Result<usize>
 /// # Errors
 /// `WouldBlock` when the socket is full, `BrokenPipe` when the peer does not read any more.
 pub fn send(socket: BorrowedFd, parts: &[VolatileSlice]) -> io::Result<usize> {
-    let guards: Vec<_> = parts.iter().map(VolatileSlice::ptr_guard).collect();
-    let mut vectors: Vec<_> = guards
-        .iter()
-        .map(|guard| vector(guard.as_ptr().cast_mut().cast(), guard.len()))
-        .collect();
+    let mut vectors = vectors(parts);
     let message = message(&mut vectors);
     // SAFETY: each vector names the memory of a slice that outlives the call; the kernel only reads it.
     let sent = unsafe {
@@ -43,13 +37,6 @@ pub fn send(socket: BorrowedFd, parts: &[VolatileSlice]) -> io::Result<usize> {
         )
     };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-}
-
-fn vector(base: *mut libc::c_void, len: usize) -> libc::iovec {
-    libc::iovec {
-        iov_base: base,
-        iov_len: len,
-    }
 }
 
 fn message(vectors: &mut [libc::iovec]) -> libc::msghdr {
