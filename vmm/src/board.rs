@@ -23,6 +23,7 @@ use crate::memory::{GuestMemory, MemoryError, RamPart};
 use crate::resource::{self, Access, ResourceError};
 use crate::snapshot::{RamError, SnapshotError};
 use crate::vcpu::{VcpuError, Vcpus};
+use crate::virtio;
 use crate::virtio::registry::RegistryError;
 use crate::virtio::transport::TransportError;
 
@@ -131,6 +132,37 @@ impl Microvm {
             self.state = State::Running;
         }
     }
+
+    /// Plugs a network device into what the host has for it, or unplugs it. The vCPUs may go on meanwhile: whoever needs the
+    /// device waits for it.
+    pub fn plug(&mut self, device: &str, ends: Vec<File>) -> Result<(), PlugError> {
+        let name = virtio::net::device_name(device);
+        let mut found = self.transports.iter().map(|transport| lock(transport));
+        let transport = found.find(|transport| transport.name() == name);
+        let mut transport = transport.ok_or_else(|| PlugError::NoDevice {
+            device: device.to_owned(),
+        })?;
+        transport.pause();
+        let plugged = transport.plug(ends);
+        if self.state == State::Running {
+            transport.resume();
+        }
+        Ok(plugged?)
+    }
+}
+
+/// The device that a client names is not there.
+#[derive(Debug, Error)]
+pub enum PlugError {
+    /// No network device of this name.
+    #[error("this microVM has no network device '{device}'")]
+    NoDevice {
+        /// The name.
+        device: String,
+    },
+    /// It would not be plugged in.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
 }
 
 /// Builds what `spec` describes and starts it.
@@ -250,4 +282,4 @@ fn join<T>(loading: Loading<'_, T>) -> Result<T, BoardError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

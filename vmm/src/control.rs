@@ -1,15 +1,18 @@
 //! The main thread's loop: the control socket (`vm_spec::control`), signals, and the ending of the microVM.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use thiserror::Error;
 use vm_spec::control::{MAX_REQUEST, Request, Response, State};
-use vm_spec::{ExitReason, ExitReport};
+use vm_spec::{ExitReason, ExitReport, MAX_QUEUE_PAIRS};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::board::Microvm;
@@ -135,6 +138,7 @@ impl Controls {
                     Client {
                         stream,
                         received: Vec::new(),
+                        descriptors: Vec::new(),
                     },
                 );
             }
@@ -148,14 +152,14 @@ impl Controls {
         let Some(client) = self.clients.get_mut(&token) else {
             return;
         };
-        if !client.serve(|request| answer(request, microvm, ending)) {
+        if !client.serve(|request, descriptors| answer(request, descriptors, microvm, ending)) {
             self.clients.remove(&token);
         }
     }
 }
 
-/// Carries out one request.
-fn answer(line: &[u8], microvm: &mut Microvm, ending: &Ending) -> Response {
+/// Carries out one request, with the descriptors that came up to its end.
+fn answer(line: &[u8], descriptors: Vec<OwnedFd>, microvm: &mut Microvm, ending: &Ending) -> Response {
     let request = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => return Response::Error(format!("not a request: {error}")),
@@ -169,6 +173,13 @@ fn answer(line: &[u8], microvm: &mut Microvm, ending: &Ending) -> Response {
         Request::Resume => {
             microvm.resume();
             Response::State(microvm.state())
+        }
+        Request::Plug { device } => {
+            let ends = descriptors.into_iter().map(File::from).collect();
+            match microvm.plug(&device, ends) {
+                Ok(()) => Response::State(microvm.state()),
+                Err(error) => Response::Error(error.to_string()),
+            }
         }
         Request::Save => match microvm.save() {
             Ok(()) => Response::State(microvm.state()),
@@ -184,26 +195,32 @@ fn answer(line: &[u8], microvm: &mut Microvm, ending: &Ending) -> Response {
 struct Client {
     stream: UnixStream,
     received: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Client {
     /// Reads what there is and answers every whole line. False when the client is to be dropped.
-    fn serve(&mut self, mut answer: impl FnMut(&[u8]) -> Response) -> bool {
-        let mut chunk = [0; MAX_REQUEST];
-        let len = match self.stream.read(&mut chunk) {
+    fn serve(&mut self, mut answer: impl FnMut(&[u8], Vec<OwnedFd>) -> Response) -> bool {
+        match self.receive() {
             Ok(0) => return false,
-            Ok(len) => len,
+            Ok(_) => {}
             Err(error) => {
                 return matches!(
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 );
             }
-        };
-        self.received.extend_from_slice(&chunk[..len]);
+        }
+        if self.descriptors.len() > usize::from(MAX_QUEUE_PAIRS) {
+            self.send(&Response::Error(format!(
+                "a request has at most {MAX_QUEUE_PAIRS} descriptors"
+            )));
+            return false;
+        }
         while let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.received.drain(..=end).collect();
-            if !self.send(&answer(&line)) {
+            let descriptors = std::mem::take(&mut self.descriptors);
+            if !self.send(&answer(&line, descriptors)) {
                 return false;
             }
         }
@@ -216,6 +233,22 @@ impl Client {
         false
     }
 
+    /// Receives what there is; returns the number of bytes.
+    fn receive(&mut self) -> io::Result<usize> {
+        let mut chunk = [0; MAX_REQUEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_QUEUE_PAIRS as usize + 1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut chunk)];
+        let message = recvmsg(&self.stream, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        for part in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        self.received.extend_from_slice(&chunk[..message.bytes]);
+        Ok(message.bytes)
+    }
+
     /// An answer is far smaller than a socket's buffer: a client that has filled it does not read, and is dropped.
     fn send(&mut self, response: &Response) -> bool {
         let Ok(mut line) = serde_json::to_vec(response) else {
@@ -225,3 +258,6 @@ impl Client {
         self.stream.write_all(&line).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

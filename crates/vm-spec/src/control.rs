@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_REQUEST: usize = 4096;
 
 /// What a client may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Which state the microVM is in.
@@ -20,6 +20,12 @@ pub enum Request {
     Pause,
     /// Let the vCPUs go on. Resuming a running microVM changes nothing.
     Resume,
+    /// Plug a network device into the TAP device whose queues' descriptors come with the request (SCM_RIGHTS), one for each pair of
+    /// its queues, or unplug it, if none do. The guest sees its link go up or down. What it was plugged into is let go.
+    Plug {
+        /// The device's [`NetSpec::id`](crate::NetSpec::id).
+        device: String,
+    },
     /// Hold the microVM and write a VM snapshot of it to [`VmSpec::save`](crate::VmSpec::save); it stays paused. What is
     /// in the two files after an error is no snapshot.
     Save,

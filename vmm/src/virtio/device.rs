@@ -1,6 +1,7 @@
 //! What a virtio device is to the transport.
 
 use std::error::Error;
+use std::fs::File;
 use std::sync::Arc;
 
 use super::interrupt::Interrupt;
@@ -73,6 +74,12 @@ pub trait VirtioDevice: Send {
     /// Stops serving, finishes what has begun, and hands back all queues in their order. Prompt: a device that waits
     /// for something outside the microVM gives up waiting.
     fn quiesce(&mut self) -> Vec<Virtqueue>;
+
+    /// Puts something else of the host's at the other end of the device, while it does not serve; on an error nothing changes. Most
+    /// devices have no such end.
+    fn plug(&mut self, _ends: Vec<File>) -> Result<(), DeviceError> {
+        Err("it has nothing to be plugged into".into())
+    }
 
     /// Forgets what the driver did: the state of a new device of the same spec.
     fn reset(&mut self);

@@ -8,6 +8,7 @@ mod page;
 mod registers;
 mod state;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -167,6 +168,16 @@ impl MmioTransport {
                 let _ = kick.write(1);
             }
         }
+    }
+
+    /// Puts something else at the host's end of the paused device.
+    pub fn plug(&mut self, ends: Vec<File>) -> Result<(), TransportError> {
+        let plugged = self.device.plug(ends);
+        self.show();
+        plugged.map_err(|source| TransportError::Device {
+            device: self.name().to_owned(),
+            source,
+        })
     }
 
     fn offered_features(&self) -> u64 {

@@ -62,7 +62,7 @@ fn disk(file: &File, read_only: bool) -> DeviceSpec {
     })
 }
 
-fn spec(devices: Vec<DeviceSpec>) -> VmSpec {
+pub(crate) fn spec(devices: Vec<DeviceSpec>) -> VmSpec {
     VmSpec {
         id: "test".to_owned(),
         cgroup: None,
@@ -82,13 +82,13 @@ fn spec(devices: Vec<DeviceSpec>) -> VmSpec {
 }
 
 /// A microVM that runs, and its guest.
-struct Bench {
+pub(crate) struct Bench {
     guest: FakeGuest,
-    microvm: Microvm,
-    ending: Arc<Ending>,
+    pub(crate) microvm: Microvm,
+    pub(crate) ending: Arc<Ending>,
 }
 
-fn start(spec: VmSpec) -> Bench {
+pub(crate) fn start(spec: VmSpec) -> Bench {
     let (hypervisor, guest) = fake::machine();
     let ending = Arc::new(Ending::new().unwrap());
     let microvm = super::start(&hypervisor, spec, &ending).unwrap();

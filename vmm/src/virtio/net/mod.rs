@@ -29,7 +29,7 @@ use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
     VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP,
 };
-use vm_spec::{MAX_QUEUE_PAIRS, NetSpec, RateLimit, Resource};
+use vm_spec::{MAX_QUEUE_PAIRS, NetSpec, RateLimit};
 
 use super::device::{Activation, DeviceError, Identity, VirtioDevice, read_config_bytes};
 use super::interrupt::Interrupt;
@@ -151,14 +151,16 @@ impl Net {
         if let Some(mtu) = mtu.filter(|mtu| *mtu < MIN_MTU) {
             return Err(NetError::Mtu { id, mtu });
         }
-        let taps = open_taps(&id, pairs, &spec.taps)?;
+        let open = |tap| resource::open(tap, Access::ReadWrite);
+        let files = spec.taps.iter().map(open).collect::<Result<_, _>>()?;
+        let taps = take_taps(&id, pairs, files)?;
         let now = Instant::now();
         let limiter = |limit: &RateLimit| Arc::new(Mutex::new(Limiter::new(limit, now)));
         Ok(Self {
             identity: identity(&id, mtu.is_some(), pairs),
             mac,
             mtu,
-            pairs: Arc::new(Pairs::new(taps, pairs)),
+            pairs: Arc::new(Pairs::new(taps, pairs, 1)),
             limiters: Limiters {
                 receive: limiter(&spec.receive_limit),
                 transmit: limiter(&spec.transmit_limit),
@@ -216,19 +218,21 @@ impl Net {
     }
 }
 
-fn open_taps(id: &str, pairs: u16, taps: &[Resource]) -> Result<Vec<Tap>, NetError> {
-    if !taps.is_empty() && taps.len() != usize::from(pairs) {
+/// The host's end: a queue for each pair, or none.
+fn take_taps(id: &str, pairs: u16, files: Vec<File>) -> Result<Vec<Tap>, NetError> {
+    if !files.is_empty() && files.len() != usize::from(pairs) {
         return Err(NetError::Taps {
             id: id.to_owned(),
             pairs,
-            taps: taps.len(),
+            taps: files.len(),
         });
     }
-    let open = |tap: &Resource| -> Result<Tap, NetError> {
-        let file: File = resource::open(tap, Access::ReadWrite)?;
-        Ok(Tap::new(file)?)
-    };
-    taps.iter().map(open).collect()
+    Ok(files.into_iter().map(Tap::new).collect::<Result<_, _>>()?)
+}
+
+/// The name of the device that a spec calls `id`.
+pub fn device_name(id: &str) -> String {
+    format!("net-{id}")
 }
 
 fn identity(id: &str, mtu: bool, pairs: u16) -> Identity {
@@ -256,7 +260,7 @@ fn identity(id: &str, mtu: bool, pairs: u16) -> Identity {
     }
     Identity {
         device_id: VIRTIO_ID_NET,
-        name: format!("net-{id}"),
+        name: device_name(id),
         features: features.fold(0, |set, feature| set | 1 << feature),
         queue_sizes,
         shared_memory: None,
@@ -336,6 +340,13 @@ impl VirtioDevice for Net {
         queues.append(&mut self.idle);
         queues.sort_by_key(Virtqueue::index);
         queues
+    }
+
+    fn plug(&mut self, ends: Vec<File>) -> Result<(), DeviceError> {
+        let count = self.pairs.count();
+        let taps = take_taps(&self.id, count, ends)?;
+        self.pairs = Arc::new(Pairs::new(taps, count, self.pairs.active()));
+        Ok(())
     }
 
     fn reset(&mut self) {

@@ -14,12 +14,13 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// Pairs of which the driver works with the first alone, until it says otherwise (virtio 1.3, section 5.1.6.5.5).
-    pub(super) fn new(taps: Vec<Tap>, count: u16) -> Self {
+    /// Pairs of which the driver works with the first `active` ones. A new driver works with one, until it says otherwise (virtio
+    /// 1.3, section 5.1.6.5.5).
+    pub(super) fn new(taps: Vec<Tap>, count: u16, active: u16) -> Self {
         Self {
             taps,
             count,
-            active: AtomicU16::new(1),
+            active: AtomicU16::new(active),
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
-use vm_spec::Rate;
+use vm_spec::{Rate, Resource};
 
 use super::*;
 use crate::memory::MemoryLayout;
@@ -424,16 +424,41 @@ fn without_a_cable_frames_go_nowhere_and_the_driver_is_told_when_that_changes() 
     assert_eq!(status(&driver), 0);
     transmit(&mut driver, &frame(60, 1));
     driver.wait_used(TRANSMIT);
+    let ends = |taps: &[File]| taps.iter().map(|tap| tap.try_clone().unwrap()).collect();
     driver.quiesce();
-    let state = driver.device.save().unwrap();
-    let mut plugged = wire.device(|_| {});
-    plugged.restore(state).unwrap();
-    driver.replace_device(plugged);
+    driver.device.plug(ends(&wire.taps)).unwrap();
     assert_eq!(driver.interrupt.config_count(), 0);
     driver.activate();
     assert_eq!((status(&driver), driver.interrupt.config_count()), (1, 1));
     transmit(&mut driver, &frame(60, 2));
+    driver.wait_used(TRANSMIT);
     assert_eq!(wire.receive(), frame(60, 2));
+    // What is no TAP device changes nothing, and no end is one, too.
+    driver.quiesce();
+    assert!(
+        driver
+            .device
+            .plug(vec![File::open("/dev/null").unwrap()])
+            .is_err()
+    );
+    driver.activate();
+    assert_eq!((status(&driver), driver.interrupt.config_count()), (1, 1));
+    driver.quiesce();
+    driver.device.plug(Vec::new()).unwrap();
+    driver.activate();
+    assert_eq!((status(&driver), driver.interrupt.config_count()), (0, 2));
+    transmit(&mut driver, &frame(60, 3));
+    driver.wait_used(TRANSMIT);
+    // A microVM that goes on elsewhere with a cable sees it, too.
+    driver.quiesce();
+    let state = driver.device.save().unwrap();
+    let mut next = wire.device(|_| {});
+    next.restore(state).unwrap();
+    driver.replace_device(next);
+    driver.activate();
+    assert_eq!((status(&driver), driver.interrupt.config_count()), (1, 3));
+    transmit(&mut driver, &frame(60, 4));
+    assert_eq!(wire.receive(), frame(60, 4));
 }
 
 #[test]
