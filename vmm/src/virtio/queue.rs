@@ -175,9 +175,9 @@ impl Virtqueue {
         })
     }
 
-    /// Serves every available request of those whose end no task waits for, and does not signal: it is for the caller to do that
-    /// in a while, as long as [`owes_signal`](Self::owes_signal). The driver will most often have seen by then that they are done,
-    /// as Linux looks at all queues of a device at each of its interrupts.
+    /// Serves every available request of those whose end no task waits for, and signals only when the driver could run out of
+    /// room for others. It is for the caller to signal in a while, as long as [`owes_signal`](Self::owes_signal): the driver will
+    /// most often have seen by then that they are done, as Linux looks at all queues of a device at each of its interrupts.
     pub fn drain_quietly(&mut self, mut serve: impl FnMut(DescriptorChain) -> u32) -> Result<(), QueueError> {
         // At most a ring of them, as in `drain`.
         for _ in 0..self.size() {
@@ -190,6 +190,10 @@ impl Virtqueue {
             let head = chain.head_index();
             let written = serve(chain);
             self.add_used(head, written)?;
+            let owed = self.queue.next_used().wrapping_sub(self.signalled);
+            if owed >= self.size() / 2 {
+                self.signal()?;
+            }
         }
         self.kick_self();
         Ok(())

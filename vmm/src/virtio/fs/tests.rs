@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use vm_memory::{Bytes, GuestAddress};
@@ -152,6 +153,33 @@ fn forget_is_taken_on_the_queue_for_it_and_not_answered() {
     let dir = tempfile::tempdir().unwrap();
     let (mut driver, _) = driver(Fs::layers(layers_spec(&dir)).unwrap());
     driver.activate();
+    forget(&mut driver);
+    assert_eq!(driver.wait_used(HIPRIO).1, 0);
+}
+
+#[test]
+fn forgets_share_interrupts_and_the_last_is_told_of_too() {
+    const MANY: usize = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut driver, _) = driver(Fs::layers(layers_spec(&dir)).unwrap());
+    driver.activate();
+    for count in [1, MANY] {
+        let before = driver.interrupt.used_count();
+        (0..count).for_each(|_| forget(&mut driver));
+        (0..count).for_each(|_| assert_eq!(driver.wait_used(HIPRIO).1, 0));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // More than half of the queue's 64 is an interrupt at once, and what is left is another.
+        let least = before + 1 + count / 32;
+        while driver.interrupt.used_count() < least {
+            assert!(Instant::now() < deadline, "the driver is not told of {count}");
+            std::thread::yield_now();
+        }
+        assert!(driver.interrupt.used_count() < before + 1 + count.div_ceil(2));
+    }
+}
+
+/// Has the driver forget the first file.
+fn forget(driver: &mut Driver<Fs>) {
     let bytes = request(FORGET, 2, &[1], &[]);
     driver
         .memory()
@@ -165,7 +193,6 @@ fn forget_is_taken_on_the_queue_for_it_and_not_answered() {
             writable: false,
         }],
     );
-    assert_eq!(driver.wait_used(HIPRIO).1, 0);
 }
 
 #[test]

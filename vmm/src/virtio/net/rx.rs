@@ -156,11 +156,11 @@ impl Receiver {
 impl Offered {
     fn new(chain: DescriptorChain) -> Self {
         let head = chain.head_index();
-        let memory = std::sync::Arc::new(chain.memory().clone());
-        let descriptors = chain
+        let memory = chain.memory();
+        let parts: Vec<_> = chain
+            .clone()
             .writable()
-            .map(|descriptor| (descriptor.addr(), descriptor.len() as usize));
-        let parts: Vec<_> = descriptors
+            .map(|descriptor| (descriptor.addr(), descriptor.len() as usize))
             .filter(|(_, len)| *len > 0)
             .take(MAX_VECTORS)
             .collect();
