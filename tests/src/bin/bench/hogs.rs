@@ -100,12 +100,9 @@ impl Drop for Site<'_> {
     fn drop(&mut self) {
         let mut names = vec![self.neighbour.clone()];
         names.extend(HOGS.iter().map(|(what, _)| name(what)));
-        let removal = Command::new(&self.places.hull)
-            .args(["rm", "-f"])
-            .args(names)
-            .status();
-        if !removal.is_ok_and(|status| status.success()) {
-            eprintln!("not all containers of the hogs' part are removed");
+        let mut removal = Command::new(&self.places.hull);
+        if let Err(error) = run(removal.args(["rm", "-f"]).args(names)) {
+            eprintln!("{error:#}");
         }
     }
 }
