@@ -9,7 +9,8 @@ mod create;
 mod error;
 mod file_mode;
 mod filters;
-#[cfg(fuzzing)]
+// In tests, too, so that it is compiled wherever they are.
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod hang_up;
 mod hijack;

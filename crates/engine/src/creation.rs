@@ -12,13 +12,21 @@ use crate::cpuset::{self, CpuSet};
 use crate::disk::DiskSize;
 use crate::engine::Shared;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord, make_folder, sync_folder};
+use crate::host::Host;
 use crate::mounts::Planned;
 use crate::streams::blocking;
 use crate::volumes::VolumeHold;
 use crate::{
-    ContainerCreate, Created, EngineError, RestartPolicy, Result, capabilities, guest_spec, limits, merge,
-    network_files, signals,
+    ContainerCreate, Created, EngineError, RestartPolicy, Result, VmSize, capabilities, guest_spec, limits,
+    merge, network_files, signals,
 };
+
+/// The size of the microVM for a container.
+pub(crate) fn vm_size(create: &ContainerCreate, host: &Host) -> Result<VmSize> {
+    let cpus = CpuSet::parse(&create.cpuset_cpus, limits::most_cpus(host))?;
+    cpuset::check_memory_nodes(&create.cpuset_mems)?;
+    limits::vm_size(&create.resources, cpus, host)
+}
 
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
 pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) -> Result<Created> {
@@ -32,9 +40,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
         signals::parse(&create.stop_signal)?;
     }
     let warnings = warnings(&create);
-    let cpus = CpuSet::parse(&create.cpuset_cpus, limits::most_cpus(&shared.host))?;
-    cpuset::check_memory_nodes(&create.cpuset_mems)?;
-    let vm = limits::vm_size(&create.resources, cpus, &shared.host)?;
+    let vm = vm_size(&create, &shared.host)?;
     let reservation = shared.registry.reserve(create.name.as_deref())?;
     create.name = Some(reservation.name.clone());
     let record = ContainerRecord {

@@ -6,7 +6,7 @@ use oci_spec::image::ImageConfiguration;
 
 use crate::detach::DetachKeys;
 use crate::host::Host;
-use crate::{ContainerCreate, Result, creation, limits, merge, signals};
+use crate::{ContainerCreate, Result, creation, merge, signals};
 
 /// Checks what a container is to be as making one does, with an image that says nothing; the error's text.
 pub fn check(mut create: ContainerCreate) -> std::result::Result<(), String> {
@@ -19,7 +19,7 @@ pub fn check(mut create: ContainerCreate) -> std::result::Result<(), String> {
         )?;
         create.health.check()?;
         signals::parse(&create.stop_signal)?;
-        limits::vm_size(&create.resources, &Host::look()).map(drop)
+        creation::vm_size(&create, &Host::look()).map(drop)
     };
     checked().map_err(|error| error.to_string())
 }

@@ -24,7 +24,8 @@ mod events;
 mod exec;
 mod exec_process;
 mod folder;
-#[cfg(fuzzing)]
+// In tests, too, so that it is compiled wherever they are.
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod guest_spec;
 mod health;

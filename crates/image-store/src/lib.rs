@@ -25,7 +25,8 @@ mod check;
 mod compression;
 mod digest;
 mod flights;
-#[cfg(fuzzing)]
+// In tests, too, so that it is compiled wherever they are.
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod holds;
 mod image;

@@ -72,7 +72,8 @@ mod credentials;
 mod digest;
 mod download;
 mod error;
-#[cfg(fuzzing)]
+// In tests, too, so that it is compiled wherever they are.
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod host;
 mod manifest;
