@@ -21,6 +21,7 @@ build|kmod|orders the modules of the helper VM
 build|e2fsprogs|formats the disks of containers and of the helper VM
 run|qemu-system-x86|runs the helper VM, where this host cannot run microVMs itself
 run|virtiofsd|serves the host files to the helper VM
+run|nftables|filters what containers send and receive, here and in the helper VM
 image|mmdebstrap|builds the Debian image
 image|uidmap|lets it be built without root
 test|busybox-static|is what the guest agent tests run
@@ -29,6 +30,13 @@ test|crun|is what hull is measured against
 test|runc|is what hull is measured against
 test|tmux|is the real terminal of the tests
 test|socat|speaks to sockets in the tests
+test|iproute2|shows the network in the tests, and makes that of the peers
+test|tcpdump|sees what passes in the tests
+test|iputils-ping|asks whether a host is there, in the tests
+test|bind9-dnsutils|asks name servers in the tests
+test|dnsmasq-base|is a name server of the tests
+test|iperf3|measures networks
+test|wrk|measures web servers
 test|docker-cli|is the client that hull must please
 test|docker-compose|is a client that hull must please
 test|python3-venv|holds docker-py, another one

@@ -64,6 +64,22 @@ pub struct Bridge {
     pub mtu: u32,
 }
 
+impl Bridge {
+    /// Its hardware address, made of its first address. Without one of its own a bridge has the lowest of its ports', which changes
+    /// with them, and containers would send to one that is gone.
+    pub(crate) fn mac(&self) -> [u8; 6] {
+        let [a, b, c, d] = match self.addresses.first().map(IpNet::addr) {
+            Some(IpAddr::V4(address)) => address.octets(),
+            Some(IpAddr::V6(address)) => {
+                let [.., a, b, c, d] = address.octets();
+                [a, b, c, d]
+            }
+            None => [0; 4],
+        };
+        [0x02, 0x42, a, b, c, d]
+    }
+}
+
 /// The interfaces of the network namespace that this was opened in.
 pub struct Links {
     handle: Handle,
@@ -86,11 +102,12 @@ impl Links {
         })
     }
 
-    /// Makes a bridge, or makes one that is there as it is to be. What fails leaves none behind that was not there.
-    pub async fn make_bridge(&self, bridge: &Bridge) -> Result<(), LinkError> {
+    /// Makes a bridge, or makes one that is there as it is to be; says whether it was not there. What fails leaves none behind that
+    /// was not there.
+    pub async fn make_bridge(&self, bridge: &Bridge) -> Result<bool, LinkError> {
         check_name(&bridge.name)?;
         if let Some(there) = self.find(&bridge.name).await? {
-            return self.set_up(bridge, there.header.index).await;
+            return self.set_up(bridge, there.header.index).await.map(|()| false);
         }
         let made = LinkBridge::new(&bridge.name).mtu(bridge.mtu).build();
         let added = self.handle.link().add(made).execute().await;
@@ -101,11 +118,15 @@ impl Links {
             // The first error says more.
             let _ = self.remove(&bridge.name).await;
         }
-        set_up
+        set_up.map(|()| true)
     }
 
     async fn set_up(&self, bridge: &Bridge, index: u32) -> Result<(), LinkError> {
-        let up = LinkUnspec::new_with_index(index).mtu(bridge.mtu).up().build();
+        let up = LinkUnspec::new_with_index(index)
+            .address(bridge.mac().to_vec())
+            .mtu(bridge.mtu)
+            .up()
+            .build();
         let set = self.handle.link().set(up).execute().await;
         set.map_err(refused("bring up", &bridge.name))?;
         for address in &bridge.addresses {
@@ -129,10 +150,11 @@ impl Links {
 
     /// Joins a container's interface to a bridge, which takes frames from it only if they come from `mac`, and sends it those for
     /// `mac` and for groups.
-    pub async fn join(&self, port: &str, bridge: &str, mac: [u8; 6]) -> Result<(), LinkError> {
-        let (port_index, bridge_index) = (self.index(port).await?, self.index(bridge).await?);
+    pub async fn join(&self, port: &str, bridge: &Bridge, mac: [u8; 6]) -> Result<(), LinkError> {
+        let (port_index, bridge_index) = (self.index(port).await?, self.index(&bridge.name).await?);
         let joined = LinkUnspec::new_with_index(port_index)
             .controller(bridge_index)
+            .mtu(bridge.mtu)
             .up()
             .build();
         let set = self.handle.link().set(joined).execute().await;
@@ -200,6 +222,22 @@ impl Links {
             subnets.extend(routes.iter().filter_map(destination));
         }
         Ok(subnets)
+    }
+
+    /// The host's own addresses, of all interfaces.
+    pub async fn addresses(&self) -> Result<Vec<IpAddr>, LinkError> {
+        let addresses = self.handle.address().get().execute();
+        let addresses: Vec<_> = addresses
+            .try_collect()
+            .await
+            .map_err(refused("list the addresses of", "*"))?;
+        let own = addresses.into_iter().flat_map(|message| message.attributes);
+        let own = own.filter_map(|attribute| match attribute {
+            // At a point-to-point interface, the other one is the peer's.
+            AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(address),
+            _ => None,
+        });
+        Ok(own.collect())
     }
 
     async fn index(&self, name: &str) -> Result<u32, LinkError> {
@@ -321,8 +359,8 @@ mod tests {
             // Any Ethernet interface will do; the bridge makes no difference between a TAP device and this one.
             let pair = rtnetlink::LinkVeth::new("port0", "other0").build();
             links.handle.link().add(pair).execute().await.unwrap();
-            links.join("port0", "hull0", [2, 0, 0, 0, 0, 9]).await.unwrap();
-            links.join("port0", "hull0", [2, 0, 0, 0, 0, 9]).await.unwrap();
+            links.join("port0", &bridge(), [2, 0, 0, 0, 0, 9]).await.unwrap();
+            links.join("port0", &bridge(), [2, 0, 0, 0, 0, 9]).await.unwrap();
             let entries = links.handle.neighbours().get();
             let mut request = entries;
             request.message_mut().header.family = AddressFamily::Bridge;
@@ -336,7 +374,7 @@ mod tests {
     fn what_is_not_there_or_cannot_be_is_said() {
         in_namespace(|links| async move {
             let error = links
-                .join("port0", "hull0", [2; 6])
+                .join("port0", &bridge(), [2; 6])
                 .await
                 .unwrap_err()
                 .to_string();
