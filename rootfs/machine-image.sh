@@ -5,8 +5,8 @@
 #
 # BIN holds `hull`; LIB is lib/hull, in which machine/{vmlinuz,initrd.img} are made. The root file
 # system is an initramfs, uncompressed because emulated processors are slow to decompress: busybox,
-# the modules of Debian's cloud kernel that the VM needs, mke2fs, hull itself, and machine-agent (from
-# HULL_MACHINE_AGENT) as /init.
+# the modules of Debian's cloud kernel that the VM needs, mke2fs, nft, hull itself, and machine-agent
+# (from HULL_MACHINE_AGENT) as /init.
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
@@ -18,7 +18,8 @@ agent=${HULL_MACHINE_AGENT:?the path of the machine-agent program}
 boot_modules="virtio_pci virtio_console virtio_blk virtiofs virtio_net kvm-amd kvm-intel tun"
 # Loaded by the kernel when they are first used, so that no start pays for them: what containers' networks need, and what
 # the runtimes do that `make bench` compares with.
-later_modules="overlay bridge br_netfilter veth nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_reject_inet nft_fib_inet nft_limit nft_log"
+later_modules="overlay bridge br_netfilter veth nf_conntrack nf_conntrack_bridge nf_nat nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct
+    nft_meta_bridge nft_reject_inet nft_reject_bridge nft_fib_inet nft_limit nft_log nfnetlink_log"
 
 mkdir -p "$lib/machine"
 work=$(mktemp -d "$lib/machine/image.XXXXXX")
@@ -85,13 +86,19 @@ add_names() {
     echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 }
 
-# mke2fs formats the data disk, and the containers' disks; it is not static.
-add_mke2fs() {
+# add_program NAME: a program of this machine's, with the libraries that it is linked to.
+add_program() {
     local program
-    program=$(command -v mke2fs || echo /sbin/mke2fs)
-    put 755 "$program" usr/sbin/mke2fs
-    put 644 /etc/mke2fs.conf etc/mke2fs.conf
+    program=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1") || { echo "error: this machine has no $1: see scripts/packages.sh" >&2; exit 1; }
+    put 755 "$program" "usr/sbin/$1"
     ldd "$program" | grep -o '/[^ ]*' | while read -r library; do put 755 "$library" "${library#/}"; done
+}
+
+# mke2fs formats the data disk, and the containers' disks; nft filters what containers send and receive.
+add_programs() {
+    add_program mke2fs
+    put 644 /etc/mke2fs.conf etc/mke2fs.conf
+    add_program nft
 }
 
 add_hull() {
@@ -109,7 +116,7 @@ echo 'root:x:0:' >"$root/etc/group"
 add_busybox
 add_modules
 add_names
-add_mke2fs
+add_programs
 add_hull
 # The same files give the same image, whenever it is made.
 find "$root" -exec touch --no-dereference -d @0 {} +

@@ -4,10 +4,11 @@ use guest_protocol::ContainerSpec;
 use rustix::mount::{MountFlags, mount};
 
 use crate::boot::make_directory;
+use crate::files::Files;
 use crate::os_error::{During, OsError};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::user_namespace::UserNamespace;
-use crate::view::{FILES, SHARED, shared_tags};
+use crate::view::{SHARED, shared_tags};
 
 /// Why a container could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -22,15 +23,14 @@ pub(crate) enum ContainerError {
 pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
     pub(crate) rootfs: Rootfs,
+    pub(crate) files: Files,
 }
 
 impl Container {
     pub(crate) fn create(spec: ContainerSpec) -> Result<Self, ContainerError> {
         let owners = spec.namespaces.user.then(UserNamespace::create).transpose()?;
         let rootfs = Rootfs::mount(&spec.rootfs, owners.as_ref())?;
-        if !spec.files.is_empty() {
-            make_directory(FILES)?;
-        }
+        let files = Files::mount(&spec.files, spec.namespaces.user)?;
         let tags = shared_tags(&spec.mounts);
         if !tags.is_empty() {
             make_directory(SHARED)?;
@@ -41,6 +41,6 @@ impl Container {
             mount(tag, &target, c"virtiofs", MountFlags::empty(), None)
                 .during("mount the virtio-fs device", tag)?;
         }
-        Ok(Self { spec, rootfs })
+        Ok(Self { spec, rootfs, files })
     }
 }

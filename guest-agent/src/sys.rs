@@ -94,6 +94,12 @@ pub(crate) fn new_cgroup_namespace() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
 }
 
+/// Puts this thread into a network namespace of its own, unshare(2).
+pub(crate) fn new_network_namespace() -> Result<(), Errno> {
+    // SAFETY: no descriptor table is unshared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+}
+
 /// Changes attributes (`MOUNT_ATTR_*`) of a mount, mount_setattr(2).
 pub(crate) fn set_mount_attributes(mount: impl AsFd, set: u64) -> Result<(), Errno> {
     let attributes = libc::mount_attr {

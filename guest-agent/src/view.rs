@@ -4,8 +4,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use guest_protocol::{ContainerSpec, File, Mount, MountSource, TmpfsFlags};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat, openat2};
+use guest_protocol::{ContainerSpec, Mount, MountSource, TmpfsFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::{Errno, write};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
@@ -14,18 +14,16 @@ use rustix::system::sethostname;
 use crate::extra_devices::DeviceError;
 use crate::os_error::{During, OsError};
 use crate::root::Root;
-use crate::{devices, extra_devices, mounts, rootfs, sys};
+use crate::{devices, extra_devices, files, mounts, rootfs, sys};
 
 /// Where virtio-fs devices with host folders are mounted for the agent, in a directory named by the index of the tag.
 pub(crate) const SHARED: &str = "/run/shared";
-/// Where the files given to the container are written.
-pub(crate) const FILES: &str = "/run/files";
 
 const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NO_DEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
-const HARMLESS: MountAttrFlags = NO_EXEC.union(NO_SUID).union(NO_DEV);
+pub(crate) const HARMLESS: MountAttrFlags = NO_EXEC.union(NO_SUID).union(NO_DEV);
 
 /// Why the view could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +54,7 @@ pub(crate) fn shared_tags(mounts: &[Mount]) -> Vec<&str> {
 /// Leaves the agent's view of the guest for the container's; needs new mount, UTS, IPC, pid and cgroup namespaces.
 pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     let sources = open_sources(spec)?;
-    let files = write_files(&spec.files)?;
+    let files = files::bind_all(&spec.files)?;
     let standard = Standard::open(spec)?;
     let devices = extra_devices::find(&spec.devices)?;
     let root = leave_agent(spec.namespaces.user)?;
@@ -147,33 +145,6 @@ pub(crate) fn open_sources(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>,
         sources.push(Some(mounts::bind(&source).during("bind", subject())?));
     }
     Ok(sources)
-}
-
-/// Writes the files to a file system in memory; a mount of each, in their order.
-pub(crate) fn write_files(files: &[File]) -> Result<Vec<OwnedFd>, OsError> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
-    let memory = mounts::file_system("tmpfs", "size=16m,mode=0755", HARMLESS)?;
-    let target = open(FILES, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", FILES)?;
-    mounts::attach(&memory, &target).during("mount", FILES)?;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mut bound = Vec::with_capacity(files.len());
-    for (index, file) in files.iter().enumerate() {
-        let fd = openat(
-            &memory,
-            index.to_string(),
-            flags,
-            Mode::from_raw_mode(file.mode & 0o7777),
-        )
-        .during("make the file", &file.target)?;
-        let mut rest = file.content.as_slice();
-        while !rest.is_empty() {
-            rest = &rest[write(&fd, rest).during("write the file", &file.target)?..];
-        }
-        bound.push(mounts::bind(&fd).during("bind the file", &file.target)?);
-    }
-    Ok(bound)
 }
 
 /// What of the standard file systems has to be made while the agent's are still in sight: in a user namespace the

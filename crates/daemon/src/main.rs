@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use docker_api::{About, Listener};
-use engine::{Engine, EngineSpec};
+use engine::{Engine, EngineSpec, HostSettings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,6 +77,10 @@ async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> a
         lib: settings.lib.clone(),
         client_files: settings.client_files(),
         registries: settings.registries(),
+        networks: HostSettings {
+            forbidden: settings.forbidden.clone(),
+            outer_host: settings.host_ports.clone(),
+        },
     };
     // The engine's errors tell their cause themselves: as a context's source it would be told twice.
     let engine = Engine::open(spec)
@@ -95,7 +99,7 @@ async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> a
         config_file: settings.config_file.clone(),
         log_file: logging::file(),
     };
-    docker_api::serve(sockets, engine, about, async {
+    docker_api::serve(sockets, engine.clone(), about, async {
         loop {
             tokio::select! {
                 _ = renew.recv() => {
@@ -111,6 +115,7 @@ async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> a
     })
     .await;
     tell_service_manager(&[NotifyState::Stopping]);
+    engine.close().await;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::{env, fs};
 use anyhow::Context;
 use clap::Parser;
 use engine::{ClientFiles, InsecureHost, Mirror, RegistryConfig, RegistryConfigError};
+use ipnet::IpNet;
 
 use crate::config_file::{ConfigFile, ConfigFileError};
 use crate::host::Host;
@@ -60,6 +61,14 @@ pub(crate) struct Options {
     #[arg(long = "registry-mirror", value_name = "URL")]
     registry_mirrors: Vec<String>,
 
+    /// Socket on which the ports that containers publish are asked of the host: the machine-agent's, in a helper VM
+    #[arg(long, value_name = "PATH")]
+    host_ports: Option<PathBuf>,
+
+    /// Network, ADDRESS/BITS, that containers must not reach; may be given several times
+    #[arg(long = "forbid", value_name = "NET")]
+    forbidden: Vec<IpNet>,
+
     /// Address for Prometheus, HOST:PORT: counters at /metrics
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
@@ -92,6 +101,8 @@ pub(crate) struct Settings {
     pub(crate) certs_dirs: Vec<PathBuf>,
     pub(crate) insecure_registries: Vec<InsecureHost>,
     pub(crate) registry_mirrors: Vec<Mirror>,
+    pub(crate) host_ports: Option<PathBuf>,
+    pub(crate) forbidden: Vec<IpNet>,
 }
 
 impl Settings {
@@ -170,6 +181,8 @@ impl Options {
             host_root,
             insecure_registries: parse_all(file.insecure_registries, self.insecure_registries)?,
             registry_mirrors: parse_all(file.registry_mirrors, self.registry_mirrors)?,
+            host_ports: self.host_ports.map(absolute).transpose()?,
+            forbidden: self.forbidden,
             certs_dirs: self
                 .certs_dirs
                 .into_iter()
@@ -283,6 +296,8 @@ mod tests {
             certs_dirs: Vec::new(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            host_ports: None,
+            forbidden: Vec::new(),
         };
         assert_eq!(settings, expected);
     }
@@ -305,6 +320,25 @@ mod tests {
     fn folders_of_certificates_are_kept_in_their_order() {
         let settings = settle(&["--root", "/r", "--certs-dir", "/b", "--certs-dir", "/a"]).unwrap();
         assert_eq!(settings.certs_dirs, [Path::new("/b"), Path::new("/a")]);
+    }
+
+    #[test]
+    fn what_the_helper_vm_says_of_its_network_is_kept() {
+        let settings = settle(&[
+            "--root",
+            "/r",
+            "--host-ports",
+            "/p.sock",
+            "--forbid",
+            "198.18.0.2/32",
+            "--forbid",
+            "fec0::2/128",
+        ])
+        .unwrap();
+        assert_eq!(settings.host_ports, Some("/p.sock".into()));
+        let forbidden = ["198.18.0.2/32", "fec0::2/128"].map(|net| net.parse().unwrap());
+        assert_eq!(settings.forbidden, forbidden);
+        assert!(settle(&["--root", "/r", "--forbid", "gateway"]).is_err());
     }
 
     #[test]

@@ -63,6 +63,24 @@ impl Filters {
     pub(crate) fn all(&self, name: &str, matches: impl FnMut(&String) -> bool) -> bool {
         self.values(name).iter().all(matches)
     }
+
+    /// A filter that is yes or no; `None` when it was not given.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        let flag = |value: &String| match value.as_str() {
+            "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(true),
+            "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(false),
+            _ => Err(ApiError::bad_request(format!(
+                "invalid filter '{name}=[{value}]'"
+            ))),
+        };
+        match self.values(name) {
+            [] => Ok(None),
+            [value] => flag(value).map(Some),
+            values => Err(ApiError::bad_request(format!(
+                "invalid filter '{name}={values:?}'"
+            ))),
+        }
+    }
 }
 
 /// Whether `labels` has what a label filter asks for: `name`, or `name=value`.
@@ -97,6 +115,19 @@ mod tests {
         let filters = Filters::parse(r#"{"name":["a","b"]}"#).unwrap();
         assert!(filters.any("name", |value| value == "b"));
         assert!(!filters.any("name", |value| value == "c"));
+    }
+
+    #[test]
+    fn a_flag_is_yes_or_no() {
+        let flag = |values: &str| {
+            Filters::parse(&format!(r#"{{"dangling":{values}}}"#))
+                .unwrap()
+                .flag("dangling")
+        };
+        assert_eq!(flag("[]").unwrap(), None);
+        assert_eq!(flag(r#"["1"]"#).unwrap(), Some(true));
+        assert_eq!(flag(r#"["false"]"#).unwrap(), Some(false));
+        assert!(flag(r#"["maybe"]"#).is_err() && flag(r#"["1","0"]"#).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::exec_process::ExecProcess;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord};
 use crate::log::{LogDriver, LogFiles, LogWriter};
 use crate::streams::{Streams, StreamsSpec, blocking};
-use crate::{Container, EngineError, Health, HealthStatus, Result, Status};
+use crate::{Container, ContainerNetwork, EngineError, Health, HealthStatus, Result, Status};
 
 /// A container in memory. What changes of it is behind locks that are held for moments only, but for `operation`.
 #[derive(Debug)]
@@ -175,7 +175,9 @@ impl Live {
             tracing::warn!(container = self.id(), %error, "the end of a container is not written down");
         }
         self.change(|standing| {
-            standing.record = record;
+            // One that was made while the run ended is yet to be given back.
+            let endpoints = std::mem::take(&mut standing.record.endpoints);
+            standing.record = StateRecord { endpoints, ..record };
             standing.exits += 1;
         });
     }
@@ -263,7 +265,7 @@ impl Live {
     }
 
     /// What a client is told of it.
-    pub(crate) fn view(&self) -> Container {
+    pub(crate) fn view(&self, networks: BTreeMap<String, ContainerNetwork>) -> Container {
         let standing = self.standing.borrow().record.clone();
         let record = self.record();
         Container {
@@ -287,6 +289,8 @@ impl Live {
             timeline: self
                 .run()
                 .map_or(standing.timeline, |run| run.sandbox.clock().timeline()),
+            networks,
+            published: standing.published,
         }
     }
 

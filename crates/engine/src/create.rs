@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, DeviceRule, HealthCheck, IoLimits, LogSpec, RestartPolicy, Rlimit};
+use crate::{
+    Device, DeviceRule, EndpointConfig, HealthCheck, IoLimits, LogSpec, PortBinding, RestartPolicy, Rlimit,
+};
 
 /// A container to create. `Default` is what `run IMAGE` without any option asks for.
 ///
@@ -112,13 +114,26 @@ pub struct ContainerCreate {
     pub read_only_paths: Option<Vec<String>>,
     /// Whether it has no network but its loopback.
     pub no_network: bool,
+    /// The network that it is in first: its name or id; empty or `default` is the one of containers whose creators name none.
+    pub network: String,
+    /// What is asked of its places in networks, by their names; those that are not the one above are further ones.
+    pub endpoints: BTreeMap<String, EndpointConfig>,
+    /// Whether it was taken out of networks since, so that it may be in none at all.
+    pub left_networks: bool,
+    /// Other containers that it finds in the network of containers whose creators name none: `NAME` or `NAME:ALIAS`.
+    pub links: Vec<String>,
+    /// Ports that are published on the host.
+    pub ports: Vec<PortBinding>,
+    /// Whether all ports that it exposes are.
+    pub publish_all: bool,
     /// How its log is kept.
     pub log: LogSpec,
     /// Which CPUs it may use, such as `0-2,5`; empty is all. The microVM gets as many as the last one needs.
     pub cpuset_cpus: String,
     /// Which nodes of memory it may use; a microVM has the one with the number 0.
     pub cpuset_mems: String,
-    /// What others say about it. Kept for inspection; nothing depends on it.
+    /// What others say about it, kept for inspection. `hull.egress` is the container's [egress policy](network::EgressPolicy);
+    /// nothing depends on the others.
     pub annotations: BTreeMap<String, String>,
     /// What memory it shares between processes.
     pub ipc: IpcMode,

@@ -18,7 +18,7 @@ use crate::streams::blocking;
 use crate::volumes::VolumeHold;
 use crate::{
     ContainerCreate, Created, EngineError, RestartPolicy, Result, VmSize, capabilities, guest_spec, limits,
-    merge, network_files, signals,
+    merge, network_files, networks, signals,
 };
 
 /// The size of the microVM for a container.
@@ -34,6 +34,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     let began = Instant::now();
     let (image, hold) = shared.images.resolve_and_hold(&create.image).await?;
     let resolved = began.elapsed();
+    networks::normalize(shared, &mut create)?;
     let args = merge::merge(&mut create, &image.config, image.docker)?;
     create.health.check()?;
     if !create.stop_signal.is_empty() {
@@ -107,6 +108,7 @@ pub(crate) fn check(create: &ContainerCreate) -> Result<()> {
     guest_spec::seccomp(create)?;
     DiskSize::of(&create.storage)?;
     network_files::check_extra_hosts(&create.extra_hosts)?;
+    networks::check_egress(create)?;
     if create.hostname.len() > 63 || create.hostname.contains(|c: char| c.is_whitespace() || c == '/') {
         return Err(EngineError::Invalid(format!(
             "invalid hostname format: {}",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+use network::HostSettings;
 use sandbox::{Clock, Templates};
 
 use crate::container::Live;
@@ -16,6 +17,7 @@ use crate::host::{Host, kernel_release};
 use crate::images::Images;
 use crate::list::{Looked, choose};
 use crate::log::{Follow, LogDriver, LogReader};
+use crate::networks::Networks;
 use crate::registry::Registry;
 use crate::streams::{AttachOutput, ClientSpec, Detached, History, blocking, lock};
 use crate::volumes::Volumes;
@@ -35,6 +37,8 @@ pub struct EngineSpec {
     pub client_files: ClientFiles,
     /// How registries are reached.
     pub registries: RegistryConfig,
+    /// What holds for all networks.
+    pub networks: HostSettings,
 }
 
 /// Containers, execs and images. Cloning is cheap and gives the same engine.
@@ -58,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) templates: Templates,
     pub(crate) meters: Meters,
     pub(crate) volumes: Volumes,
+    pub(crate) networks: Networks,
     guest_kernel: OnceLock<Option<String>>,
 }
 
@@ -69,6 +74,11 @@ impl Shared {
     /// For the sockets of microVMs, a folder for each.
     pub(crate) fn microvms(&self) -> PathBuf {
         self.spec.runtime.join("vm")
+    }
+
+    /// A container as it is now.
+    pub(crate) fn view(&self, live: &Live) -> Container {
+        live.view(self.networks_of(live))
     }
 
     /// Removes a container that does not run, for a caller that holds its operation lock.
@@ -261,14 +271,14 @@ impl Engine {
             .registry
             .all()
             .iter()
-            .map(|live| live.view())
+            .map(|live| self.shared.view(live))
             .collect();
         Ok(choose(containers, filter, &looked))
     }
 
     /// One container.
     pub async fn inspect(&self, name: &str) -> Result<Container> {
-        Ok(self.find(name)?.view())
+        Ok(self.shared.view(&*self.find(name)?))
     }
 
     /// Reads a container's log.
@@ -473,6 +483,7 @@ impl Shared {
             make_folder(folder)?;
         }
         let volumes = Volumes::open(root.join("volumes"))?;
+        let networks = Networks::open(root.join("networks"), spec.networks.clone())?;
         let id = engine_id(root)?;
         let (events, meters) = (Events::default(), Meters::default());
         let images = Images::open(
@@ -497,6 +508,7 @@ impl Shared {
             templates,
             meters,
             volumes,
+            networks,
             registry: Registry::default(),
             events,
             guest_kernel: OnceLock::new(),

@@ -39,6 +39,18 @@ pub enum EngineError {
     /// No volume has this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    /// No network has this name or id.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
+    /// Something else is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is not allowed to anybody, or not now.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The host would not do something for a network.
+    #[error(transparent)]
+    Network(#[from] network::HostError),
     /// Containers mount the volume.
     #[error("remove {name}: volume is in use - [{users}]")]
     VolumeInUse {
@@ -154,6 +166,8 @@ impl EngineError {
             | Self::NoSuchImage(_)
             | Self::NoSuchExec(_)
             | Self::NoSuchVolume(_)
+            | Self::NoSuchNetwork(_)
+            | Self::NotFound(_)
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::NameInUse { .. }
             | Self::VolumeInUse { .. }
@@ -165,11 +179,14 @@ impl EngineError {
                 ErrorKind::InvalidParameter
             }
             Self::NotModified(_) => ErrorKind::NotModified,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Image(failure) => failure.kind,
             Self::Unsupported(_) => ErrorKind::NotImplemented,
-            Self::Sandbox { .. } | Self::Io { .. } | Self::Images(_) | Self::Internal(_) => {
-                ErrorKind::Internal
-            }
+            Self::Network(_)
+            | Self::Sandbox { .. }
+            | Self::Io { .. }
+            | Self::Images(_)
+            | Self::Internal(_) => ErrorKind::Internal,
         }
     }
 

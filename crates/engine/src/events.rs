@@ -27,6 +27,8 @@ pub enum EventKind {
     Image,
     /// A volume.
     Volume,
+    /// A network.
+    Network,
 }
 
 /// Something that happened.

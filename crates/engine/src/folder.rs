@@ -8,6 +8,7 @@
 //! <root>/containers/.gone-<id>/     a container that is being removed
 //! <root>/disks/                     the template of the writable disks
 //! <root>/volumes/                   volumes, as volumes/store.rs says
+//! <root>/networks/                  networks, as networks/store.rs says
 //! ```
 //! A container appears and goes with one rename; its files are replaced by rename, too.
 
@@ -21,7 +22,9 @@ use sandbox::{SandboxRecord, Timeline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerCreate, ContainerState, EngineError, MountPoint, Result, VmSize};
+use crate::{
+    ContainerCreate, ContainerState, Endpoint, EngineError, MountPoint, PublishedPort, Result, VmSize,
+};
 
 /// What of a container never changes: `config.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +60,10 @@ pub(crate) struct StateRecord {
     pub(crate) log_start: u64,
     /// Whether it is paused only as long as the engine works on it: an engine that finds it so lets it go on.
     pub(crate) held_by_engine: bool,
+    /// Its places in networks while it runs.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Its ports that are published.
+    pub(crate) published: Vec<PublishedPort>,
 }
 
 /// The folder of a container.

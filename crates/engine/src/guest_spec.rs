@@ -7,6 +7,7 @@ use sandbox::{
 
 use crate::cpuset::CpuSet;
 use crate::folder::ContainerRecord;
+use crate::networks::{Attached, Cable};
 use crate::volumes::Fill;
 use crate::{
     ClientFiles, ContainerCreate, EngineError, ExecCreate, IpcMode, Result, capabilities, ids, limits, merge,
@@ -52,6 +53,8 @@ pub(crate) struct GuestSpec {
     pub(crate) folders: Vec<FolderSpec>,
     /// Volumes that are filled before the init starts.
     pub(crate) fills: Vec<Fill>,
+    /// What its network devices are plugged into.
+    pub(crate) cables: Vec<Cable>,
 }
 
 /// The container and its init.
@@ -59,6 +62,7 @@ pub(crate) fn guest_spec(
     record: &ContainerRecord,
     files: &ClientFiles,
     fills: Vec<Fill>,
+    attached: Attached,
 ) -> Result<GuestSpec> {
     let config = &record.config;
     let hostname = hostname(record);
@@ -72,7 +76,8 @@ pub(crate) fn guest_spec(
         },
         working_dir: config.working_dir.clone(),
         mounts,
-        files: network_files::files(config, &hostname),
+        files: network_files::files(config, &hostname, &attached.addressing),
+        interfaces: attached.interfaces,
         shm_bytes: match (config.ipc, config.shm_bytes) {
             (IpcMode::None, _) => 0,
             (_, 0) => SHM_BYTES,
@@ -111,6 +116,7 @@ pub(crate) fn guest_spec(
         init: init(record)?,
         folders,
         fills,
+        cables: attached.cables,
     })
 }
 
@@ -257,6 +263,7 @@ mod tests {
             &record(ContainerCreate::default()),
             &ClientFiles::default(),
             Vec::new(),
+            Attached::default(),
         )
         .unwrap();
         assert_eq!(spec.container.hostname, "0123456789ab");

@@ -44,6 +44,7 @@ mod meters;
 mod mounts;
 mod names;
 mod network_files;
+mod networks;
 mod pause;
 mod processes;
 mod registry;
@@ -85,6 +86,8 @@ pub use images::*;
 pub use log::{LogDriver, LogReader, LogSpec};
 pub use logs::*;
 pub use meters::Meters;
+pub use network::{HostSettings, Protocol};
+pub use networks::*;
 pub use processes::ProcessList;
 pub use restart::RestartPolicy;
 pub use sandbox::{

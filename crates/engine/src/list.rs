@@ -107,6 +107,8 @@ mod tests {
             exec_ids: Vec::new(),
             vm: VmSize::default(),
             timeline: crate::Timeline::default(),
+            networks: Default::default(),
+            published: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::container::Live;
 use crate::engine::Shared;
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, networks};
 
 /// Gives a container another name, which nobody has.
 pub(crate) async fn rename(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -> Result<()> {
@@ -36,6 +36,9 @@ pub(crate) async fn rename(shared: &Arc<Shared>, live: &Arc<Live>, name: &str) -
             shared.registry.give_back(&name);
             return Err(error);
         }
+    }
+    if !live.watch().borrow().record.endpoints.is_empty() {
+        networks::renamed(shared, live).await;
     }
     live.tell("rename", [("oldName", format!("/{old}"))]);
     Ok(())

@@ -16,13 +16,18 @@ use crate::guest_spec::INIT;
 use crate::log::{LogWriter, Offsets, recover};
 use crate::run::{Output, follow, found_dead};
 use crate::streams::blocking;
-use crate::{EngineError, Result, Status, health_monitor, pause, restart};
+use crate::{EngineError, Result, Status, health_monitor, networks, pause, restart};
 
 /// Reads all containers, goes on with those that run, and removes what a crash left half made or half removed.
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
     let containers = shared.containers();
     let events = shared.events.clone();
+    networks::begin_telling_refusals(shared);
     let found = blocking("read the containers", move || read_all(&containers, &events)).await?;
+    // All of them first: who has ended takes a bridge along that nobody is known to use.
+    for live in &found {
+        networks::adopt(shared, live).await;
+    }
     let mut resumed = tokio::task::JoinSet::new();
     for live in found {
         shared.registry.insert(live.clone());
@@ -33,6 +38,7 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
     }
     resumed.join_all().await;
     remove_strays(shared).await;
+    networks::begin(shared).await;
     restart::begin(shared);
     Ok(())
 }

@@ -13,7 +13,9 @@ use crate::guest_spec::INIT;
 use crate::log::Offsets;
 use crate::signals;
 use crate::streams::{Sink, kind, lock};
-use crate::{ContainerState, HealthStatus, OutputStream, Status, health_monitor, restart, watchdog};
+use crate::{
+    ContainerState, HealthStatus, OutputStream, Status, health_monitor, networks, restart, watchdog,
+};
 
 /// How long output may take to arrive after the end of who wrote it. It is there already, and nobody is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -153,6 +155,7 @@ pub(crate) async fn found_dead(shared: &Arc<Shared>, live: &Arc<Live>, reason: S
 }
 
 async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox>, outcome: Outcome) {
+    networks::detach(shared, live).await;
     let config = live.record().config.clone();
     let ephemeral = config.auto_remove && !live.kept.load(Ordering::Acquire);
     let mut record = live.watch().borrow().record.clone();
@@ -181,6 +184,7 @@ async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox
         record.state.restarts = record.state.restarts.saturating_add(1);
     }
     record.sandbox = None;
+    record.endpoints.clear();
     if let Some(sandbox) = sandbox {
         record.timeline = sandbox.clock().timeline();
     }
@@ -195,6 +199,8 @@ async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox
     live.execs().retain(|exec| !exec.has_started());
     let state = record.state.clone();
     live.save_end(record).await;
+    // Whoever connected it meanwhile.
+    networks::detach(shared, live).await;
     tell_end(live, &state);
     if let Some(pause) = pause {
         restart::restart_after(shared, live, pause);

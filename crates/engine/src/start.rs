@@ -14,7 +14,7 @@ use crate::log::{LogWriter, Offsets};
 use crate::run::{Output, follow};
 use crate::streams::{blocking, lock};
 use crate::{ContainerState, EngineError, Result, Status};
-use crate::{health_monitor, limits, volumes};
+use crate::{health_monitor, limits, networks, volumes};
 
 /// Starts a container.
 pub(crate) async fn start(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock) -> Result<()> {
@@ -71,7 +71,8 @@ fn check(live: &Live) -> Result<()> {
 /// Brings it up to its init running; nothing of it is left if that fails.
 async fn run(shared: &Arc<Shared>, live: &Arc<Live>, clock: Clock, restarts: u32) -> Result<(Run, Output)> {
     let fills = volumes::begin_fills(shared, live).await?;
-    let guest = guest_spec(&live.record(), &shared.spec.client_files, fills)?;
+    let attached = networks::attach(shared, live).await?;
+    let guest = guest_spec(&live.record(), &shared.spec.client_files, fills, attached)?;
     let spec = sandbox_spec(shared, live, &guest);
     let mut boot = Boot::new(&shared.templates, spec, clock.clone());
     loop {
@@ -114,6 +115,7 @@ async fn bring_up(
 ) -> Result<(Run, Output)> {
     let command = spec.init.args.first().cloned().unwrap_or_default();
     let guest = sandbox.guest();
+    let plugged = networks::plug(sandbox, &spec.cables);
     let created = guest.create_container(spec.container);
     // Both are sent before the agent is up, so that it need not wait for a host that waits for it; but an init waits for
     // its volumes.
@@ -123,7 +125,9 @@ async fn bring_up(
         .then(|| guest.start_process(spec.init.clone()));
     let log = open_log(live).await?;
     // Its answer waits for the agent to come up.
-    created.await.map_err(|error| refused(live, &command, error))?;
+    let (plugged, created) = tokio::join!(plugged, created);
+    created.map_err(|error| refused(live, &command, error))?;
+    plugged.map_err(lost(live))?;
     sandbox.clock().mark(Step::Created);
     for fill in &spec.fills {
         fill.carry_out(sandbox).await?;
@@ -184,6 +188,7 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
         layers: record.layers.clone(),
         disk: Some(live.folder.disk()),
         folders: spec.folders.clone(),
+        nics: sandbox::MAX_NICS,
         boot_timeout: Duration::MAX,
         template: None,
     }
@@ -253,6 +258,7 @@ pub(crate) fn exit_code(error: &EngineError) -> Option<i32> {
 
 /// Records why a start failed, and ends who was attached for it.
 async fn failed(shared: &Arc<Shared>, live: &Arc<Live>, error: &EngineError) {
+    networks::detach(shared, live).await;
     live.change(|standing| {
         let state = &mut standing.record.state;
         state.status = match state.finished_at {

@@ -1,9 +1,13 @@
 //! What the engine tells of its containers and of itself.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerCreate, ContainerState, Health, HealthStatus, Status, Timeline};
+use crate::{
+    ContainerCreate, ContainerNetwork, ContainerState, Health, HealthStatus, PublishedPort, Status, Timeline,
+};
 
 /// A container at the moment it was asked for.
 #[derive(Clone, Debug)]
@@ -36,6 +40,10 @@ pub struct Container {
     pub vm: VmSize,
     /// When the steps of its last start and end were done.
     pub timeline: Timeline,
+    /// Its networks, by name.
+    pub networks: BTreeMap<String, ContainerNetwork>,
+    /// Its ports that are published while it runs.
+    pub published: Vec<PublishedPort>,
 }
 
 /// The size of a microVM.

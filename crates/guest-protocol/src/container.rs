@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Interface;
+
 /// The container of a microVM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -16,7 +18,8 @@ pub struct ContainerSpec {
     /// `/dev/mqueue`, `/sys`, `/sys/fs/cgroup`).
     pub mounts: Vec<Mount>,
     /// Files written into the container's root before it starts (`/etc/hosts` and the like), as bind mounts from
-    /// memory, so that the image's own are hidden and not changed.
+    /// memory, so that the image's own are hidden and not changed. [`Call::WriteFiles`](crate::Call::WriteFiles) gives
+    /// them other content.
     pub files: Vec<File>,
     /// Size of `/dev/shm` in bytes; Docker's default is 64 MiB. 0 leaves it out.
     pub shm_bytes: u64,
@@ -36,6 +39,9 @@ pub struct ContainerSpec {
     pub masked_paths: Vec<String>,
     /// Visible but not writable.
     pub read_only_paths: Vec<String>,
+    /// Its network interfaces beside the loopback; none with a network namespace of its own
+    /// ([`Namespaces::network`]).
+    pub interfaces: Vec<Interface>,
 }
 
 /// Devices of the guest for the container.

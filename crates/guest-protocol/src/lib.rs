@@ -16,6 +16,7 @@
 mod container;
 pub mod filter;
 mod frame;
+mod network;
 mod observe;
 mod process;
 mod restored;
@@ -23,6 +24,7 @@ mod task;
 
 pub use container::*;
 pub use frame::*;
+pub use network::*;
 pub use observe::*;
 pub use process::*;
 pub use restored::*;
@@ -60,9 +62,10 @@ pub enum Call {
     /// makes the guest one of its own before it serves anything else; if it cannot, the guest ends. Answered with
     /// [`Reply::Done`].
     Restored(Restored),
-    /// Prepare the one container of this microVM: its root file system, devices with host folders, cgroup. Answered
-    /// with [`Reply::Done`]. What lies in namespaces (mounts over the root, files, hostname, sysctls, hidden paths) is
-    /// made together with the container's init, and what is wrong with it is told by the [`Call::StartProcess`] of that.
+    /// Prepare the one container of this microVM: its root file system, devices with host folders, files,
+    /// cgroup, network interfaces. Answered with [`Reply::Done`]. What lies in namespaces (mounts over the root,
+    /// hostname, sysctls, hidden paths) is made together with the container's init, and what is wrong with it is told by
+    /// the [`Call::StartProcess`] of that.
     CreateContainer(Box<ContainerSpec>),
     /// Start a process in the container. The first one is the container's init: its end is the end of the container
     /// and of every other process in it. Answered with [`Reply::Started`].
@@ -110,6 +113,22 @@ pub enum Call {
     /// The time of day on the host, since the beginning of 1970: a guest whose clock shows another one takes it over. Answered
     /// with [`Reply::Done`], which says that the agent is there.
     Time(Duration),
+    /// Give the running container another network interface. Answered with [`Reply::Done`]; one that cannot be set up
+    /// is not there afterwards.
+    AddInterface(Interface),
+    /// Take the interface on a network device away from the container, with its addresses and routes; the device can
+    /// become another one. Answered with [`Reply::Done`].
+    RemoveInterface {
+        /// The network device.
+        nic: u8,
+    },
+    /// Make these all the default routes of the container, one of each address family at most: those that the host
+    /// made before go. Answered with [`Reply::Done`].
+    SetGateways(Vec<Gateway>),
+    /// Replace the content of files that [`ContainerSpec::files`] gave to the container; their modes stay. The files
+    /// themselves are the same, so that who has one open reads the new content. If one of them was not given, none is
+    /// written. Answered with [`Reply::Done`].
+    WriteFiles(Vec<File>),
 }
 
 /// The answer to a [`Request`], or an [`Event`].

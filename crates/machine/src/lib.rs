@@ -20,6 +20,7 @@ mod host_settings;
 mod kvm_probe;
 pub mod link;
 mod network;
+pub mod ports;
 pub mod protocol;
 mod shell;
 pub mod supervisor;

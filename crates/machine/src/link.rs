@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
-/// Streams open at a time, in both directions together.
-pub const MAX_STREAMS: usize = 512;
-/// Bytes in flight over all streams: what a peer can make this side keep.
-const MAX_WINDOW: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
+/// Streams that the host has open at a time. In each, a peer can make this side keep 256 KiB.
+pub const MAX_STREAMS: usize = 1024;
+/// Streams that the VM takes. It learns late of those that the host has given up, and one too many ends the link.
+const MAX_STREAMS_OF_GUEST: usize = 4 * MAX_STREAMS;
 /// Payload of a frame. One virtqueue buffer holds 32 KiB of it, larger frames delay other streams.
 const FRAME_PAYLOAD: usize = 64 * 1024;
 /// Bytes moved at a time between a stream and a local socket.
@@ -75,17 +75,21 @@ pub fn link<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut config = yamux::Config::default();
-    config.set_max_num_streams(MAX_STREAMS);
-    config.set_max_connection_receive_window(Some(MAX_WINDOW));
-    config.set_split_send_size(FRAME_PAYLOAD);
-    let mode = match end {
-        LinkEnd::Host => yamux::Mode::Client,
-        LinkEnd::Guest => yamux::Mode::Server,
+    let (mode, max_streams) = match end {
+        LinkEnd::Host => (yamux::Mode::Client, MAX_STREAMS),
+        LinkEnd::Guest => (yamux::Mode::Server, MAX_STREAMS_OF_GUEST),
     };
+    let mut config = yamux::Config::default();
+    // No stream's window grows: there is no more than the first one of each.
+    let max_window = Some(max_streams * yamux::DEFAULT_CREDIT as usize);
+    // In this order, for neither may contradict the other on the way.
+    config.set_max_connection_receive_window(None);
+    config.set_max_num_streams(max_streams);
+    config.set_max_connection_receive_window(max_window);
+    config.set_split_send_size(FRAME_PAYLOAD);
     let (requests, opening) = mpsc::channel(MAX_STREAMS);
-    // Never full: the connection itself refuses more than MAX_STREAMS.
-    let (incoming, accepted) = mpsc::channel(MAX_STREAMS);
+    // Never full: the connection itself refuses more.
+    let (incoming, accepted) = mpsc::channel(max_streams);
     let mut driver = Driver {
         connection: yamux::Connection::new(channel.compat(), config, mode),
         opening,

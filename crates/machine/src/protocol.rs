@@ -5,6 +5,7 @@
 //! others both sides send more messages. A message is framed as a kind (1 byte), the length of its payload
 //! (4 bytes, little endian) and the payload: bytes as they are, everything else as JSON.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::host::Accelerator;
 use crate::host_settings::HostSettings;
+use crate::ports::{HostPort, PortAnswer, PortOrder};
 
 /// The largest payload that is accepted, in bytes.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
@@ -38,6 +40,12 @@ pub enum Request {
     CountMicroVms,
     /// To the agent: does the VM still go on? Answered with [`Message::Alive`].
     Pulse,
+    /// To the agent: which ports of the host is the VM to have? From then on it sends [`Message::PortOrder`], each of which is
+    /// answered with [`Message::PortAnswer`]. When this connection ends, the host listens on none of them.
+    HostPorts,
+    /// To the agent: a connection to a port of the host, or a client's datagrams. Answered with [`Message::Connected`] or
+    /// [`Message::Error`]; after the former come the connection's own bytes, or datagrams as [`crate::ports`] frames them.
+    Connect(HostPort),
 }
 
 /// A command to be run in the helper VM.
@@ -130,6 +138,12 @@ pub enum Message {
     MicroVms(u32),
     /// Answer to [`Request::Pulse`].
     Alive,
+    /// From the agent, after [`Request::HostPorts`].
+    PortOrder(PortOrder),
+    /// To the agent: what became of its order.
+    PortAnswer(PortAnswer),
+    /// Answer to [`Request::Connect`].
+    Connected,
 }
 
 /// A message that cannot be sent or understood.
@@ -181,41 +195,33 @@ impl Message {
             Message::Busy(_) => 12,
             Message::MicroVms(_) => 13,
             Message::Alive => 14,
+            Message::PortOrder(_) => 15,
+            Message::PortAnswer(_) => 16,
+            Message::Connected => 17,
         }
     }
 
     /// The message as it goes over the wire.
     pub fn encode(&self) -> Result<Vec<u8>, ProtocolError> {
+        fn json(kind: u8, value: &impl Serialize) -> Result<Cow<'static, [u8]>, ProtocolError> {
+            let encoded = serde_json::to_vec(value);
+            encoded
+                .map(Cow::Owned)
+                .map_err(|source| ProtocolError::Syntax { kind, source })
+        }
         let kind = self.kind();
-        let json = |r: Result<Vec<u8>, serde_json::Error>| {
-            r.map_err(|source| ProtocolError::Syntax { kind, source })
-        };
-        let encoded;
-        let payload: &[u8] = match self {
-            Message::Input(bytes) | Message::Output(bytes) | Message::ErrorOutput(bytes) => bytes,
-            Message::Error(text) | Message::Busy(text) => text.as_bytes(),
-            Message::Stopped | Message::InputEnd | Message::Alive => &[],
-            Message::Exit(code) => std::slice::from_ref(code),
-            Message::Request(request) => {
-                encoded = json(serde_json::to_vec(request))?;
-                &encoded
-            }
-            Message::Event(event) => {
-                encoded = json(serde_json::to_vec(event))?;
-                &encoded
-            }
-            Message::Status(status) => {
-                encoded = json(serde_json::to_vec(status))?;
-                &encoded
-            }
-            Message::Resize(size) => {
-                encoded = json(serde_json::to_vec(size))?;
-                &encoded
-            }
-            Message::MicroVms(count) => {
-                encoded = json(serde_json::to_vec(count))?;
-                &encoded
-            }
+        let payload: Cow<'_, [u8]> = match self {
+            Message::Input(bytes) | Message::Output(bytes) | Message::ErrorOutput(bytes) => bytes.into(),
+            Message::Error(text) | Message::Busy(text) => text.as_bytes().into(),
+            Message::Stopped | Message::InputEnd | Message::Alive | Message::Connected => Cow::default(),
+            Message::Exit(code) => std::slice::from_ref(code).into(),
+            Message::Request(request) => json(kind, request)?,
+            Message::Event(event) => json(kind, event)?,
+            Message::Status(status) => json(kind, status)?,
+            Message::Resize(size) => json(kind, size)?,
+            Message::MicroVms(count) => json(kind, count)?,
+            Message::PortOrder(order) => json(kind, order)?,
+            Message::PortAnswer(answer) => json(kind, answer)?,
         };
         let length = u32::try_from(payload.len())
             .ok()
@@ -226,7 +232,7 @@ impl Message {
         let mut frame = Vec::with_capacity(HEADER + payload.len());
         frame.push(kind);
         frame.extend_from_slice(&length.to_le_bytes());
-        frame.extend_from_slice(payload);
+        frame.extend_from_slice(&payload);
         Ok(frame)
     }
 
@@ -249,6 +255,9 @@ impl Message {
             12 => Message::Busy(String::from_utf8_lossy(&payload).into_owned()),
             13 => Message::MicroVms(json(kind, &payload)?),
             14 => Message::Alive,
+            15 => Message::PortOrder(json(kind, &payload)?),
+            16 => Message::PortAnswer(json(kind, &payload)?),
+            17 => Message::Connected,
             kind => return Err(ProtocolError::UnknownKind { kind }),
         })
     }
@@ -310,6 +319,7 @@ mod tests {
                 size,
             }),
         };
+        let port: HostPort = serde_json::from_str(r#"{"protocol":"udp","address":"::","port":53}"#).unwrap();
         vec![
             Message::Request(Request::Api),
             Message::Request(Request::Shell(shell)),
@@ -322,6 +332,8 @@ mod tests {
             })),
             Message::Request(Request::CountMicroVms),
             Message::Request(Request::Pulse),
+            Message::Request(Request::HostPorts),
+            Message::Request(Request::Connect(port)),
             Message::Event(Event::Progress("a step".to_owned())),
             Message::Event(Event::Ready),
             Message::Event(Event::Failed("no".to_owned())),
@@ -337,6 +349,10 @@ mod tests {
             Message::Busy("a pull".to_owned()),
             Message::MicroVms(70_000),
             Message::Alive,
+            Message::PortOrder(PortOrder::Listen { id: 1, port }),
+            Message::PortOrder(PortOrder::Close { id: 1 }),
+            Message::PortAnswer(PortAnswer { id: 1, refusal: None }),
+            Message::Connected,
         ]
     }
 

@@ -12,7 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::connection::Reader;
-use crate::{ContainerSpec, ProcessSpec, ProcessState, Result, SandboxEnd, SandboxError, WindowSize};
+use crate::{
+    ContainerSpec, File, Gateway, Interface, ProcessSpec, ProcessState, Result, SandboxEnd, SandboxError,
+    WindowSize,
+};
 
 /// How long an agent that is up may take to answer: to stack layers, to start a process, to write a disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -154,6 +157,26 @@ impl Guest {
             Reply::Usage(usage) => Ok(*usage),
             other => Err(unexpected("measure the container", &other)),
         }
+    }
+
+    /// Gives the container another network interface. One that cannot be set up is not there afterwards.
+    pub fn add_interface(&self, interface: Interface) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::AddInterface(interface))
+    }
+
+    /// Takes the interface on a network device away from the container, with its addresses and routes.
+    pub fn remove_interface(&self, nic: u8) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::RemoveInterface { nic })
+    }
+
+    /// Makes these all the default routes of the container, one of each address family at most.
+    pub fn set_gateways(&self, gateways: Vec<Gateway>) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::SetGateways(gateways))
+    }
+
+    /// Replaces the content of files that were given to the container when it was created.
+    pub fn write_files(&self, files: Vec<File>) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::WriteFiles(files))
     }
 
     /// Tells it the time of day, which it goes by from then on.

@@ -13,8 +13,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 use vm_spec::{
-    BlkSpec, BootSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, Resource, RestoreSpec,
-    SharedFolder, SnapshotSpec, Start, VmSpec, VsockSpec,
+    BlkSpec, BootSpec, DeviceSpec, FoldersSpec, GuestPort, LayerFile, LayersSpec, NetSpec, RateLimit,
+    Resource, RestoreSpec, SharedFolder, SnapshotSpec, Start, VmSpec, VsockSpec,
 };
 
 use crate::cgroup;
@@ -225,7 +225,27 @@ fn devices(spec: &SandboxSpec, shape: &Shape, handed: &mut Handed) -> Result<Vec
         }],
     }));
     devices.push(DeviceSpec::Rng);
+    devices.extend((0..shape.nics).map(|nic| DeviceSpec::Net(nic_spec(spec, nic))));
     Ok(devices)
+}
+
+/// The name of a network device.
+pub(crate) fn nic_name(nic: u8) -> String {
+    format!("nic{nic}")
+}
+
+/// A network device without a cable. Its address and MTU are the agent's to set: who goes on from a template has those of the
+/// container that it is for.
+fn nic_spec(spec: &SandboxSpec, nic: u8) -> NetSpec {
+    NetSpec {
+        id: nic_name(nic),
+        mac: [0x02, 0, 0, 0, 0, nic],
+        mtu: None,
+        queue_pairs: spec.nic_queues(),
+        taps: Vec::new(),
+        receive_limit: RateLimit::default(),
+        transmit_limit: RateLimit::default(),
+    }
 }
 
 /// The spec as a file in memory: the VMM may read it at its own pace, and nobody has to feed a pipe.

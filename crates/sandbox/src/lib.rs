@@ -29,9 +29,10 @@ pub use guest::*;
 pub use guest_protocol::filter::{self, FilterInstruction, MAX_INSTRUCTIONS};
 pub use guest_protocol::{
     CallError, Change, ChangeKind, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage,
-    Devices, ErrorKind as CallErrorKind, ExitStatus, File, FillSpec, IoLimits, Limits, Mount, MountSource,
-    Namespaces, PathStat, ProcessClock, ProcessId, ProcessInfo, ProcessSpec, ProcessState, Rlimit, Rootfs,
-    STREAM_WINDOW, Seccomp, StreamKind, Task, TaskFailure, TmpfsFlags, UnpackSpec, Usage, WindowSize,
+    Devices, ErrorKind as CallErrorKind, ExitStatus, File, FillSpec, Gateway, Interface, IoLimits, Limits,
+    MAX_NICS, Mount, MountSource, Namespaces, PathStat, ProcessClock, ProcessId, ProcessInfo, ProcessSpec,
+    ProcessState, Rlimit, Rootfs, STREAM_WINDOW, Seccomp, StreamKind, Task, TaskFailure, TmpfsFlags,
+    UnpackSpec, Usage, WindowSize,
 };
 pub use sandbox::*;
 pub use spec::*;
@@ -40,4 +41,4 @@ pub use task::RunningTask;
 pub use template::Template;
 pub use templates::*;
 pub use timeline::*;
-pub use vm_spec::{MAX_VCPUS, MIN_MEMORY_MIB};
+pub use vm_spec::{MAX_QUEUE_PAIRS as MAX_NIC_QUEUES, MAX_VCPUS, MIN_MEMORY_MIB};

@@ -1,5 +1,6 @@
 //! A running microVM.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use tokio::net::UnixStream;
 use vm_spec::control::{Request, Response};
 
 use crate::boot::{Boot, END_AFTER_LOSS, Link, ended};
-use crate::launch::{Launched, control_socket, launch, vsock_socket};
+use crate::launch::{Launched, control_socket, launch, nic_name, vsock_socket};
 use crate::process::{Process, start_time};
-use crate::supervise::{Supervised, Watch, ask, remove_cgroup};
+use crate::supervise::{self, Supervised, Watch, ask, remove_cgroup};
 use crate::{
     Clock, CpuShare, Guest, InputStream, OutputStream, ProcessId, Result, SandboxEnd, SandboxError,
     SandboxSpec, Step, StreamKind, Timeline, cgroup,
@@ -204,6 +205,13 @@ impl Sandbox {
         self.ask("resume the microVM", Request::Resume).await
     }
 
+    /// Plugs a network device into a TAP device, whose queues these are, as many as [`SandboxSpec::nic_queues`] says; none at all
+    /// pulls the cable.
+    pub async fn plug(&self, nic: u8, queues: &[BorrowedFd<'_>]) -> Result<()> {
+        let plugged = supervise::plug(&self.shared.record.runtime, nic_name(nic), queues).await;
+        self.done("plug in a network device", plugged).await
+    }
+
     /// Gives it its share of the host's CPUs. Boots and restores are done with all that they can take.
     pub fn share_cpu(&self, share: CpuShare) -> Result<()> {
         match &self.shared.record.cgroup {
@@ -244,10 +252,12 @@ impl Sandbox {
     }
 
     async fn ask(&self, action: &'static str, request: Request) -> Result<()> {
-        match self
-            .explain(ask(&self.shared.record.runtime, request).await)
-            .await?
-        {
+        let answer = ask(&self.shared.record.runtime, request).await;
+        self.done(action, answer).await
+    }
+
+    async fn done(&self, action: &'static str, answer: Result<Response>) -> Result<()> {
+        match self.explain(answer).await? {
             Response::State(_) => Ok(()),
             Response::Error(answer) => Err(SandboxError::Unexpected { action, answer }),
         }
@@ -306,6 +316,7 @@ mod tests {
             layers: Vec::new(),
             disk: Some(folder.join("disk.ext4")),
             folders: Vec::new(),
+            nics: 0,
             boot_timeout: Duration::from_secs(60),
             template: None,
         }

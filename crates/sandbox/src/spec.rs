@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vm_spec::MAX_QUEUE_PAIRS;
+
 use crate::{Result, SandboxError, Template};
 
 /// The tag of the virtio-fs device with the layer files.
@@ -19,7 +21,7 @@ pub const VMM_LOG: &str = "vmm.log";
 /// that nobody gets anything for: self-tests, a timer that is checked, RCU's patience, the patching of every lock in the
 /// kernel for a single CPU (a sixth of a boot), loop devices before they are asked for.
 pub(crate) const KERNEL_PARAMETERS: &str = "quiet loglevel=0 panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
-    no_timer_check rcupdate.rcu_expedited=1 noreplace-smp max_loop=0";
+    no_timer_check rcupdate.rcu_expedited=1 noreplace-smp max_loop=0 dummy.numdummies=0";
 
 /// The name of the n-th layer file in the guest's layers directory, the lowest layer being 0.
 pub fn layer_name(n: usize) -> String {
@@ -55,6 +57,8 @@ pub struct SandboxSpec {
     pub disk: Option<PathBuf>,
     /// Folders of the host.
     pub folders: Vec<FolderSpec>,
+    /// How many network devices it has. None has a cable until [one is plugged in](crate::Sandbox::plug).
+    pub nics: u8,
     /// How long the agent may take to come up.
     pub boot_timeout: Duration,
     /// What it goes on from instead of booting the kernel.
@@ -74,9 +78,16 @@ pub struct Shape {
     pub folders: bool,
     /// The length of the writable disk in bytes.
     pub disk: Option<u64>,
+    /// How many network devices there are.
+    pub nics: u8,
 }
 
 impl SandboxSpec {
+    /// How many queues the TAP device of each of its network devices has.
+    pub fn nic_queues(&self) -> u16 {
+        u16::from(self.vcpus).clamp(1, MAX_QUEUE_PAIRS)
+    }
+
     /// Its own control group.
     pub(crate) fn own_cgroup(&self) -> Option<PathBuf> {
         Some(self.cgroup.as_ref()?.join(self.runtime.file_name()?))
@@ -94,6 +105,7 @@ impl SandboxSpec {
             layers: !self.layers.is_empty(),
             folders: !self.folders.is_empty(),
             disk: self.disk.as_ref().map(length).transpose()?,
+            nics: self.nics,
         })
     }
 }

@@ -1,12 +1,17 @@
 //! Seeing a VMM end, and asking it things.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::watch;
+use vm_spec::MAX_QUEUE_PAIRS;
 use vm_spec::control::{Request, Response};
 
 use crate::launch::control_socket;
@@ -15,6 +20,8 @@ use crate::{Clock, Result, SandboxEnd, SandboxError, Step, cgroup};
 
 /// The longest answer on a control socket.
 const MAX_RESPONSE: u64 = 64 * 1024;
+/// What fails when the VMM does not answer.
+const ASK: &str = "ask the VMM";
 /// A VMM that has not answered for this long does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -79,10 +86,19 @@ pub(crate) async fn remove_cgroup(group: PathBuf) {
 /// Asks the VMM with this runtime folder one thing, on a connection of its own, so that a caller who gives up leaves
 /// no answer behind for the next one.
 pub(crate) async fn ask(runtime: &Path, request: Request) -> Result<Response> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask_patiently(runtime, request)).await;
+    in_time(ask_patiently(runtime, request)).await
+}
+
+/// Plugs a network device into these descriptors.
+pub(crate) async fn plug(runtime: &Path, device: String, queues: &[BorrowedFd<'_>]) -> Result<Response> {
+    in_time(exchange(runtime, Request::Plug { device }, queues)).await
+}
+
+async fn in_time(answer: impl Future<Output = Result<Response>>) -> Result<Response> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     answer.unwrap_or_else(|_| {
         Err(SandboxError::Connection {
-            action: "ask the VMM",
+            action: ASK,
             source: std::io::ErrorKind::TimedOut.into(),
         })
     })
@@ -90,17 +106,39 @@ pub(crate) async fn ask(runtime: &Path, request: Request) -> Result<Response> {
 
 /// The same, for what takes as long as it takes.
 pub(crate) async fn ask_patiently(runtime: &Path, request: Request) -> Result<Response> {
-    const ACTION: &str = "ask the VMM";
+    exchange(runtime, request, &[]).await
+}
+
+async fn exchange(runtime: &Path, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<Response> {
     let exchange = async {
         let mut stream = UnixStream::connect(control_socket(runtime)).await?;
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
-        stream.write_all(&line).await?;
+        let sent = send(&stream, &line, descriptors).await?;
+        stream.write_all(&line[sent..]).await?;
         let mut answer = String::new();
         BufReader::new(stream.take(MAX_RESPONSE))
             .read_line(&mut answer)
             .await?;
         Ok(serde_json::from_str(&answer)?)
     };
-    exchange.await.map_err(SandboxError::connection(ACTION))
+    exchange.await.map_err(SandboxError::connection(ASK))
+}
+
+/// Sends bytes with descriptors along; returns how many bytes went.
+async fn send(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<usize> {
+    let send = || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_QUEUE_PAIRS as usize))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        Ok(sendmsg(
+            stream,
+            &[IoSlice::new(bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?)
+    };
+    stream.async_io(Interest::WRITABLE, send).await
 }

@@ -330,6 +330,7 @@ mod tests {
                 layers: vec![self.path("layer")],
                 disk: None,
                 folders: Vec::new(),
+                nics: 0,
                 boot_timeout: Duration::from_secs(30),
                 template: None,
             }

@@ -1,9 +1,10 @@
 //! What the host asks for, and what it is answered.
 
+use std::fmt::Display;
 use std::os::fd::AsFd;
 
 use guest_protocol::{
-    Call, CallError, ContainerSpec, ErrorKind, Message, ProcessId, ProcessSpec, Reply, Request, Task,
+    Call, CallError, ContainerSpec, ErrorKind, File, Message, ProcessId, ProcessSpec, Reply, Request, Task,
 };
 use rustix::io::Errno;
 
@@ -11,13 +12,15 @@ use super::Agent;
 use super::starting::Starting;
 use crate::container::Container;
 use crate::launch::{Launched, Place, launch, launch_task};
-use crate::os_error::OsError;
+use crate::network::{Network, NetworkError};
 use crate::process::{self, Process};
 use crate::rootfs::UPPER;
 use crate::{archive, clock, restored, usage};
 
 /// Processes that the host has not forgotten.
 const MAX_PROCESSES: usize = 1024;
+/// Why a container has no network interfaces.
+const APART: &str = "the container has a network namespace of its own, which no network device can be in";
 
 impl Agent {
     pub(super) fn serve_request(&mut self, Request { id, call }: Request) {
@@ -50,6 +53,10 @@ impl Agent {
             Call::Freeze(hold) => answer(self.cgroup.freeze(hold), Reply::Frozen),
             Call::Limit(limits) => answer(self.cgroup.limit(&limits), |()| Reply::Done),
             Call::Time(now) => answer(clock::follow(now), |()| Reply::Done),
+            Call::AddInterface(interface) => self.with_network(|network| network.add(&interface)),
+            Call::RemoveInterface { nic } => self.with_network(|network| network.remove(nic)),
+            Call::SetGateways(gateways) => self.with_network(|network| network.set_gateways(&gateways)),
+            Call::WriteFiles(files) => self.write_files(&files),
             Call::Usage => answer(usage::read(self.cgroup.as_fd()), |usage| {
                 Reply::Usage(Box::new(usage))
             }),
@@ -67,6 +74,9 @@ impl Agent {
         if self.container.is_some() {
             return Err(failed("this microVM has its container already"));
         }
+        if spec.namespaces.network && !spec.interfaces.is_empty() {
+            return Err(failed(APART));
+        }
         let limited = self.cgroup.limit(&spec.limits);
         limited.map_err(|error| failed(error.to_string()))?;
         let allowed = self.cgroup.allow(&spec.devices);
@@ -74,8 +84,28 @@ impl Agent {
         let container = Container::create(spec).map_err(|error| failed(error.to_string()))?;
         let limited = self.cgroup.limit_io(&container.spec.io, UPPER);
         limited.map_err(|error| failed(error.to_string()))?;
+        let added = self.network.add_all(&container.spec.interfaces);
+        added.map_err(|error| failed(error.to_string()))?;
         self.container = Some(container);
         Ok(Reply::Done)
+    }
+
+    fn with_network(
+        &mut self,
+        action: impl FnOnce(&mut Network) -> Result<(), NetworkError>,
+    ) -> Result<Reply, CallError> {
+        match &self.container {
+            None => Err(failed("there is no container to connect to a network")),
+            Some(container) if container.spec.namespaces.network => Err(failed(APART)),
+            Some(_) => answer(action(&mut self.network), |()| Reply::Done),
+        }
+    }
+
+    fn write_files(&self, files: &[File]) -> Result<Reply, CallError> {
+        match &self.container {
+            None => Err(failed("there is no container to write files for")),
+            Some(container) => answer(container.files.replace(files), |()| Reply::Done),
+        }
     }
 
     fn start_process(&mut self, request: u64, spec: &ProcessSpec) -> Result<(), CallError> {
@@ -196,7 +226,7 @@ impl Agent {
     }
 }
 
-fn answer<T>(result: Result<T, OsError>, reply: impl FnOnce(T) -> Reply) -> Result<Reply, CallError> {
+fn answer<T>(result: Result<T, impl Display>, reply: impl FnOnce(T) -> Reply) -> Result<Reply, CallError> {
     result.map(reply).map_err(|error| failed(error.to_string()))
 }
 

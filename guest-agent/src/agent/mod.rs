@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitOptions, umask, wait};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::control::{Control, ControlError};
+use crate::network::Network;
 use crate::os_error::{During, OsError};
 use crate::poll::{EventFlags, Poller, Token, Watched};
 use crate::process::Process;
@@ -41,6 +42,7 @@ pub(crate) struct Agent {
     next_greeting: u32,
     /// The container's.
     cgroup: Cgroup,
+    network: Network,
     container: Option<Container>,
     processes: BTreeMap<ProcessId, Process>,
     /// The container's init, once it has been started.
@@ -66,6 +68,7 @@ impl Agent {
         let ready = watch(boot::announce()?, Token::Ready, EventFlags::OUT)?;
         boot::bring_up_loopback()?;
         boot::mount_file_systems()?;
+        let network = Network::boot()?;
         let cgroup = Cgroup::create()?;
         Ok(Self {
             poller,
@@ -77,6 +80,7 @@ impl Agent {
             greetings: BTreeMap::new(),
             next_greeting: 0,
             cgroup,
+            network,
             container: None,
             processes: BTreeMap::new(),
             init: None,

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::Result;
 use crate::os_error::{During, OsError};
 use crate::root::Root;
-use crate::{mounts, rootfs, sys, view};
+use crate::{files, mounts, rootfs, sys, view};
 
 /// A directory with everything below it. Nothing of it is reached through a symbolic link.
 pub(super) struct Tree(OwnedFd);
@@ -54,7 +54,7 @@ pub(super) fn bare_root() -> Result<Root> {
 /// The container's root file system with its volumes and the files given to it.
 pub(super) fn full_root(container: &ContainerSpec) -> Result<Root> {
     let sources = view::open_sources(container)?;
-    let files = view::write_files(&container.files)?;
+    let files = files::bind_all(&container.files)?;
     let root = view::leave_agent(false)?;
     for (mount, source) in container.mounts.iter().zip(sources) {
         if matches!(mount.source, MountSource::Shared { .. }) {

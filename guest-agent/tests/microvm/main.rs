@@ -4,6 +4,7 @@
 
 mod archive;
 mod container;
+mod network;
 mod process;
 mod streams;
 mod vm;

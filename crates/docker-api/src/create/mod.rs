@@ -5,6 +5,8 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod modes;
 mod mounts;
+pub(crate) mod networks;
+pub(crate) mod ports;
 mod refusal;
 pub(crate) mod restart;
 #[cfg(any(test, fuzzing))]
@@ -14,10 +16,11 @@ mod update;
 use std::collections::BTreeMap;
 
 use bollard_stubs::models::{ContainerCreateBody, HostConfig, ResourcesUlimits, ThrottleDevice};
-use engine::{AttachFlags, ContainerCreate, IoLimits, Resources, Rlimit};
+use engine::{AttachFlags, ContainerCreate, IoLimits, NO_NETWORK, Resources, Rlimit};
 use serde_json::Value;
 
 use self::modes::Modes;
+use self::networks::Networking;
 use self::refusal::unsupported;
 pub(crate) use self::update::read_update;
 use crate::body::typed;
@@ -29,11 +32,19 @@ use crate::error::ApiError;
 pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreate, ApiError> {
     refusal::check(&body)?;
     let restart = restart::take(body.get_mut("HostConfig"))?.unwrap_or_default();
+    let mut take = |name: &str| body.get_mut(name).map(Value::take).unwrap_or_default();
+    let endpoints = take("NetworkingConfig");
+    // Older clients name an address for the container as a whole, which the types do not know any more.
+    let mac: Option<String> = typed(take("MacAddress"))?;
     let body: ContainerCreateBody = typed(lists_from_text(body))?;
-    let host = body.host_config.clone().unwrap_or_default();
+    let mut host = body.host_config.clone().unwrap_or_default();
     check_modes(&host)?;
     let modes = Modes::read(&host)?;
     let io = io_limits(&host)?;
+    if body.network_disabled.unwrap_or_default() {
+        host.network_mode = Some(NO_NETWORK.into());
+    }
+    let networking = Networking::read(endpoints, &host, mac.as_deref())?;
     let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
     Ok(ContainerCreate {
         name: name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned()),
@@ -124,7 +135,13 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
         guest_cgroups: modes.guest_cgroups,
         guest_users: modes.guest_users,
         storage: host.storage_opt.unwrap_or_default().into_iter().collect(),
-        no_network: body.network_disabled.unwrap_or_default() || host.network_mode.as_deref() == Some("none"),
+        no_network: networking.no_network,
+        network: networking.network,
+        endpoints: networking.endpoints,
+        left_networks: false,
+        links: networking.links,
+        ports: ports::read(host.port_bindings.unwrap_or_default())?,
+        publish_all: host.publish_all_ports.unwrap_or_default(),
     })
 }
 
@@ -149,16 +166,9 @@ fn without_lone_blank(entrypoint: Vec<String>) -> Vec<String> {
 
 /// Refuses modes of which only some values, or one, can be had.
 fn check_modes(host: &HostConfig) -> Result<(), ApiError> {
-    let texts: [(&str, &Option<String>, &[&str]); 2] = [
-        // There is no network yet, and whoever names no other gets none.
-        ("NetworkMode", &host.network_mode, &["default", "bridge", "none"]),
-        ("VolumeDriver", &host.volume_driver, &["local"]),
-    ];
-    for (option, value, supported) in texts {
-        let value = value.as_deref().unwrap_or_default();
-        if !value.is_empty() && !supported.contains(&value) {
-            return Err(unsupported(option, Some(value)));
-        }
+    match host.volume_driver.as_deref() {
+        None | Some("" | "local") => {}
+        Some(driver) => return Err(unsupported("VolumeDriver", Some(driver))),
     }
     match host.runtime.as_deref() {
         None | Some("" | "hull") => {}

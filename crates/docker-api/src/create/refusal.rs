@@ -22,6 +22,7 @@ const CONTAINER: &[&str] = &[
     "Hostname",
     "Image",
     "Labels",
+    "MacAddress",
     "NetworkDisabled",
     "NetworkingConfig",
     "OpenStdin",
@@ -64,6 +65,7 @@ const HOST: &[&str] = &[
     "Init",
     "IpcMode",
     "Isolation",
+    "Links",
     "LogConfig",
     "MaskedPaths",
     "Memory",
@@ -77,7 +79,9 @@ const HOST: &[&str] = &[
     "OomScoreAdj",
     "PidMode",
     "PidsLimit",
+    "PortBindings",
     "Privileged",
+    "PublishAllPorts",
     "ReadonlyPaths",
     "ReadonlyRootfs",
     "RestartPolicy",
@@ -121,6 +125,28 @@ const MOUNT: &[&str] = &[
     "VolumeOptions",
 ];
 
+/// The same for a container's place in a network, and what an inspection tells of one.
+const ENDPOINT: &[&str] = &[
+    "Aliases",
+    "DNSNames",
+    "DriverOpts",
+    "EndpointID",
+    "Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "GwPriority",
+    "IPAMConfig",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "Links",
+    "MacAddress",
+    "NetworkID",
+];
+
+/// The same for the addresses of such a place.
+const ADDRESSES: &[&str] = &["IPv4Address", "IPv6Address"];
+
 /// The docker CLI's names of options that are refused, for people who never see the API's.
 const FLAGS: &[(&str, &str)] = &[
     ("BlkioWeight", "--blkio-weight"),
@@ -128,13 +154,10 @@ const FLAGS: &[(&str, &str)] = &[
     ("CgroupParent", "--cgroup-parent"),
     ("DeviceRequests", "--gpus"),
     ("IpcMode", "--ipc"),
-    ("Links", "--link"),
-    ("MacAddress", "--mac-address"),
+    ("LinkLocalIPs", "--link-local-ip"),
     ("MemorySwappiness", "--memory-swappiness"),
     ("NetworkMode", "--network"),
     ("PidMode", "--pid"),
-    ("PortBindings", "-p"),
-    ("PublishAllPorts", "-P"),
     ("SecurityOpt", "--security-opt"),
     ("UTSMode", "--uts"),
     ("UsernsMode", "--userns"),
@@ -167,11 +190,16 @@ const NEVER: &[(&str, &str)] = &[
 
 /// The refusal of an option, or of one of its values.
 pub(super) fn unsupported(option: &str, value: Option<&str>) -> ApiError {
+    let never = NEVER.iter().find(|(name, _)| *name == option);
+    refused(option, value, never.map(|(_, why)| *why))
+}
+
+/// The same with the reason for it, where it cannot be had at all.
+pub(super) fn refused(option: &str, value: Option<&str>, why: Option<&str>) -> ApiError {
     let flag = FLAGS.iter().find(|(name, _)| *name == option);
     let flag = flag.map(|(_, flag)| format!(" ({flag})")).unwrap_or_default();
     let value = value.map(|value| format!(" `{value}`")).unwrap_or_default();
-    let never = NEVER.iter().find(|(name, _)| *name == option);
-    let why = never.map_or(" yet".to_owned(), |(_, why)| format!(": {why}"));
+    let why = why.map_or(" yet".to_owned(), |why| format!(": {why}"));
     ApiError::bad_request(format!("hull does not support {option}{value}{flag}{why}"))
 }
 
@@ -181,18 +209,13 @@ pub(super) fn check(body: &Value) -> Result<(), ApiError> {
     only(container, CONTAINER)?;
     if let Some(host) = container.get("HostConfig").filter(|host| !host.is_null()) {
         let host = object("HostConfig", host)?;
-        let mut asked = host.clone();
-        // docker-compose asks for links whenever it runs a service; where there is no network they lead nowhere.
-        if host.get("NetworkMode").and_then(Value::as_str) == Some("none") {
-            asked.remove("Links");
-        }
-        only(&asked, HOST)?;
+        only(host, HOST)?;
         let mounts = host.get("Mounts").and_then(Value::as_array);
         for mount in mounts.into_iter().flatten() {
             only(object("Mounts", mount)?, MOUNT)?;
         }
     }
-    check_endpoints(container)
+    Ok(())
 }
 
 /// Refuses an update that asks for something hull does not do.
@@ -200,20 +223,20 @@ pub(super) fn check_update(body: &Value) -> Result<(), ApiError> {
     only(object("the body", body)?, UPDATE)
 }
 
-/// Networks a container is to join: the default one, with nothing asked of it, is named by every client.
-fn check_endpoints(container: &Map<String, Value>) -> Result<(), ApiError> {
-    let endpoints = container
-        .get("NetworkingConfig")
-        .and_then(|config| config.get("EndpointsConfig"));
-    for (network, settings) in endpoints.and_then(Value::as_object).into_iter().flatten() {
-        if !matches!(network.as_str(), "default" | "bridge" | "none") {
-            return Err(unsupported("NetworkMode", Some(network)));
-        }
-        if let Some(setting) = settings.as_object().and_then(first_set) {
-            return Err(unsupported(setting, None));
-        }
+/// Refuses what a container's place in a network cannot be.
+pub(super) fn check_endpoint(settings: &Value) -> Result<(), ApiError> {
+    if settings.is_null() {
+        return Ok(());
     }
-    Ok(())
+    let settings = object("the configuration of an endpoint", settings)?;
+    only(settings, ENDPOINT)?;
+    match settings
+        .get("IPAMConfig")
+        .filter(|addresses| !addresses.is_null())
+    {
+        Some(addresses) => only(object("IPAMConfig", addresses)?, ADDRESSES),
+        None => Ok(()),
+    }
 }
 
 fn object<'a>(what: &str, value: &'a Value) -> Result<&'a Map<String, Value>, ApiError> {
@@ -230,13 +253,6 @@ fn only(options: &Map<String, Value>, supported: &[&str]) -> Result<(), ApiError
         Some((name, _)) => Err(unsupported(name, None)),
         None => Ok(()),
     }
-}
-
-fn first_set(options: &Map<String, Value>) -> Option<&str> {
-    options
-        .iter()
-        .find(|(_, value)| !is_empty(value))
-        .map(|(name, _)| name.as_str())
 }
 
 /// Whether a value is what Go encodes when nothing was set.
@@ -265,16 +281,12 @@ mod tests {
     fn what_is_not_supported_is_refused_by_its_names() {
         let host = |host: Value| json!({"Image": "busybox", "HostConfig": host});
         assert_eq!(
-            refusal(host(json!({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}))),
-            "hull does not support PortBindings (-p) yet"
+            refusal(host(json!({"CgroupParent": "/x"}))),
+            "hull does not support CgroupParent (--cgroup-parent): the cgroup of a container is in its microVM"
         );
         assert_eq!(
-            refusal(host(json!({"PublishAllPorts": true}))),
-            "hull does not support PublishAllPorts (-P) yet"
-        );
-        assert_eq!(
-            refusal(host(json!({"Links": ["a:b"]}))),
-            "hull does not support Links (--link) yet"
+            refusal(host(json!({"DeviceRequests": [{"Count": -1}]}))),
+            "hull does not support DeviceRequests (--gpus) yet"
         );
         assert_eq!(
             refusal(json!({"OnBuild": ["RUN x"]})),
@@ -292,30 +304,22 @@ mod tests {
     }
 
     #[test]
-    fn links_pass_where_there_is_no_network() {
-        let linked = |network: &str| json!({"HostConfig": {"NetworkMode": network, "Links": ["a:b"]}});
-        assert_eq!(check(&linked("none")), Ok(()));
-        assert_eq!(
-            refusal(linked("bridge")),
-            "hull does not support Links (--link) yet"
-        );
-    }
-
-    #[test]
-    fn a_network_by_name_or_with_settings_is_refused() {
-        let joined = |network: &str, settings: Value| json!({"NetworkingConfig": {"EndpointsConfig": {network: settings}}});
-        assert_eq!(
-            check(&joined("default", json!({"Aliases": null, "GwPriority": 0}))),
-            Ok(())
-        );
-        assert_eq!(
-            refusal(joined("web", json!({}))),
-            "hull does not support NetworkMode `web` (--network) yet"
-        );
-        assert_eq!(
-            refusal(joined("bridge", json!({"MacAddress": "02:42:ac:11:00:02"}))),
-            "hull does not support MacAddress (--mac-address) yet"
-        );
+    fn what_is_asked_of_a_place_in_a_network_is_looked_at() {
+        for settings in [
+            json!(null),
+            json!({"Aliases": null, "GwPriority": 1, "MacAddress": "x"}),
+        ] {
+            assert_eq!(check_endpoint(&settings), Ok(()));
+        }
+        for (settings, message) in [
+            (
+                json!({"IPAMConfig": {"LinkLocalIPs": ["169.254.0.9"]}}),
+                "hull does not support LinkLocalIPs (--link-local-ip) yet",
+            ),
+            (json!({"Novelty": 1}), "hull does not support Novelty yet"),
+        ] {
+            assert_eq!(check_endpoint(&settings).unwrap_err().message(), message);
+        }
     }
 
     #[test]

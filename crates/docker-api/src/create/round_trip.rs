@@ -32,9 +32,14 @@ mod tests {
             "Healthcheck": [
                 {"Test": ["CMD", "true"], "Interval": 5_000_000_000_u64, "Retries": 3}, {"Test": ["NONE"]}, {}, null
             ],
-            "Labels": [{"a": "b", "": "c"}, {}], "NetworkDisabled": [true, false], "OpenStdin": [true],
+            "Labels": [{"a": "b", "": "c"}, {}], "MacAddress": [""],
+            "NetworkingConfig": [null, {}, {"EndpointsConfig": {"default": {"Aliases": null, "GwPriority": 0}}}, {"EndpointsConfig": {
+                "web": {"IPAMConfig": {"IPv4Address": "10.0.0.5"}, "Aliases": ["a"], "Links": ["db:x", "y"], "GwPriority": -1},
+                "back": {"DriverOpts": {"a": "b"}, "IPAMConfig": {"IPv6Address": "fd00::5"}},
+            }}],
+            "OpenStdin": [true],
             "Shell": [["sh"]], "StdinOnce": [true], "StopSignal": ["SIGINT", "9"], "StopTimeout": [0, 4_294_967_295_u64],
-            "Tty": [true], "User": ["1:2", "root"], "WorkingDir": ["/x", ""], "OnBuild": [[]],
+            "NetworkDisabled": [true, false], "Tty": [true], "User": ["1:2", "root"], "WorkingDir": ["/x", ""], "OnBuild": [[]],
         })
     }
 
@@ -47,7 +52,9 @@ mod tests {
             "Devices": [[{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rw"}]],
             "Dns": [["1.1.1.1"]], "DnsOptions": [["ndots:2"]], "DnsSearch": [["example"]], "ExtraHosts": [["a:1.2.3.4"]],
             "GroupAdd": [["audio", "7"]], "Init": [true, null], "IpcMode": ["private"], "Memory": [0, 67_108_864],
-            "MemoryReservation": [33_554_432], "NanoCpus": [0], "NetworkMode": ["none", "bridge"],
+            "MemoryReservation": [33_554_432], "NanoCpus": [0], "NetworkMode": ["default", "none", "bridge", "web", "other"],
+            "Links": [["a", "a:b", "/a:/own/b"]], "PublishAllPorts": [true],
+            "PortBindings": [{"80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostPort": "1-9"}], "53/udp": null, "9": []}],
             "OomKillDisable": [true], "OomScoreAdj": [-1000, 1000], "PidsLimit": [-1, 0, 100], "Privileged": [true],
             "ReadonlyRootfs": [true], "RestartPolicy": [{"Name": "on-failure", "MaximumRetryCount": 3}, {"Name": ""}],
             "SecurityOpt": [["no-new-privileges", "seccomp=unconfined"], ["label=disable"]], "ShmSize": [0, 1_048_576],
@@ -92,6 +99,8 @@ mod tests {
             ("Tmpfs", true),
             ("LogConfig", true),
             ("Novelty", true),
+            ("Links", true),
+            ("NetworkDisabled", false),
         ];
         let others = others
             .into_iter()

@@ -66,16 +66,6 @@ fn a_leading_slash_is_no_part_of_the_name() {
 fn modes_that_cannot_be_had_are_refused_with_their_value() {
     for (option, value, message) in [
         (
-            "NetworkMode",
-            json!("host"),
-            "hull does not support NetworkMode `host` (--network) yet",
-        ),
-        (
-            "NetworkMode",
-            json!("container:x"),
-            "hull does not support NetworkMode `container:x` (--network) yet",
-        ),
-        (
             "PidMode",
             json!("host"),
             "hull does not support PidMode `host` (--pid): each container has a kernel of its own, and sees no processes \
@@ -171,6 +161,29 @@ fn no_network_is_asked_for_in_two_ways() {
     assert!(create(with_host("NetworkMode", json!("none"))).no_network);
     assert!(create(json!({"Image": "x", "NetworkDisabled": true})).no_network);
     assert!(!create(docker_run()).no_network);
+}
+
+#[test]
+fn networks_and_ports_reach_the_engine() {
+    let mut body = with_host("NetworkMode", json!("web"));
+    body["HostConfig"]["PortBindings"] = json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]});
+    body["HostConfig"]["PublishAllPorts"] = json!(true);
+    body["HostConfig"]["Links"] = json!(["db:base"]);
+    body["NetworkingConfig"] = json!({"EndpointsConfig": {"web": {"Aliases": ["www"]}, "back": null}});
+    body["MacAddress"] = json!("02:42:ac:11:00:09");
+    let create = create(body);
+    assert_eq!(create.network, "web");
+    assert_eq!(create.endpoints.keys().collect::<Vec<_>>(), ["back", "web"]);
+    assert_eq!(create.endpoints["web"].aliases, ["www"]);
+    assert_eq!(create.endpoints["web"].mac, "02:42:ac:11:00:09".parse().ok());
+    assert_eq!(create.links, ["db:base"]);
+    assert!(create.publish_all && !create.no_network);
+    let binding = engine::PortBinding {
+        port: "80".parse().unwrap(),
+        host: "127.0.0.1".parse().ok(),
+        host_ports: Some((8080, 8080)),
+    };
+    assert_eq!(create.ports, [binding]);
 }
 
 #[test]

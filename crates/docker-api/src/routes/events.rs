@@ -149,7 +149,7 @@ fn is_image(event: &Event, wanted: &str) -> bool {
     let attribute = match event.kind {
         EventKind::Image => "name",
         EventKind::Container => "image",
-        EventKind::Volume => return false,
+        EventKind::Volume | EventKind::Network => return false,
     };
     let name = event.attributes.get(attribute).map_or("", String::as_str);
     [event.id.as_str(), name]
@@ -169,6 +169,7 @@ fn kind(event: &Event) -> &'static str {
         EventKind::Container => "container",
         EventKind::Image => "image",
         EventKind::Volume => "volume",
+        EventKind::Network => "network",
     }
 }
 
@@ -241,6 +242,25 @@ mod tests {
             let parsed = Filters::parse(filters).unwrap().only(FILTERS).unwrap();
             assert_eq!(passes(&start(), &parsed), expected, "{filters}");
         }
+    }
+
+    #[test]
+    fn a_network_is_asked_for_by_id_and_by_name() {
+        let attributes = [("name", "web"), ("type", "bridge"), ("container", "0123")];
+        let connected = event(EventKind::Network, "connect", "fedcba", &attributes);
+        for (filters, expected) in [
+            (r#"{"type":["network"]}"#, true),
+            (r#"{"network":["web"]}"#, true),
+            (r#"{"network":["fed"]}"#, true),
+            (r#"{"network":["db"]}"#, false),
+            (r#"{"event":["connect"]}"#, true),
+            (r#"{"image":["web"]}"#, false),
+        ] {
+            let parsed = Filters::parse(filters).unwrap().only(FILTERS).unwrap();
+            assert_eq!(passes(&connected, &parsed), expected, "{filters}");
+        }
+        let line: Value = serde_json::from_slice(&line(&connected)).unwrap();
+        assert_eq!(line["Type"], "network");
     }
 
     #[test]

@@ -4,11 +4,11 @@ mod complete;
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, DriverData, Health,
-    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, MountPoint, NetworkSettings,
+    HealthStatusEnum, HealthcheckResult, HostConfig, HostConfigCgroupnsModeEnum, MountPoint,
     ResourcesUlimits,
 };
 use engine::{
@@ -17,14 +17,15 @@ use engine::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::complete::Complete;
 
-use super::networks;
-use crate::create::{devices, health, log, modes, restart};
+use super::endpoints;
+use crate::create::{devices, health, log, modes, networks, ports, restart};
 use crate::error::ApiError;
 use crate::query::Params;
+use crate::version::ApiVersion;
 
 /// What stands for a moment that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -41,7 +42,7 @@ pub(super) struct Inspection {
     #[serde(rename = "Config")]
     config: Complete<ContainerConfig>,
     #[serde(rename = "NetworkSettings")]
-    network_settings: Complete<NetworkSettings>,
+    network_settings: Value,
     #[serde(rename = "Hull")]
     hull: Hull,
 }
@@ -59,6 +60,7 @@ struct Hull {
 /// `GET /containers/{name}/json`
 pub(super) async fn inspect(
     State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Json<Inspection>, ApiError> {
@@ -72,14 +74,19 @@ pub(super) async fn inspect(
         false => HashMap::new(),
     };
     let sizes = sizes.get(&container.id).copied();
-    describe(container, sizes).map(Json)
+    describe(container, sizes, version).map(Json)
 }
 
-fn describe(container: Container, sizes: Option<ContainerSizes>) -> Result<Inspection, ApiError> {
+fn describe(
+    container: Container,
+    sizes: Option<ContainerSizes>,
+    version: ApiVersion,
+) -> Result<Inspection, ApiError> {
     let hull = Hull {
         vm: container.vm,
         timeline: container.timeline,
     };
+    let network_settings = endpoints::network_settings(&container, version);
     let mut args = container.args.iter().cloned();
     let docker = ContainerInspectResponse {
         created: Some(container.created.to_string()),
@@ -109,19 +116,18 @@ fn describe(container: Container, sizes: Option<ContainerSizes>) -> Result<Inspe
         id: Some(container.id.clone()),
         ..ContainerInspectResponse::default()
     };
-    let network_settings = NetworkSettings {
-        ports: Some(HashMap::new()),
-        networks: Some(networks::of(&container.config)),
-        ..NetworkSettings::default()
+    let links = networks::describe_links(&container.config, &container.name);
+    let host_config = HostConfig {
+        links,
+        ..describe_host(&container.config, &container.mounts)
     };
-    let host_config = describe_host(&container.config, &container.mounts);
     let privileged = container.config.privileged;
     let config = describe_config(container.config, &container.id);
     Ok(Inspection {
         docker: Complete::new(docker, json!({ "ExecIDs": null }))?,
         host_config: Complete::new(host_config, complete::host_config(privileged))?,
         config: Complete::new(config, complete::config())?,
-        network_settings: Complete::new(network_settings, complete::network_settings())?,
+        network_settings,
         hull,
     })
 }
@@ -231,8 +237,8 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         tmpfs: tmpfs(mounts),
         container_id_file: Some(String::new()),
         log_config: Some(log::describe(&config.log)),
-        network_mode: Some(network_mode(config).into()),
-        port_bindings: Some(HashMap::new()),
+        network_mode: Some(networks::describe_mode(config).to_owned()),
+        port_bindings: Some(ports::describe(&config.ports)),
         restart_policy: Some(restart::describe(config.restart)),
         auto_remove: Some(config.auto_remove),
         cap_add: list(&config.cap_add),
@@ -254,7 +260,7 @@ fn describe_host(config: &ContainerCreate, mounts: &[engine::MountPoint]) -> Hos
         userns_mode: config.guest_users.then(|| "host".into()),
         oom_score_adj: Some(i64::from(config.oom_score_adj)),
         privileged: Some(config.privileged),
-        publish_all_ports: Some(false),
+        publish_all_ports: Some(config.publish_all),
         readonly_rootfs: Some(config.read_only),
         security_opt: security_options(config),
         shm_size: Some(number(shm_bytes)),
@@ -285,11 +291,6 @@ fn memory_swap(resources: &engine::Resources) -> i64 {
     }
 }
 
-/// The network of a container in Docker's words.
-pub(super) fn network_mode(config: &ContainerCreate) -> &'static str {
-    if config.no_network { "none" } else { "default" }
-}
-
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -306,9 +307,15 @@ fn describe_limit(limit: &Rlimit) -> ResourcesUlimits {
 /// What is told of a container that was asked for like this, as a create request has it.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn described(config: ContainerCreate) -> serde_json::Value {
-    let host = describe_host(&config, &[]);
+    let mut host = describe_host(&config, &[]);
+    host.links = networks::describe_links(&config, "own");
+    let endpoints = config.endpoints.iter();
+    let endpoints: HashMap<_, _> = endpoints
+        .map(|(name, endpoint)| (name.clone(), networks::describe_endpoint(endpoint)))
+        .collect();
     let mut told = json!(describe_config(config, "0123456789ab"));
     told["HostConfig"] = json!(host);
+    told["NetworkingConfig"] = json!({ "EndpointsConfig": endpoints });
     told
 }
 

@@ -8,8 +8,10 @@ use bollard_stubs::models::{
 use engine::{Container, ContainerState, Engine, Health, HealthStatus, ListFilter, Status};
 use jiff::Timestamp;
 
-use super::inspect::{describe_mount, network_mode};
-use super::networks;
+use super::endpoints;
+use super::inspect::describe_mount;
+use super::list_ports::Ports;
+use crate::create::networks::describe_mode;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::human_time;
@@ -50,15 +52,15 @@ pub(super) async fn list(
     if asks_for_what_none_has(&filters) {
         return Ok(Json(Vec::new()));
     }
-    let exposed = read_ports(filters.values("expose"))?;
+    let chosen = Chosen::read(&filters)?;
     let limit = filter.limit;
-    if !exposed.is_empty() {
+    if !chosen.is_everything() {
         // Those that are left are counted, running or not.
         filter.all |= limit.is_some();
         filter.limit = None;
     }
     let mut containers = engine.list(&filter).await?;
-    containers.retain(|container| exposed.is_empty() || exposes(container, &exposed));
+    containers.retain(|container| chosen.passes(container));
     containers.truncate(limit.unwrap_or(usize::MAX));
     let mut summaries = summarize_all(&engine, containers).await?;
     if params.flag("size") {
@@ -137,42 +139,52 @@ fn read_filter(filters: &Filters) -> Result<ListFilter, ApiError> {
     })
 }
 
-/// Whether the filters ask for what no container of hull has: a published port, a network, a task of a swarm, or the state that Docker leaves a container in that it could not remove.
+/// What of the filters the engine does not look at: ports and networks.
+struct Chosen<'a> {
+    exposed: Ports,
+    published: Ports,
+    networks: &'a [String],
+}
+
+impl<'a> Chosen<'a> {
+    fn read(filters: &'a Filters) -> Result<Self, ApiError> {
+        Ok(Self {
+            exposed: Ports::read(filters, "expose")?,
+            published: Ports::read(filters, "publish")?,
+            networks: filters.values("network"),
+        })
+    }
+
+    fn is_everything(&self) -> bool {
+        self.exposed.is_empty() && self.published.is_empty() && self.networks.is_empty()
+    }
+
+    /// A port counts as published if that was asked for, whether the container runs or not, as with Docker.
+    fn passes(&self, container: &Container) -> bool {
+        let exposed = container.config.exposed_ports.iter();
+        let published = container
+            .config
+            .ports
+            .iter()
+            .map(|binding| binding.port.to_string());
+        let is_in = |wanted: &String| {
+            let mut networks = container.networks.iter();
+            networks.any(|(name, network)| name == wanted || network.id.starts_with(wanted.as_str()))
+        };
+        (self.exposed.is_empty() || self.exposed.any_of(exposed))
+            && (self.published.is_empty() || self.published.any_of(published))
+            && (self.networks.is_empty() || self.networks.iter().any(is_in))
+    }
+}
+
+/// Whether the filters ask for what no container of hull has: a task of a swarm, or the state that Docker leaves a container
+/// in that it could not remove.
 fn asks_for_what_none_has(filters: &Filters) -> bool {
     let only = |name: &str, none: fn(&str) -> bool| {
         let values = filters.values(name);
         !values.is_empty() && values.iter().all(|value| none(value))
     };
-    only("publish", |_| true)
-        || only("network", |_| true)
-        || only("is-task", |task| matches!(task, "1" | "true"))
-        || only("status", |status| status == "dead")
-}
-
-/// Ports as `80`, `80/tcp` or `80-90/udp`: first, last and protocol.
-fn read_ports(texts: &[String]) -> Result<Vec<(u16, u16, String)>, ApiError> {
-    let read = |text: &String| {
-        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-        match (first.parse(), last.parse()) {
-            (Ok(first), Ok(last)) if first <= last => Ok((first, last, protocol.to_owned())),
-            _ => Err(ApiError::bad_request(format!("invalid filter 'expose={text}'"))),
-        }
-    };
-    texts.iter().map(read).collect()
-}
-
-fn exposes(container: &Container, wanted: &[(u16, u16, String)]) -> bool {
-    container.config.exposed_ports.iter().any(|port| {
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let number = number.parse::<u16>();
-        wanted.iter().any(|(first, last, own)| {
-            own == protocol
-                && number
-                    .as_ref()
-                    .is_ok_and(|number| (first..=last).contains(&number))
-        })
-    })
+    only("is-task", |task| matches!(task, "1" | "true")) || only("status", |status| status == "dead")
 }
 
 /// Statuses that nobody knows are refused.
@@ -206,21 +218,25 @@ fn read_health(health: &str) -> Result<Option<HealthStatus>, ApiError> {
 
 fn summarize(container: Container, now: Timestamp) -> ContainerSummary {
     let status = status_words(&container.state, container.health.as_ref(), now);
+    let (ports, networks) = (
+        endpoints::port_summaries(&container),
+        endpoints::networks(&container),
+    );
     ContainerSummary {
         names: Some(vec![format!("/{}", container.name)]),
         image: Some(container.config.image.clone()),
         image_id: Some(container.image_id),
         command: Some(command_line(&container.args)),
         created: Some(container.created.as_second()),
-        ports: Some(Vec::new()),
+        ports: Some(ports),
         state: Some(summary_state(container.state.status)),
         status: Some(status),
         host_config: Some(ContainerSummaryHostConfig {
-            network_mode: Some(network_mode(&container.config).to_owned()),
+            network_mode: Some(describe_mode(&container.config).to_owned()),
             annotations: None,
         }),
         network_settings: Some(ContainerSummaryNetworkSettings {
-            networks: Some(networks::of(&container.config)),
+            networks: Some(networks),
         }),
         mounts: Some(container.mounts.iter().map(describe_mount).collect()),
         labels: Some(container.config.labels.into_iter().collect()),
@@ -318,23 +334,11 @@ mod tests {
         for (json, none) in [
             (r#"{"status":["dead"]}"#, true),
             (r#"{"status":["dead","running"]}"#, false),
-            (r#"{"network":["web"]}"#, true),
             (r#"{"is-task":["false"]}"#, false),
             ("", false),
         ] {
             let filters = Filters::parse(json).unwrap().only(FILTERS).unwrap();
             assert_eq!(asks_for_what_none_has(&filters), none, "{json}");
-        }
-    }
-
-    #[test]
-    fn exposed_ports_are_asked_for_by_number_and_range() {
-        let ports =
-            |texts: &[&str]| read_ports(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
-        assert_eq!(ports(&["80"]).unwrap(), [(80, 80, "tcp".to_owned())]);
-        assert_eq!(ports(&["80-90/udp"]).unwrap(), [(80, 90, "udp".to_owned())]);
-        for nonsense in ["", "x", "90-80", "70000"] {
-            assert!(ports(&[nonsense]).is_err(), "{nonsense}");
         }
     }
 

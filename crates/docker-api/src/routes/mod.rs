@@ -5,11 +5,13 @@ mod check;
 mod commit;
 mod containers;
 mod disk_usage;
+mod endpoints;
 mod events;
 mod exec;
 mod images;
 mod inspect;
 mod list;
+mod list_ports;
 mod logs;
 mod networks;
 mod prune;
@@ -83,8 +85,14 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
         .route("/networks", get(networks::list))
+        .route("/networks/create", post(networks::create))
         .route("/networks/prune", post(networks::prune))
-        .route("/networks/{name}", get(networks::inspect))
+        .route(
+            "/networks/{name}",
+            get(networks::inspect).delete(networks::remove),
+        )
+        .route("/networks/{name}/connect", post(networks::connect))
+        .route("/networks/{name}/disconnect", post(networks::disconnect))
         .route("/build/prune", post(prune::prune_build))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))

@@ -119,7 +119,7 @@ fn describe_info(info: Info) -> SystemInfo {
         docker_root_dir: Some(info.root.display().to_string()),
         plugins: Some(PluginsInfo {
             volume: Some(vec!["local".into()]),
-            network: Some(Vec::new()),
+            network: Some(vec!["bridge".into(), "null".into()]),
             authorization: None,
             log: Some(vec!["json-file".into(), "local".into()]),
         }),
@@ -132,7 +132,8 @@ fn describe_info(info: Info) -> SystemInfo {
         cpu_set: Some(true),
         pids_limit: Some(true),
         oom_kill_disable: Some(false),
-        ipv4_forwarding: Some(false),
+        // It is turned on for networks when the first one is used.
+        ipv4_forwarding: Some(true),
         debug: Some(tracing::enabled!(tracing::Level::DEBUG)),
         system_time: Some(Timestamp::now().to_string()),
         logging_driver: Some("json-file".into()),

@@ -73,7 +73,7 @@ pub(super) struct CreateBody {
 /// `GET /volumes`
 pub(super) async fn list(State(engine): State<Engine>, params: Params) -> Result<Json<Listed>, ApiError> {
     let filters = params.filters()?.only(&["dangling", "driver", "label", "name"])?;
-    let dangling = flag(&filters, "dangling")?;
+    let dangling = filters.flag("dangling")?;
     let names = name_patterns::read(&filters)?;
     let passes = |volume: &Volume| {
         dangling.is_none_or(|dangling| dangling == volume.users.is_empty())
@@ -148,7 +148,7 @@ pub(super) async fn prune(
     params: Params,
 ) -> Result<Json<Pruned>, ApiError> {
     let filters = params.filters()?.only(&["all", "label", "label!"])?;
-    let all = flag(&filters, "all")?.unwrap_or(version < SPARES_NAMED);
+    let all = filters.flag("all")?.unwrap_or(version < SPARES_NAMED);
     let (removed, reclaimed) = engine
         .prune_volumes(|volume| {
             (all || volume.anonymous)
@@ -209,24 +209,6 @@ fn has_label(volume: &Volume, wanted: &str) -> bool {
         None if volume.anonymous && name == ANONYMOUS => Some(""),
         label => label.map(String::as_str),
     })
-}
-
-/// A filter that is yes or no.
-fn flag(filters: &Filters, name: &str) -> Result<Option<bool>, ApiError> {
-    let flag = |value: &String| match value.as_str() {
-        "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(true),
-        "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(false),
-        _ => Err(ApiError::bad_request(format!(
-            "invalid filter '{name}=[{value}]'"
-        ))),
-    };
-    match filters.values(name) {
-        [] => Ok(None),
-        [value] => flag(value).map(Some),
-        values => Err(ApiError::bad_request(format!(
-            "invalid filter '{name}={values:?}'"
-        ))),
-    }
 }
 
 #[cfg(test)]

@@ -189,10 +189,10 @@ fn what_cannot_be_made_leaves_nothing_behind() -> Result<()> {
     );
     let (status, message) = refused("no/name", json!({"Image": "busybox"}))?;
     assert!(status == 400 && message.contains("no/name"), "{status} {message}");
-    let ports = json!({"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}});
+    let ports = json!({"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}});
     assert_eq!(
-        refused("x", ports)?,
-        (400, "hull does not support PortBindings (-p) yet".into())
+        refused("yes", ports)?,
+        (400, "invalid port specification: \"x\"".into())
     );
     assert_eq!(
         server

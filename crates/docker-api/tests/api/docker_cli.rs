@@ -176,14 +176,15 @@ fn errors_read_as_dockers() -> Result<()> {
             "is already in use by container",
         ),
         (
-            &["run", "-p", "80:80", "busybox"],
-            125,
-            "hull does not support PortBindings (-p) yet",
-        ),
-        (
             &["run", "--network", "host", "busybox"],
             125,
-            "hull does not support NetworkMode `host` (--network) yet",
+            "hull does not support NetworkMode `host` (--network): a container has a kernel and a network of its own",
+        ),
+        (&["network", "inspect", "ghost"], 1, "network ghost not found"),
+        (
+            &["network", "rm", "bridge"],
+            1,
+            "bridge is a pre-defined network and cannot be removed",
         ),
         (
             &["run", "--pull", "never", "nosuch"],
@@ -200,5 +201,79 @@ fn errors_read_as_dockers() -> Result<()> {
         assert!(stderr.contains(expected), "docker {arguments:?}: {stderr}");
         assert_eq!(found, code, "docker {arguments:?}: {stderr}");
     }
+    Ok(())
+}
+
+#[test]
+fn networks_and_ports_are_managed_as_docker_does() -> Result<()> {
+    let Some(docker) = Docker::new("networks_and_ports_are_managed_as_docker_does")? else {
+        return Ok(());
+    };
+    let id = docker.ok(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.214.0.0/24",
+        "--gateway",
+        "10.214.0.254",
+        "--aux-address",
+        "router=10.214.0.9",
+        "--internal",
+        "--label",
+        "a=b",
+        "-o",
+        "com.docker.network.driver.mtu=1400",
+        "front",
+    ])?;
+    let listed = docker.ok(&[
+        "network",
+        "ls",
+        "--format",
+        "{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}}",
+    ])?;
+    assert_eq!(
+        listed,
+        "bridge bridge local false\nfront bridge local true\nnone null local false"
+    );
+    let format = "{{.Id}} {{(index .IPAM.Config 0).Gateway}} {{.Options}} {{.Labels}}";
+    assert_eq!(
+        docker.ok(&["network", "inspect", "--format", format, "front"])?,
+        format!("{id} 10.214.0.254 map[com.docker.network.driver.mtu:1400] map[a:b]")
+    );
+    docker.ok(&[
+        "create",
+        "--name",
+        "web",
+        "--network",
+        "name=front,alias=www,ip=10.214.0.77",
+        "-p",
+        "127.0.0.1:8080:80",
+        "-p",
+        "9000-9001:90-91/udp",
+        "busybox",
+    ])?;
+    let format =
+        "{{json .HostConfig.PortBindings}} {{json (index .NetworkSettings.Networks \"front\").IPAMConfig}}";
+    assert_eq!(
+        docker.ok(&["inspect", "--format", format, "web"])?,
+        "{\"80/tcp\":[{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"8080\"}],\
+         \"90/udp\":[{\"HostIp\":\"\",\"HostPort\":\"9000\"}],\"91/udp\":[{\"HostIp\":\"\",\"HostPort\":\"9001\"}]} \
+         {\"IPv4Address\":\"10.214.0.77\"}"
+    );
+    assert_eq!(
+        docker
+            .ok(&["ps", "-aq", "--filter", "network=front"])?
+            .lines()
+            .count(),
+        1
+    );
+    docker.ok(&["network", "disconnect", "front", "web"])?;
+    docker.ok(&["network", "connect", "--alias", "www", "front", "web"])?;
+    assert_eq!(docker.ok(&["port", "web"])?, "");
+    docker.ok(&["rm", "web"])?;
+    assert_eq!(
+        docker.ok(&["network", "prune", "-f"])?,
+        "Deleted Networks:\nfront"
+    );
     Ok(())
 }

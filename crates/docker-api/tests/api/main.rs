@@ -7,6 +7,7 @@ mod docker_cli;
 mod images;
 mod layout;
 mod lifecycle;
+mod networks;
 mod options;
 mod protocol;
 mod server;

@@ -115,6 +115,7 @@ impl Server {
             lib,
             client_files: Default::default(),
             registries: Default::default(),
+            networks: Default::default(),
         };
         let socket = folder.path().join("api.sock");
         let (stop, stopped) = oneshot::channel();

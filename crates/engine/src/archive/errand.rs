@@ -10,6 +10,7 @@ use crate::container::Live;
 use crate::engine::Shared;
 use crate::folder::ContainerRecord;
 use crate::guest_spec::{GuestSpec, guest_spec};
+use crate::networks::Attached;
 use crate::start::sandbox_spec;
 use crate::volumes::{self, Fill};
 use crate::{EngineError, Result};
@@ -145,13 +146,13 @@ impl Held {
 
 fn spec(shared: &Shared, record: &ContainerRecord, needs: Needs, fills: Vec<Fill>) -> Result<GuestSpec> {
     if needs == Needs::Volumes {
-        return guest_spec(record, &shared.spec.client_files, fills);
+        return guest_spec(record, &shared.spec.client_files, fills, Attached::default());
     }
     // A volume that is not there any more is no reason not to look at the root. Where they were is told all the same: it
     // is no part of the root.
     let mut bare = record.clone();
     let points = std::mem::take(&mut bare.mounts);
-    let mut spec = guest_spec(&bare, &shared.spec.client_files, fills)?;
+    let mut spec = guest_spec(&bare, &shared.spec.client_files, fills, Attached::default())?;
     spec.container.mounts = points
         .into_iter()
         .map(|point| Mount {

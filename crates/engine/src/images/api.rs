@@ -257,7 +257,7 @@ impl Engine {
         let mut removed = Vec::new();
         let mut reclaimed = 0;
         for live in self.shared.registry.all() {
-            if live.is_up() || live.status() == Status::Restarting || !select(&live.view()) {
+            if live.is_up() || live.status() == Status::Restarting || !select(&self.shared.view(&live)) {
                 continue;
             }
             let size = self.container_size(live.id()).await.unwrap_or_default();

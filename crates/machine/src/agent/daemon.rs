@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::kvm_hold::KvmHold;
-use super::{API_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE, host_files};
+use super::{API_SOCKET, HOST_PORTS_SOCKET, HOST_ROOT, LIB, RUNTIME, STATE, host_files};
 use crate::host_settings::HostSettings;
+use crate::network::{HOST_V4, HOST_V6};
 use crate::supervisor::log_tail;
 
 /// On the data disk, so that it can be read after a crash of the VM.
@@ -126,6 +127,10 @@ fn spawn(settings: &HostSettings) -> Result<Child, DaemonError> {
             HOST_ROOT,
         ])
         .args(["--host", &format!("unix://{API_SOCKET}")])
+        .args(["--host-ports", HOST_PORTS_SOCKET])
+        // A connection to the gateway is one to the host's loopback: for hulld, not for containers.
+        .args(["--forbid", &format!("{HOST_V4}/32")])
+        .args(["--forbid", &format!("{HOST_V6}/128")])
         .args(
             settings
                 .certs_dirs_below(host)

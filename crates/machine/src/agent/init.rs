@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -83,6 +84,7 @@ pub fn init() -> Result<(), InitError> {
 
 fn start_agent() -> Result<Pid, InitError> {
     mount_kernel_file_systems()?;
+    link_descriptors()?;
     load_modules()?;
     let program = Path::new("/proc/self/exe");
     let failed = |source| InitError::File {
@@ -130,6 +132,23 @@ fn mount_kernel_file_systems() -> Result<(), InitError> {
         let failed = |source| InitError::Mount { kind, target, source };
         fs::create_dir_all(target).map_err(failed)?;
         mount(kind, target, kind, flags, data).map_err(|e| failed(e.into()))?;
+    }
+    Ok(())
+}
+
+/// The kernel makes devices alone. Programs that are told to read `-` open one of these: nft(8) does.
+fn link_descriptors() -> Result<(), InitError> {
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(target, link).map_err(|source| InitError::File {
+            action: "make the link",
+            path: link.into(),
+            source,
+        })?;
     }
     Ok(())
 }

@@ -7,24 +7,33 @@
 //! Unlike a proxy it leaves a refused connection refused. What a TLS client makes of the name it was given does not change.
 //!
 //! Only sockets of the VM itself are meant. Guests have none in it, and what bridges forward never calls connect(2).
+//!
+//! A socket that is bound to an interface (`SO_BINDTODEVICE`) means that one: so the agent reaches what listens in the VM, where a
+//! connection would otherwise come back to the port of the host that it is made for.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
 use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use crate::network::{HOST_V4, HOST_V6};
+
+#[cfg(test)]
+mod tests;
 
 /// The root of the control groups: all processes of the VM are in or below it.
 const ALL_PROCESSES: &str = "/sys/fs/cgroup";
 
 /// Send connections to loopback addresses to the host, from now until the VM ends.
 pub(super) fn send_to_host() -> io::Result<()> {
-    let processes = File::open(ALL_PROCESSES)?;
+    send_to_host_from(Path::new(ALL_PROCESSES))
+}
+
+fn send_to_host_from(group: &Path) -> io::Result<()> {
+    let processes = File::open(group)?;
     attach(processes.as_fd(), CONNECT_V4, &of_v4())?;
     attach(processes.as_fd(), CONNECT_V6, &of_v6())
 }
@@ -42,11 +51,18 @@ struct SocketAddress {
     user_port: u32,
     family: u32,
     kind: u32,
+    protocol: u32,
+    source_ip4: u32,
+    source_ip6: [u32; 4],
+    socket: u64,
 }
 
 const IP4: i16 = offset_of!(SocketAddress, user_ip4) as i16;
 const IP6: i16 = offset_of!(SocketAddress, user_ip6) as i16;
 const KIND: i16 = offset_of!(SocketAddress, kind) as i16;
+const SOCKET: i16 = offset_of!(SocketAddress, socket) as i16;
+/// Where the socket, a `struct bpf_sock` of linux/bpf.h, says which interface it is bound to; 0 for none.
+const BOUND_INTERFACE: i16 = 0;
 const WORD: i16 = size_of::<u32>() as i16;
 
 /// One instruction, `struct bpf_insn` of linux/bpf.h; the numbers are those of the kernel's
@@ -74,6 +90,23 @@ const fn load(offset: i16) -> Instruction {
         offset,
         constant: 0,
     }
+}
+
+/// `scratch = call->socket->bound_interface`
+const fn load_bound_interface() -> [Instruction; 2] {
+    let load_socket = Instruction {
+        code: 0x79,
+        registers: CALL << 4 | SCRATCH,
+        offset: SOCKET,
+        constant: 0,
+    };
+    let load_interface = Instruction {
+        code: 0x61,
+        registers: SCRATCH << 4 | SCRATCH,
+        offset: BOUND_INTERFACE,
+        constant: 0,
+    };
+    [load_socket, load_interface]
 }
 
 /// `*(u32 *)(call + offset) = constant`, by way of the scratch register
@@ -143,9 +176,13 @@ const LOOPBACK_NET: u32 = network([127, 0, 0, 0]);
 
 fn of_v4() -> Vec<Instruction> {
     let rewrite = store(IP4, network(HOST_V4.octets()));
+    let [load_socket, load_interface] = load_bound_interface();
     let guard = [
         load(KIND),
-        unless(STREAM, 5),
+        unless(STREAM, 8),
+        load_socket,
+        load_interface,
+        unless(0, 5),
         load(IP4),
         mask(LOOPBACK_MASK),
         unless(LOOPBACK_NET, 2),
@@ -179,9 +216,13 @@ fn of_v6() -> Vec<Instruction> {
     let after_third = [&last[..], &rewrite, &end].concat();
     let third = [load(at(2)), unless(0, after_third.len() as i16)];
     let body = [&third[..], &after_third, &is_mapped, &rewrite_mapped].concat();
+    let [load_socket, load_interface] = load_bound_interface();
     let guard = [
         load(KIND),
-        unless(STREAM, body.len() as i16 + 4),
+        unless(STREAM, body.len() as i16 + 7),
+        load_socket,
+        load_interface,
+        unless(0, body.len() as i16 + 4),
         load(at(0)),
         unless(0, body.len() as i16 + 2),
         load(at(1)),

@@ -7,6 +7,7 @@
 mod async_file;
 mod daemon;
 mod host_files;
+pub(crate) mod host_ports;
 mod init;
 mod kvm_hold;
 mod loopback;
@@ -35,5 +36,7 @@ pub(crate) const STATE: &str = "/var/lib/hull";
 pub(crate) const RUNTIME: &str = "/run/hull";
 /// Where hulld serves the API in the VM.
 pub(crate) const API_SOCKET: &str = "/run/hull/hull.sock";
+/// Where hulld asks for ports of the host. In a folder of the agent's, because the socket is for root alone.
+pub(crate) const HOST_PORTS_SOCKET: &str = "/run/hull-machine/host-ports.sock";
 /// What the commands of the VM are run with.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,17 +1,23 @@
 //! The agent: the VM's end of the link.
 
 use std::io;
+use std::path::Path;
 
+use rustix::process::{Resource, Rlimit};
 use tokio::sync::{mpsc, watch};
 
 use super::async_file::AsyncFile;
 use super::daemon::{Daemon, DaemonError};
+use super::host_ports::{self, HostPorts};
 use super::network::{self, NetworkError};
 use super::storage::{self, StorageError};
-use super::{loopback, port, shell};
+use super::{HOST_PORTS_SOCKET, loopback, port, shell};
 use crate::host_settings::HostSettings;
 use crate::link::{LinkEnd, LinkStream, Opener, link, splice};
 use crate::protocol::{Event, Message, ProtocolError, Request};
+
+/// Files that this process may have open: a socket for each stream of the link, and one for each port that hulld has on the host.
+const MAX_DESCRIPTORS: u64 = 16 * 1024;
 
 /// The agent cannot go on; the VM shuts down.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,8 @@ enum BringUpError {
     Network(#[from] NetworkError),
     #[error("cannot have connections to loopback addresses go to the host: {0}")]
     Loopback(io::Error),
+    #[error("cannot listen on {HOST_PORTS_SOCKET} in the helper VM: {0}")]
+    HostPorts(io::Error),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error("cannot set the helper VM up: {0}")]
@@ -41,6 +49,7 @@ enum BringUpError {
 
 /// Serve the host until it says stop or is gone.
 pub async fn serve() -> Result<(), ServeError> {
+    raise_descriptor_limit();
     let port = tokio::task::spawn_blocking(port::open)
         .await
         .map_err(io::Error::other)
@@ -51,10 +60,13 @@ pub async fn serve() -> Result<(), ServeError> {
     let (set_daemon, daemon) = watch::channel(None);
     let (set_settings, settings) = watch::channel(None);
     let (stop, mut stopped) = mpsc::channel(1);
-    let mut up = tokio::spawn(bring_up_and_tell(opener.clone(), settings, set_daemon));
+    let host_ports = HostPorts::new();
+    let bring_up = bring_up_and_tell(opener.clone(), settings, host_ports.clone(), set_daemon);
+    let mut up = tokio::spawn(bring_up);
     let front = Front {
         daemon,
         set_settings,
+        host_ports,
         stop,
     };
     loop {
@@ -74,12 +86,13 @@ pub async fn serve() -> Result<(), ServeError> {
 async fn bring_up_and_tell(
     opener: Opener,
     settings: watch::Receiver<Option<HostSettings>>,
+    host_ports: HostPorts,
     set_daemon: watch::Sender<Option<Daemon>>,
 ) -> Result<(), ProtocolError> {
     let mut events = opener.open().await.map_err(io::Error::other)?;
     let (say, mut said) = mpsc::unbounded_channel();
     let bring_up = async move {
-        let result = bring_up(say, settings).await;
+        let result = bring_up(say, settings, &host_ports).await;
         result.map(|daemon| set_daemon.send_replace(Some(daemon)))
     };
     let tell = async {
@@ -100,6 +113,7 @@ async fn bring_up_and_tell(
 async fn bring_up(
     say: mpsc::UnboundedSender<String>,
     mut settings: watch::Receiver<Option<HostSettings>>,
+    host_ports: &HostPorts,
 ) -> Result<Daemon, BringUpError> {
     rustix::system::sethostname(b"hull-machine").map_err(io::Error::from)?;
     let tell = say.clone();
@@ -113,6 +127,8 @@ async fn bring_up(
     loopback::send_to_host().map_err(BringUpError::Loopback)?;
     mounting.await.map_err(io::Error::other)??;
     network::write_resolver()?;
+    let socket = Path::new(HOST_PORTS_SOCKET);
+    host_ports.listen(socket).map_err(BringUpError::HostPorts)?;
     let known = settings.wait_for(Option::is_some).await;
     let settings = known.map_err(io::Error::other)?.clone().unwrap_or_default();
     Ok(Daemon::start(settings).await?)
@@ -123,6 +139,7 @@ async fn bring_up(
 struct Front {
     daemon: watch::Receiver<Option<Daemon>>,
     set_settings: watch::Sender<Option<HostSettings>>,
+    host_ports: HostPorts,
     stop: mpsc::Sender<()>,
 }
 
@@ -158,6 +175,8 @@ impl Front {
                 Message::MicroVms(count).send(&mut stream).await
             }
             Request::Pulse => Message::Alive.send(&mut stream).await,
+            Request::HostPorts => self.host_ports.carry(stream).await,
+            Request::Connect(port) => host_ports::connect(stream, &port).await,
             Request::Status | Request::StopIfIdle => refuse(&mut stream, &Message::Request(request)).await,
         }
     }
@@ -181,4 +200,16 @@ async fn refuse(stream: &mut LinkStream, message: &Message) -> Result<(), Protoc
     Message::Error(format!("{message:?} is not for the helper VM"))
         .send(stream)
         .await
+}
+
+/// The kernel gives the first process, and so this one, 1024.
+fn raise_descriptor_limit() {
+    let limit = Rlimit {
+        current: Some(MAX_DESCRIPTORS),
+        maximum: Some(MAX_DESCRIPTORS),
+    };
+    if let Err(e) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        // The lower limit serves all but a flood.
+        eprintln!("machine-agent: cannot raise the limit of open files: {e}");
+    }
 }

@@ -154,8 +154,8 @@ fn pretend_setgroups() -> Result<(), ConfineError> {
     seccompiler::apply_filter(&program).map_err(|e| failed(e.to_string()))
 }
 
-/// The file server keeps a descriptor for each file that the VM knows.
-fn raise_file_limit() {
+/// The file server keeps a descriptor for each file that the VM knows, the supervisor one for each connection.
+pub(super) fn raise_file_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // A lower limit still serves; it is no reason not to start.
     let _ = rustix::process::setrlimit(

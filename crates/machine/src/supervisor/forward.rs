@@ -12,14 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::host_ports::MAX_PORT_STREAMS;
 use super::{SupervisorError, file};
 use crate::dirs::MachineDirs;
 use crate::link::{COPY_BUFFER, MAX_STREAMS, Opener};
 use crate::protocol::{MachineStatus, Message, ProtocolError, Request};
 
 /// Connections forwarded at a time; the rest wait in the socket's backlog. A few streams are kept for the
-/// supervisor itself.
-const MAX_CONNECTIONS: usize = MAX_STREAMS - 16;
+/// supervisor itself, and those of published ports are none of the API's.
+const MAX_CONNECTIONS: usize = MAX_STREAMS - MAX_PORT_STREAMS - 16;
 /// Pause after `accept` failed, which it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -126,6 +127,11 @@ async fn answer(
                 Ok(())
             }
         },
+        Ok(Some(Message::Request(Request::HostPorts | Request::Connect(_)))) => {
+            Message::Error("ports of the host are hulld's affair".to_owned())
+                .send(&mut client)
+                .await
+        }
         Ok(Some(Message::Request(request))) => {
             let _permit = traffic.connections.acquire().await;
             forward(client, &request, &traffic.opener).await

@@ -7,6 +7,7 @@
 
 mod confine;
 mod forward;
+mod host_ports;
 mod processes;
 mod pulse;
 mod start;

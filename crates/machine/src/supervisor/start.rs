@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::confine::raise_file_limit;
+use super::host_ports::HostPorts;
 use super::processes::Processes;
 use super::{LaunchSpec, SupervisorError, file, image_id, log_tail, pulse};
 use crate::agent::PREAMBLE;
@@ -33,14 +35,19 @@ const START_PATIENCE: [Duration; 2] = [Duration::from_secs(90), Duration::from_s
 /// How long a process may take to end after its side of the link has.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// The link into a VM, and what drives it.
-type Link = (Opener, JoinHandle<LinkError>);
+/// The link into a VM, what drives it, and the ports of the host that lead into it.
+struct Link {
+    opener: Opener,
+    driver: JoinHandle<LinkError>,
+    host_ports: HostPorts,
+}
 
 /// A helper VM that is up. Dropped, its processes are killed.
 pub(super) struct RunningVm {
     pub(super) processes: Processes,
     pub(super) opener: Opener,
     link: JoinHandle<LinkError>,
+    _host_ports: HostPorts,
     ready_at: Instant,
     image: String,
     _lock: File,
@@ -52,6 +59,7 @@ pub(super) async fn start(
     announce: &mut impl FnMut(&Event),
 ) -> Result<RunningVm, SupervisorError> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    raise_file_limit();
     let lock = take_lock(&spec.dirs).await?;
     remove_stale_sockets(&spec.dirs)?;
     let image = image_id(&spec.dirs);
@@ -71,11 +79,12 @@ pub(super) async fn start(
         }
         booted => booted,
     };
-    let (processes, (opener, link)) = booted?;
+    let (processes, link) = booted?;
     Ok(RunningVm {
         processes,
-        opener,
-        link,
+        opener: link.opener,
+        link: link.driver,
+        _host_ports: link.host_ports,
         ready_at: Instant::now(),
         image,
         _lock: lock,
@@ -242,7 +251,9 @@ async fn connect(
         });
     }
     let (opener, accepted, driver) = link(channel, LinkEnd::Host);
-    let link = tokio::spawn(driver);
+    let driver = tokio::spawn(driver);
+    // Before hulld is up: it may want ports before it answers.
+    let host_ports = HostPorts::serve(opener.clone());
     let mut settings = opener.open().await?;
     Message::Request(Request::Configure(spec.settings.clone()))
         .send(&mut settings)
@@ -250,7 +261,11 @@ async fn connect(
     await_ready(accepted, announce).await?;
     // Not sooner: a reset could overtake what was sent.
     drop(settings);
-    Ok((opener, link))
+    Ok(Link {
+        opener,
+        driver,
+        host_ports,
+    })
 }
 
 /// The first stream that the agent opens carries its events.

@@ -97,28 +97,6 @@ pub(super) fn config() -> Value {
     })
 }
 
-/// `NetworkSettings` of a container without a network: also what older clients look for outside of `Networks`.
-pub(super) fn network_settings() -> Value {
-    json!({
-        "Bridge": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "HairpinMode": false,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "MacAddress": "",
-        "SandboxID": "",
-        "SandboxKey": "",
-        "SecondaryIPAddresses": null,
-        "SecondaryIPv6Addresses": null,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
