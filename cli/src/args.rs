@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Manifest(commands::manifest::Arguments),
     /// Manage contexts: names for daemons
     Context(commands::context::Arguments),
+    /// Manage networks
+    Network(commands::network::Arguments),
     /// Manage volumes
     Volume(commands::volume::Arguments),
     /// Manage hull
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     Man(commands::completion::ManArguments),
     /// Pause all processes within one or more containers
     Pause(commands::pause::Arguments),
+    /// List port mappings or a specific mapping for the container
+    Port(commands::port::Arguments),
     /// Rename a container
     Rename(commands::rename::Arguments),
     /// Restart one or more containers

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause, prune, ps, rename, rm, run,
-    start, stats, stop, top, update, wait,
+    attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause, port, prune, ps, rename, rm,
+    run, start, stats, stop, top, update, wait,
 };
 use crate::api::Client;
 use crate::failure::CommandResult;
@@ -43,6 +43,8 @@ enum Command {
     Ls(ps::Arguments),
     /// Pause all processes within one or more containers
     Pause(pause::Arguments),
+    /// List port mappings or a specific mapping for the container
+    Port(port::Arguments),
     /// Remove all stopped containers
     Prune(prune::ContainerArguments),
     /// Rename a container
@@ -84,6 +86,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         Command::Logs(arguments) => logs::execute(client, arguments).await,
         Command::Ls(arguments) => ps::execute(client, arguments).await,
         Command::Pause(arguments) => pause::execute(client, arguments).await,
+        Command::Port(arguments) => port::execute(client, arguments).await,
         Command::Prune(arguments) => prune::containers(client, arguments).await,
         Command::Rename(arguments) => rename::execute(client, arguments).await,
         Command::Restart(arguments) => stop::restart(client, arguments).await,

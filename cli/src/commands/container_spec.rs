@@ -20,7 +20,7 @@ use super::pull::{Pull, PullPolicy};
 use super::restart_policy::RestartPolicy;
 use super::security_options::SecurityOptions;
 use super::volumes::{Volumes, tmpfs};
-use super::{environment, print};
+use super::{environment, pairs, print};
 use crate::api::{ApiError, Client, Target};
 use crate::credentials::RemoteName;
 use crate::failure::{Failure, OWN_FAILURE, complain};
@@ -320,13 +320,14 @@ impl ContainerOptions {
             working_dir: self.workdir.clone(),
             // An empty entrypoint takes the image's away.
             entrypoint: self.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
-            labels: Some(labels(&environment::collect_labels(
+            labels: Some(pairs(&environment::collect_labels(
                 &self.label_file,
                 self.label.clone(),
             )?)),
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
             host_config: Some(self.host_config(volumes.binds)?),
+            networking_config: self.network.endpoints()?,
             ..Default::default()
         };
         Ok(body)
@@ -336,7 +337,7 @@ impl ContainerOptions {
         let window = if self.tty { terminal::window_size() } else { None };
         let (resources, limits) = (&self.resources, &self.limits);
         let mut host = HostConfig {
-            annotations: (!self.annotation.is_empty()).then(|| labels(&self.annotation)),
+            annotations: (!self.annotation.is_empty()).then(|| pairs(&self.annotation)),
             auto_remove: Some(self.rm),
             binds: list(binds),
             blkio_weight: limits.blkio_weight,
@@ -383,7 +384,7 @@ fn storage_options(options: &[String]) -> anyhow::Result<Option<HashMap<String, 
     if options.iter().any(|option| !option.contains('=')) {
         bail!("invalid storage option");
     }
-    Ok((!options.is_empty()).then(|| labels(options)))
+    Ok((!options.is_empty()).then(|| pairs(options)))
 }
 
 /// A list that is left out while it is empty.
@@ -418,14 +419,6 @@ fn is_missing_image(error: &ApiError) -> bool {
     matches!(error, ApiError::Refused { message, .. } if error.is_not_found() && about_image(message))
 }
 
-fn labels(values: &[String]) -> HashMap<String, String> {
-    let split = |value: &String| {
-        let (name, value) = value.split_once('=').unwrap_or((value, ""));
-        (name.to_owned(), value.to_owned())
-    };
-    values.iter().map(split).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,7 +445,8 @@ mod tests {
              --tmpfs /t:size=1m -v /a:/b:ro -v /c --volumes-from d:ro --mount type=volume,src=v,dst=/v --init --cap-add NET_ADMIN --cap-drop ALL \
              --stop-signal SIGINT --stop-timeout 3 -l k=v --health-cmd x --health-interval 1m30s --health-retries 4 \
              --privileged --device /dev/fuse:r --security-opt no-new-privileges --group-add 7 --dns 1.1.1.1 \
-             --add-host=a=1.2.3.4 --expose 80 --network none --ulimit nofile=1:2 --sysctl a.b=c --shm-size 1m \
+             --add-host=a=1.2.3.4 --expose 80 -p 127.0.0.1:8080:81 -P --link db \
+             --network name=web,ip=10.0.0.5 --network-alias www --network back --ulimit nofile=1:2 --sysctl a.b=c --shm-size 1m \
              --pids-limit -1 --cpuset-cpus 0-1 --cpuset-mems 0 --oom-kill-disable --annotation a=b --storage-opt size=1G \
              --log-driver local --log-opt max-size=1m --log-opt compress --ipc none --pid private --uts host --userns host \
              --cgroupns host --isolation default --runtime hull --cgroup-parent /p --blkio-weight 300 \
@@ -477,14 +471,26 @@ mod tests {
             ("/Healthcheck/Test", json!(["CMD-SHELL", "x"])),
             ("/Healthcheck/Interval", json!(90_000_000_000_i64)),
             ("/Healthcheck/Retries", json!(4)),
-            ("/ExposedPorts", json!({"80/tcp": {}})),
+            ("/ExposedPorts", json!({"80/tcp": {}, "81/tcp": {}})),
+            (
+                "/NetworkingConfig/EndpointsConfig",
+                json!({
+                    "web": {"IPAMConfig": {"IPv4Address": "10.0.0.5"}, "Aliases": ["www"], "Links": ["db"]}, "back": {},
+                }),
+            ),
             ("/HostConfig/Privileged", json!(true)),
             ("/HostConfig/Devices/0/CgroupPermissions", json!("r")),
             ("/HostConfig/SecurityOpt", json!(["no-new-privileges"])),
             ("/HostConfig/GroupAdd", json!(["7"])),
             ("/HostConfig/Dns", json!(["1.1.1.1"])),
             ("/HostConfig/ExtraHosts", json!(["a:1.2.3.4"])),
-            ("/HostConfig/NetworkMode", json!("none")),
+            ("/HostConfig/NetworkMode", json!("web")),
+            ("/HostConfig/Links", json!(["db"])),
+            (
+                "/HostConfig/PortBindings",
+                json!({"81/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}),
+            ),
+            ("/HostConfig/PublishAllPorts", json!(true)),
             (
                 "/HostConfig/Ulimits/0",
                 json!({"Name": "nofile", "Soft": 1, "Hard": 2}),

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     size: bool,
 
-    /// Only look for objects of this type: container or image
+    /// Only look for objects of this type: container, image, network or volume
     #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
     kind: Option<Kind>,
 
@@ -80,6 +80,35 @@ impl From<ImageArguments> for Arguments {
     }
 }
 
+/// `hull network inspect`
+#[derive(Debug, Args)]
+#[command(override_usage = "hull network inspect [OPTIONS] NETWORK [NETWORK...]")]
+pub(crate) struct NetworkArguments {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+
+    /// Verbose output for diagnostics, which is the same here
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Names or IDs
+    #[arg(required = true, value_name = "NETWORK")]
+    names: Vec<String>,
+}
+
+impl From<NetworkArguments> for Arguments {
+    fn from(arguments: NetworkArguments) -> Self {
+        Self {
+            format: arguments.format,
+            size: false,
+            kind: Some(Kind::Network),
+            platform: None,
+            names: arguments.names,
+        }
+    }
+}
+
 /// `hull volume inspect`
 #[derive(Debug, Args)]
 #[command(override_usage = "hull volume inspect [OPTIONS] VOLUME [VOLUME...]")]
@@ -124,6 +153,8 @@ enum Kind {
     Container,
     /// An image.
     Image,
+    /// A network.
+    Network,
     /// A volume.
     Volume,
 }
@@ -164,12 +195,13 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
 }
 
 async fn find(client: &Client, name: &str, arguments: &Arguments) -> Result<Option<Bytes>, ApiError> {
-    for kind in [Kind::Container, Kind::Image, Kind::Volume] {
+    for kind in [Kind::Container, Kind::Image, Kind::Network, Kind::Volume] {
         if arguments.kind.is_some_and(|wanted| wanted != kind) {
             continue;
         }
         let target = match kind {
             Kind::Container => Target::new(&["containers", name, "json"]).flag("size", arguments.size),
+            Kind::Network => Target::new(&["networks", name]),
             Kind::Volume => Target::new(&["volumes", name]),
             Kind::Image => {
                 let platform = arguments.platform.as_ref().map(Platform::json);

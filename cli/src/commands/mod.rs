@@ -25,7 +25,9 @@ pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod manifest;
+pub(crate) mod network;
 pub(crate) mod pause;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -49,6 +51,7 @@ pub(crate) mod wait;
 mod archive_file;
 mod confirm;
 mod container_spec;
+mod csv;
 mod disk_usage;
 mod environment;
 mod filters;
@@ -58,13 +61,17 @@ mod limit_options;
 mod log_options;
 mod mount;
 mod namespace_options;
+mod network_attachment;
 mod network_options;
+mod open_ports;
 mod platform;
 mod prune;
+mod publish;
 mod restart_policy;
 mod security_options;
 mod volumes;
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use futures_util::future::join_all;
@@ -100,6 +107,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Container(arguments) => container::execute(&client, *arguments).await,
         Command::Image(arguments) => image::execute(&client, arguments).await,
         Command::Manifest(arguments) => manifest::execute(&client, arguments).await,
+        Command::Network(arguments) => network::execute(&client, arguments).await,
         Command::Volume(arguments) => volume::execute(&client, arguments).await,
         Command::System(arguments) => system::execute(&client, arguments).await,
         Command::Machine(arguments) => machine::execute(&client, arguments).await,
@@ -118,6 +126,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Load(arguments) => load::execute(&client, arguments).await,
         Command::Logs(arguments) => logs::execute(&client, arguments).await,
         Command::Pause(arguments) => pause::execute(&client, arguments).await,
+        Command::Port(arguments) => port::execute(&client, arguments).await,
         Command::Rename(arguments) => rename::execute(&client, arguments).await,
         Command::Restart(arguments) => stop::restart(&client, arguments).await,
         Command::Rm(arguments) => rm::execute(&client, arguments).await,
@@ -164,6 +173,15 @@ fn removed(name: &str, force: bool, result: Result<(), ApiError>) -> Result<Opti
         }
         result => result.map(|()| Some(name.to_owned())),
     }
+}
+
+/// `NAME=VALUE` of the command line, or names alone.
+fn pairs(values: &[String]) -> HashMap<String, String> {
+    let split = |value: &String| {
+        let (name, value) = value.split_once('=').unwrap_or((value, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    values.iter().map(split).collect()
 }
 
 /// Prints text to standard output; a reader that has gone is an error, not a panic.

@@ -8,6 +8,7 @@ use bollard_stubs::models::{
     MountVolumeOptions, MountVolumeOptionsDriverConfig,
 };
 
+use super::csv;
 use crate::format::parse_memory;
 
 /// The value of a `--mount`: `type=TYPE,source=SOURCE,target=TARGET` and what else the type takes, fields in quotation
@@ -20,7 +21,7 @@ impl FromStr for MountOption {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut reader = Reader::default();
-        for field in fields(text) {
+        for field in csv::fields(text) {
             let (key, value) = match field.split_once('=') {
                 Some((key, value)) => (key, Some(value)),
                 None => (field.as_str(), None),
@@ -29,22 +30,6 @@ impl FromStr for MountOption {
         }
         reader.finish().map(Self)
     }
-}
-
-/// The fields of a line of CSV.
-fn fields(text: &str) -> Vec<String> {
-    let (mut fields, mut quoted) = (vec![String::new()], false);
-    for character in text.chars() {
-        match character {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            character => fields
-                .last_mut()
-                .into_iter()
-                .for_each(|field| field.push(character)),
-        }
-    }
-    fields
 }
 
 /// What was read so far.

@@ -1,8 +1,9 @@
-//! `hull image prune`, `hull container prune`, `hull volume prune` and `hull system prune`
+//! `hull image prune`, `hull container prune`, `hull network prune`, `hull volume prune` and `hull system prune`
 
 use anyhow::anyhow;
 use bollard_stubs::models::{
-    ContainerPruneResponse, ImageDeleteResponseItem, ImagePruneResponse, VolumePruneResponse,
+    ContainerPruneResponse, ImageDeleteResponseItem, ImagePruneResponse, NetworkPruneResponse,
+    VolumePruneResponse,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -78,6 +79,18 @@ pub(crate) struct VolumeArguments {
     force: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(override_usage = "hull network prune [OPTIONS]")]
+pub(crate) struct NetworkArguments {
+    /// Provide filter values (e.g. "until=10m")
+    #[arg(long, value_name = "NAME=VALUE")]
+    filter: Vec<Filter>,
+
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
 /// What is gone, for people.
 #[derive(Debug, Default)]
 struct Report {
@@ -103,6 +116,15 @@ pub(crate) async fn containers(client: &Client, arguments: ContainerArguments) -
     Ok(report.print()?)
 }
 
+/// Networks take no space, so none is told.
+pub(crate) async fn networks(client: &Client, arguments: NetworkArguments) -> CommandResult {
+    let what = "remove all custom networks not used by at least one container.";
+    ask(arguments.force, "network prune", what)?;
+    let mut report = Report::default();
+    report.prune_networks(client, &arguments.filter).await?;
+    Ok(print(&report.text)?)
+}
+
 pub(crate) async fn volumes(client: &Client, arguments: VolumeArguments) -> CommandResult {
     let which = if arguments.all { "all" } else { "anonymous" };
     let what = format!("remove {which} local volumes not used by at least one container.");
@@ -120,10 +142,12 @@ pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> Comma
         true => "  - all anonymous volumes not used by at least one container\n",
         false => "",
     };
-    let what = format!("remove:\n  - all stopped containers\n{volumes}  - {images}\n{items}");
+    let networks = "  - all networks not used by at least one container\n";
+    let what = format!("remove:\n  - all stopped containers\n{networks}{volumes}  - {images}\n{items}");
     ask(arguments.force, "system prune", &what)?;
     let mut report = Report::default();
     report.prune_containers(client, &arguments.filter).await?;
+    report.prune_networks(client, &arguments.filter).await?;
     if arguments.volumes {
         report
             .prune_volumes(client, false, arguments.filter.clone())
@@ -179,6 +203,12 @@ impl Report {
         let pruned: ImagePruneResponse = prune(client, "images", &filters).await?;
         let lines = pruned.images_deleted.into_iter().flatten().filter_map(line);
         self.add("Images", Some(lines.collect()), pruned.space_reclaimed);
+        Ok(())
+    }
+
+    async fn prune_networks(&mut self, client: &Client, filters: &[Filter]) -> Result<(), ApiError> {
+        let pruned: NetworkPruneResponse = prune(client, "networks", filters).await?;
+        self.add("Networks", pruned.networks_deleted, None);
         Ok(())
     }
 

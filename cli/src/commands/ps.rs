@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard_stubs::models::{ContainerSummary, MountPoint, PortSummary};
+use bollard_stubs::models::{ContainerSummary, MountPoint};
 use clap::Args;
 
 use super::filters::{self, Filter};
-use super::print;
+use super::{open_ports, print};
 use crate::api::{Client, Target};
 use crate::failure::CommandResult;
 use crate::format::{ListFormat, Row, ago, decimal_size, ellipsis, go_quote, local_time, short_id};
@@ -132,7 +132,10 @@ fn row(container: ContainerSummary, truncate: bool, now: i64) -> Row {
                 .unwrap_or_default()
                 .into(),
         ),
-        ("Ports", ports(&container.ports.unwrap_or_default()).into()),
+        (
+            "Ports",
+            open_ports::joined(container.ports.unwrap_or_default()).into(),
+        ),
         ("Names", joined_names(&names, truncate).into()),
         ("Labels", joined_labels(&labels).into()),
         ("LocalVolumes", local_volumes(&mounts).into()),
@@ -216,29 +219,4 @@ fn joined_networks<T>(networks: HashMap<String, T>) -> String {
     let mut names: Vec<String> = networks.into_keys().collect();
     names.sort_unstable();
     names.join(",")
-}
-
-fn ports(ports: &[PortSummary]) -> String {
-    let mut texts: Vec<String> = ports
-        .iter()
-        .map(|port| {
-            let protocol = port.typ.map_or_else(|| "tcp".to_owned(), |typ| typ.to_string());
-            match (port.public_port, port.ip.as_deref()) {
-                (None, _) => format!("{}/{protocol}", port.private_port),
-                (Some(public), Some(ip)) if ip.contains(':') => {
-                    format!("[{ip}]:{public}->{}/{protocol}", port.private_port)
-                }
-                (Some(public), ip) => {
-                    format!(
-                        "{}:{public}->{}/{protocol}",
-                        ip.unwrap_or("0.0.0.0"),
-                        port.private_port
-                    )
-                }
-            }
-        })
-        .collect();
-    texts.sort_unstable();
-    texts.dedup();
-    texts.join(", ")
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::filters::{self, Filter};
-use super::{for_each, inspect, print, print_line, prune, removed};
+use super::{for_each, inspect, pairs, print, print_line, prune, removed};
 use crate::api::{Client, Target};
 use crate::failure::CommandResult;
 use crate::format::{ListFormat, Row};
@@ -153,14 +153,6 @@ async fn create(client: &Client, arguments: CreateArguments) -> CommandResult {
     };
     let volume: Volume = client.post(Target::new(&["volumes", "create"]), &body).await?;
     Ok(print_line(&volume.name)?)
-}
-
-fn pairs(values: &[String]) -> HashMap<String, String> {
-    let split = |value: &String| {
-        let (name, value) = value.split_once('=').unwrap_or((value, ""));
-        (name.to_owned(), value.to_owned())
-    };
-    values.iter().map(split).collect()
 }
 
 async fn list(client: &Client, arguments: ListArguments) -> CommandResult {

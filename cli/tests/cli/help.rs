@@ -41,6 +41,8 @@ fn every_command_explains_itself() {
         "logs",
         "machine",
         "manifest",
+        "network",
+        "port",
         "ps",
         "pull",
         "push",
@@ -61,6 +63,9 @@ fn every_command_explains_itself() {
     }
     for command in ["check", "df", "prune"] {
         insta::assert_snapshot!(format!("help-system-{command}"), help(&["system", command]));
+    }
+    for command in ["connect", "create", "disconnect", "inspect", "ls", "prune", "rm"] {
+        insta::assert_snapshot!(format!("help-network-{command}"), help(&["network", command]));
     }
     insta::assert_snapshot!("help-image-prune", help(&["image", "prune"]));
     insta::assert_snapshot!("help-manifest-inspect", help(&["manifest", "inspect"]));

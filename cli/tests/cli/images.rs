@@ -201,6 +201,7 @@ fn prune_asks_first_and_tells_what_is_gone() {
             200,
             json!({"ContainersDeleted": ["c".repeat(64)], "SpaceReclaimed": 1000}).to_string(),
         ),
+        "POST /networks/prune" => Answer::Json(200, json!({"NetworksDeleted": ["front"]}).to_string()),
         _ => Answer::Json(
             200,
             json!({"ImagesDeleted": [{"Untagged": "a:1"}, {"Deleted": "sha256:00"}], "SpaceReclaimed": 2_000_000})
@@ -232,6 +233,7 @@ fn prune_asks_first_and_tells_what_is_gone() {
             "POST /containers/prune?filters=%7B%22label%22%3A%5B%22a%22%5D%7D",
             "POST /images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%2C%22until%22%3A%5B%2224h%22%5D%7D",
             "POST /images/prune?filters=%7B%22dangling%22%3A%5B%22true%22%5D%2C%22label%22%3A%5B%22a%22%5D%7D",
+            "POST /networks/prune?filters=%7B%22label%22%3A%5B%22a%22%5D%7D",
         ]
     );
 }

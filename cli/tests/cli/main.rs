@@ -7,6 +7,7 @@ mod exit_codes;
 mod help;
 mod images;
 mod lists;
+mod networks;
 mod objects;
 mod registries;
 mod streams;
