@@ -45,6 +45,13 @@ fn compose_takes_a_project_up_uses_it_and_takes_it_down() -> Result<()> {
 
     let greetings = ["exec", "-T", "reader", "cat", "greetings"];
     assert_eq!(run(&greetings).ok(), "good day\n");
+    let fetched = ["exec", "-T", "reader", "wget", "-qO-", "http://store/greetings"];
+    assert_eq!(run(&fetched).ok(), "good day\n");
+    let port = run(&["port", "store", "80"]).ok();
+    let page = Command::new("curl")
+        .args(["-s", "-m", "20", &format!("http://{}/greetings", port.trim())])
+        .output()?;
+    assert_eq!(String::from_utf8_lossy(&page.stdout), "good day\n", "{port}");
     let failing = run(&["exec", "-T", "-e", "A=b", "store", "sh", "-c", "echo $A; exit 5"]).exits(5);
     assert_eq!(failing.stdout, "b\n");
     run(&["exec", "-T", "reader", "touch", "greetings"])
@@ -64,11 +71,14 @@ fn compose_takes_a_project_up_uses_it_and_takes_it_down() -> Result<()> {
     run(&["stop"]).exits(0);
     let stopped = run(&["ps"]).ok();
     assert_eq!(stopped.matches("Exit 0").count(), 2, "{stopped}");
+    let networks = ["network", "ls", "-q", "--filter", "name=hulltest_"];
+    assert_eq!(hull.docker(networks).ok().lines().count(), 1);
     let volume = hull.docker(["volume", "ls", "-q", "--filter", "name=hulltest_data"]);
     assert_eq!(volume.ok(), "hulltest_data\n");
     run(&["down", "-v"])
         .exits(0)
         .says("Removing volume hulltest_data");
+    assert_eq!(hull.docker(networks).ok(), "");
     let left = hull.docker(["ps", "-aq", "--filter", "name=hulltest_"]).ok();
     let volumes = hull
         .docker(["volume", "ls", "-q", "--filter", "name=hulltest_"])

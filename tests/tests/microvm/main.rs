@@ -15,6 +15,7 @@ mod host_limits;
 mod layers;
 mod lifecycle;
 mod machine;
+mod networks;
 mod options;
 mod privileges;
 mod run;

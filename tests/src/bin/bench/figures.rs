@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// Times of one thing, in milliseconds.
+/// Samples of one thing: times, in milliseconds, or rates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
     samples: Vec<f64>,
@@ -33,6 +33,11 @@ impl Series {
     /// Adds a time in milliseconds.
     pub(crate) fn add_ms(&mut self, time: f64) {
         self.samples.push(time);
+    }
+
+    /// Adds a rate.
+    pub(crate) fn add_rate(&mut self, rate: f64) {
+        self.samples.push(rate);
     }
 
     fn sorted(&self) -> Vec<f64> {

@@ -2,8 +2,9 @@
 //!
 //! Run by a person, this prepares the peers and runs itself again where hull's microVMs run (on this host, or in the helper
 //! VM); run there, it measures and prints the tables. What it says of images it measures on this host. Its arguments are the
-//! parts to measure; without any, all are. Run as PID 1, it is the init that QEMU's microVM boots to, and with
-//! the argument `workload` what is measured of storage, wherever that is.
+//! parts to measure; without any, all are. Run as PID 1, it is the init that QEMU's microVM boots to, with
+//! the argument `workload` what is measured of storage, wherever that is, and with `network-guest` what others are measured with
+//! over the network.
 
 mod bundle;
 mod exec;
@@ -12,6 +13,7 @@ mod hogs;
 mod idle;
 mod images;
 mod memory;
+mod network;
 mod peers;
 mod start;
 mod storage;
@@ -28,17 +30,21 @@ const HERE: &str = "here";
 /// The part that is measured on this host.
 const IMAGES: &str = "images";
 
+/// The part that needs programs of its own.
+const NETWORK: &str = "network";
+
 /// A part that is measured where microVMs run.
 type Part = fn(&Places) -> Result<()>;
 
 /// Those parts, in the order in which they are measured.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("exec", exec::measure),
     ("hogs", hogs::measure),
     ("idle", idle::measure),
     ("storage", storage::measure),
+    (NETWORK, network::measure),
 ];
 
 /// Where the programs are that are measured.
@@ -68,6 +74,8 @@ fn main() -> Result<()> {
         }
         // In a container this may be PID 1, too.
         Some(workload::ARGUMENT) => workload::run(&arguments.collect::<Vec<_>>()),
+        Some(network::GUEST) => network::be_guest(),
+        Some(network::ROUND_TRIPS) => network::print_round_trips(&arguments.collect::<Vec<_>>()),
         _ if std::process::id() == 1 => peers::be_init(),
         first => prepare_and_run(
             &first
@@ -117,6 +125,9 @@ fn measure_where_microvms_run(hull: &Hull, parts: &[String]) -> Result<()> {
     let disk = hull.state_root().join("bench-peers");
     println!("Preparing the peers in {} ...", folder.display());
     peers::prepare(&folder, &program)?;
+    if wanted(parts, NETWORK) {
+        network::prepare(&folder, &program)?;
+    }
     let status = match hull.place() {
         Place::Host => {
             let mut command = Command::new(&program);

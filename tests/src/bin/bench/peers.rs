@@ -5,13 +5,17 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Places, bundle, storage};
+use crate::{Places, bundle, network, storage};
 
 /// Where the peers are set up: a file system in memory.
 pub(crate) const ROOT: &str = "/run/hull-bench";
 
-/// The variable with the task of QEMU's init.
+/// The variables with the task of QEMU's init: what it measures of storage, or the address at which it serves.
 const TASK: &str = "bench_task";
+const ADDRESS: &str = "bench_address";
+
+/// The initramfs with the init alone.
+const INITRAMFS: &str = "/init.cpio";
 
 /// Copies the programs with what they load into `folder`/root, and makes QEMU's initramfs of `init`.
 pub(crate) fn prepare(folder: &Path, init: &Path) -> Result<()> {
@@ -77,7 +81,7 @@ pub(crate) fn nothing() -> Command {
 
 /// QEMU's microvm with the kernel and size of hull's microVMs, up to the init and out again.
 pub(crate) fn qemu_microvm() -> Command {
-    qemu("microvm,acpi=off,rtc=off,x-option-roms=off", "", &[])
+    qemu("microvm,acpi=off,rtc=off,x-option-roms=off", INITRAMFS, "", &[])
 }
 
 /// The same with a folder and a disk, and a task for the init, which says on its output what goes wrong. virtiofsd listens at
@@ -102,18 +106,47 @@ pub(crate) fn qemu_with_storage(socket: &str, disk: &str, task: &str) -> Command
     ];
     let qemu = qemu(
         "microvm,acpi=off,rtc=off,x-option-roms=off,memory-backend=memory",
+        INITRAMFS,
         // What is behind ` -- ` would be before what QEMU adds of its devices; a parameter that the kernel does not know is a
         // variable of the init's.
         &format!("console=ttyS0 loglevel=4 {TASK}={task}"),
         &shared,
     );
     // An emulated processor may lose a guest.
+    bounded(900, &qemu)
+}
+
+/// The same with a network card on the TAP device `tap`, and without folder and disk: its init, of the initramfs `initramfs`, has
+/// an address with the length of its prefix, and serves until the process ends. `number` tells it from the others of its bridge.
+pub(crate) fn qemu_with_network(initramfs: &str, tap: &str, number: u8, address: &str) -> Command {
+    let network = [
+        // hull's has no legacy form either.
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-netdev",
+        &format!("tap,id=network,ifname={tap},script=no,downscript=no,vhost=off"),
+        "-device",
+        &format!("virtio-net-device,netdev=network,mac=52:54:00:00:00:{number:02x}"),
+        "-serial",
+        "stdio",
+    ];
+    qemu(
+        "microvm,acpi=off,rtc=off,x-option-roms=off",
+        initramfs,
+        &format!("console=ttyS0 loglevel=4 {ADDRESS}={address}"),
+        &network,
+    )
+}
+
+/// A command that is ended after so many seconds.
+pub(crate) fn bounded(seconds: u32, command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
-    bounded.arg("900").arg(qemu.get_program()).args(qemu.get_args());
+    bounded.arg(seconds.to_string());
+    bounded.arg(command.get_program()).args(command.get_args());
     bounded
 }
 
-fn qemu(machine: &str, parameters: &str, devices: &[&str]) -> Command {
+fn qemu(machine: &str, initramfs: &str, parameters: &str, devices: &[&str]) -> Command {
     // It has no keyboard controller: a triple fault is its reset.
     let machine = ["-M", machine, "-accel", "kvm", "-cpu", "host", "-smp", "1"];
     let nothing_else = [
@@ -129,7 +162,7 @@ fn qemu(machine: &str, parameters: &str, devices: &[&str]) -> Command {
         "-kernel",
         "/vmlinux",
         "-initrd",
-        "/init.cpio",
+        initramfs,
         "-append",
         &format!("quiet reboot=t panic=-1 random.trust_cpu=on {parameters}"),
     ];
@@ -164,6 +197,9 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
 pub(crate) fn be_init() -> Result<()> {
     if let Ok(task) = std::env::var(TASK) {
         storage::be_init(&task);
+    }
+    if let Ok(address) = std::env::var(ADDRESS) {
+        network::be_init(&address);
     }
     rustix::system::reboot(rustix::system::RebootCommand::Restart).context("the machine cannot be reset")
 }
