@@ -33,7 +33,7 @@ pub struct Held {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum Answer {
     Ok {
         ok: bool,
