@@ -51,9 +51,11 @@ const PEERS: [Peer; 4] = [
 /// Prints the table of start times, and what each row does. Hull is measured in turn with one peer at a time: after a QEMU
 /// guest it takes 100 ms longer here than after the others, and only its comparison with QEMU is to carry that.
 fn table(places: &Places) -> Result<()> {
-    let hull = || run(Command::new(&places.hull).args(["run", "--rm", "busybox", "true"])).map(drop);
+    // The peers have no network, either.
+    let run_true = ["run", "--rm", "--network", "none", "busybox", "true"];
+    let hull = || run(Command::new(&places.hull).args(run_true)).map(drop);
     println!(
-        "\nStart to end of `hull run --rm busybox true` and of a peer, {ROUNDS} rounds in turn with each peer"
+        "\nStart to end of `hull run --rm --network none busybox true` and of a peer, {ROUNDS} rounds in turn with each peer"
     );
     println!("after two to warm up; daemon warm, microVM cold\n");
     println!("| peer | median ms | quartiles ms | hull median ms | quartiles ms | hull / peer | goal |");
@@ -73,7 +75,7 @@ fn table(places: &Places) -> Result<()> {
         println!("| {} | {theirs} | {ours} | {ratio:.2} | {goal} |", peer.name);
     }
     println!(
-        "\n- hull run --rm busybox true: the whole command: command line, API, a new microVM with a disk of its own, and all \
+        "\n- hull run --rm --network none busybox true: the whole command: command line, API, a new microVM with a disk of its own, and all \
          of it gone again."
     );
     for peer in &PEERS {
