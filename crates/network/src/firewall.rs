@@ -25,7 +25,7 @@ use tokio::time::timeout;
 pub use check::RulesetError;
 pub(crate) use egress::{LOG_GROUP, LOG_LENGTH};
 pub use forwarding::{ForwardingError, enable_forwarding};
-pub use ruleset::{Egress, EgressRule, EndpointRules, NetworkRules, Publication, Ruleset};
+pub use ruleset::{Egress, EgressRule, EndpointRules, NetworkRules, Publication, Ruleset, TAP_PREFIX};
 
 /// Where nft may be: a service's path need not hold the folders of programs for administrators.
 const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];

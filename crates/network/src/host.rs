@@ -236,7 +236,7 @@ impl HostNetworks {
         self.rules.assign(endpoint)
     }
 
-    /// Takes over an endpoint whose TAP device is there. If that fails it is known all the same, and its device stays.
+    /// Takes over an endpoint whose TAP device is there. If that fails the device stays.
     pub async fn adopt(&self, endpoint: HostEndpoint) -> Result<(), HostError> {
         self.insert(&endpoint).await?;
         match self.join(&endpoint).await {

@@ -19,10 +19,10 @@ pub use egress::{
 };
 pub use firewall::{
     Egress, EgressRule, EndpointRules, Firewall, FirewallError, ForwardingError, NetworkRules, Publication,
-    Ruleset, RulesetError, enable_forwarding,
+    Ruleset, RulesetError, TAP_PREFIX, enable_forwarding,
 };
 pub use host::{HostEndpoint, HostError, HostNetwork, HostNetworks, HostSettings, Publish, Refusal, Refused};
-pub use links::{Bridge, LinkError, Links};
+pub use links::{Bridge, LinkError, Links, mac_of};
 pub use pools::{Pools, PoolsError};
 pub use ports::{Binding, Forward, Held, Limits, Listen, OuterHost, PortError, PortPool};
 pub use protocol::{Protocol, ProtocolError};

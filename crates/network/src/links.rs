@@ -1,6 +1,6 @@
 //! Interfaces of the host, over rtnetlink(7).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
@@ -64,19 +64,25 @@ pub struct Bridge {
     pub mtu: u32,
 }
 
+/// The hardware address of who has this address, as Docker makes it: locally administered (IEEE 802, section 8.4), with the last four
+/// bytes of the address.
+pub fn mac_of(address: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+    };
+    [0x02, 0x42, a, b, c, d]
+}
+
 impl Bridge {
     /// Its hardware address, made of its first address. Without one of its own a bridge has the lowest of its ports', which changes
     /// with them, and containers would send to one that is gone.
     pub(crate) fn mac(&self) -> [u8; 6] {
-        let [a, b, c, d] = match self.addresses.first().map(IpNet::addr) {
-            Some(IpAddr::V4(address)) => address.octets(),
-            Some(IpAddr::V6(address)) => {
-                let [.., a, b, c, d] = address.octets();
-                [a, b, c, d]
-            }
-            None => [0; 4],
-        };
-        [0x02, 0x42, a, b, c, d]
+        let first = self.addresses.first().map(IpNet::addr);
+        mac_of(first.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
     }
 }
 

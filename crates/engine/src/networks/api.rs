@@ -233,8 +233,10 @@ async fn tell_guest(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: &Sandbox) {
 
 async fn disconnect(shared: &Arc<Shared>, live: &Arc<Live>, network: &NetworkRecord) -> Result<()> {
     let _operation = live.operation.lock().await;
-    let config = live.record().config.clone();
-    if !joined(&config).iter().any(|(name, _)| *name == network.name) {
+    if !joined(&live.record().config)
+        .iter()
+        .any(|(name, _)| *name == network.name)
+    {
         return Err(EngineError::Forbidden(format!(
             "container {} is not connected to network {}",
             live.id(),
@@ -309,8 +311,7 @@ impl Shared {
     fn describe_network(&self, record: NetworkRecord) -> Network {
         let lives = self.registry.all();
         let users = lives.iter().filter(|live| {
-            let config = live.record().config.clone();
-            joined(&config)
+            joined(&live.record().config)
                 .iter()
                 .any(|(name, _)| *name == record.name || *name == record.id)
         });
@@ -383,8 +384,8 @@ impl Shared {
     /// The networks of a container by name, with its place in each while it runs.
     pub(crate) fn networks_of(&self, live: &Live) -> BTreeMap<String, ContainerNetwork> {
         let endpoints = live.watch().borrow().record.endpoints.clone();
-        let config = live.record().config.clone();
-        if config.no_network {
+        let container = live.record();
+        if container.config.no_network {
             let none = ContainerNetwork {
                 id: NO_NETWORK_ID.into(),
                 ..ContainerNetwork::default()
@@ -401,7 +402,7 @@ impl Shared {
             let name = record.map_or(name, |record| record.name);
             (name, ContainerNetwork { id, config, endpoint })
         };
-        joined(&config).into_iter().map(place).collect()
+        joined(&container.config).into_iter().map(place).collect()
     }
 }
 

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use network::{HostEndpoint, HostNetworks, Publish};
+use network::dns::DNS_PORT;
+use network::{HostEndpoint, HostNetworks, Publish, TAP_PREFIX, mac_of};
 use sandbox::{Gateway, Interface, Sandbox};
 
 use super::egress;
@@ -20,9 +21,6 @@ use crate::engine::Shared;
 use crate::folder::ContainerRecord;
 use crate::network_files::Addressing;
 use crate::{EngineError, Result, ids};
-
-/// What the names of the host's ends of containers' interfaces begin with; digits of the endpoint's id follow.
-const TAP_PREFIX: &str = "hullt";
 
 /// The networks that a container is about to run in.
 #[derive(Debug, Default)]
@@ -275,7 +273,7 @@ pub(super) fn make_endpoint(
     Ok(Endpoint {
         tap: format!("{TAP_PREFIX}{}", &id[..8]),
         interface: format!("eth{nic}"),
-        mac: config.mac.unwrap_or_else(|| MacAddress::of(first.addr())),
+        mac: config.mac.unwrap_or_else(|| MacAddress(mac_of(first.addr()))),
         gateways: network.gateways().collect(),
         network: network.id.clone(),
         nic,
@@ -299,13 +297,13 @@ fn interface(network: &NetworkRecord, endpoint: &Endpoint) -> Interface {
 
 /// The default routes of a container: of each family, that of the network with the highest priority that leads somewhere.
 pub(super) fn gateways(shared: &Shared, live: &Live) -> Vec<Gateway> {
-    let config = live.record().config.clone();
+    let record = live.record();
     let endpoints = live.watch().borrow().record.endpoints.clone();
     let mut leading: Vec<_> = endpoints
         .iter()
         .filter_map(|endpoint| {
             let network = shared.networks.find(&endpoint.network).ok()?;
-            let asked = config.endpoints.get(&network.name);
+            let asked = record.config.endpoints.get(&network.name);
             let priority = asked.map_or(0, |config| config.gateway_priority);
             (!network.internal).then_some((std::cmp::Reverse(priority), endpoint))
         })
@@ -334,7 +332,7 @@ pub(super) fn of_nic(gateways: &[Gateway], nic: u8) -> Vec<IpAddr> {
 }
 
 /// What the host has to do for an endpoint.
-pub(super) fn on_host(
+fn on_host(
     shared: &Shared,
     live: &Live,
     record: &ContainerRecord,
@@ -383,9 +381,10 @@ fn links(
 
 /// The name servers that were asked for in place of the host's.
 fn servers(asked: &[String]) -> Vec<SocketAddr> {
-    const DNS: u16 = 53;
     let addresses = asked.iter().filter_map(|server| server.parse::<IpAddr>().ok());
-    addresses.map(|address| SocketAddr::new(address, DNS)).collect()
+    addresses
+        .map(|address| SocketAddr::new(address, DNS_PORT))
+        .collect()
 }
 
 /// The first place of a container in a network that leads somewhere: where its ports are.
@@ -397,21 +396,29 @@ pub(super) fn leading(shared: &Shared, live: &Live) -> Option<(Endpoint, Network
     })
 }
 
+/// The same for an endpoint of a container that runs.
+pub(super) fn on_host_again(
+    shared: &Shared,
+    live: &Live,
+    network: &NetworkRecord,
+    endpoint: &Endpoint,
+) -> HostEndpoint {
+    let record = live.record();
+    let mut joined = joined(&record.config).into_iter();
+    let config = joined.find(|(name, _)| *name == network.name);
+    let config = config.map(|(_, config)| config).unwrap_or_default();
+    on_host(shared, live, &record, network, &config, endpoint)
+}
+
 /// Has others in its networks find a container by its names as they are now.
 pub(crate) async fn renamed(shared: &Arc<Shared>, live: &Live) {
-    let Ok(host) = shared.networks.host().await else {
-        return;
-    };
-    let (record, standing) = (live.record(), live.watch().borrow().record.clone());
-    let joined = joined(&record.config);
-    for endpoint in &standing.endpoints {
-        let Ok(network) = shared.networks.find(&endpoint.network) else {
+    let endpoints = live.watch().borrow().record.endpoints.clone();
+    for endpoint in &endpoints {
+        let host = shared.networks.host().await;
+        let (Ok(host), Ok(network)) = (host, shared.networks.find(&endpoint.network)) else {
             continue;
         };
-        let config = joined.iter().find(|(name, _)| *name == network.name);
-        let config = config.map_or_else(EndpointConfig::default, |(_, config)| config.clone());
-        host.assign(on_host(shared, live, &record, &network, &config, endpoint))
-            .await;
+        host.assign(on_host_again(shared, live, &network, endpoint)).await;
     }
 }
 

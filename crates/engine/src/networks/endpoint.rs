@@ -15,21 +15,6 @@ use crate::EngineError;
 #[serde(into = "String", try_from = "String")]
 pub struct MacAddress(pub [u8; 6]);
 
-impl MacAddress {
-    /// The address of who has this one, as Docker makes it: locally administered (IEEE 802, section 8.4).
-    pub(super) fn of(address: IpAddr) -> MacAddress {
-        let octets = match address {
-            IpAddr::V4(address) => address.octets(),
-            IpAddr::V6(address) => {
-                let [.., a, b, c, d] = address.octets();
-                [a, b, c, d]
-            }
-        };
-        let [a, b, c, d] = octets;
-        MacAddress([0x02, 0x42, a, b, c, d])
-    }
-}
-
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
@@ -142,7 +127,7 @@ mod tests {
         let address: MacAddress = "02:42:AC-11-00:0f".parse().unwrap();
         assert_eq!(address.to_string(), "02:42:ac:11:00:0f");
         assert_eq!(
-            MacAddress::of("172.17.0.2".parse().unwrap()).to_string(),
+            MacAddress(network::mac_of("172.17.0.2".parse().unwrap())).to_string(),
             "02:42:ac:11:00:02"
         );
         for wrong in [

@@ -33,19 +33,6 @@ pub(crate) fn normalize(shared: &Shared, create: &mut ContainerCreate) -> Result
     if create.network == NO_NETWORK {
         create.no_network = true;
     }
-    if create.network == "host" {
-        return Err(EngineError::Unsupported(
-            "a container has a kernel of its own, and cannot have the host's network interfaces: publish its ports with -p, and reach \
-             the host's services by the name host.docker.internal"
-                .into(),
-        ));
-    }
-    if let Some(other) = create.network.strip_prefix("container:") {
-        return Err(EngineError::Unsupported(format!(
-            "a container has a kernel of its own, and cannot have the network interfaces of container {other}: put both into one \
-             network, where they find each other by their names"
-        )));
-    }
     let name = |name: String| match name.as_str() {
         "default" => DEFAULT_NETWORK.to_owned(),
         // One that is not there yet may be there when the container starts.

@@ -4,17 +4,14 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::attach::{leading, on_host};
-use super::endpoint::EndpointConfig;
-use super::mode::joined;
+use super::attach::{leading, on_host_again};
 use crate::container::Live;
 use crate::engine::Shared;
 use crate::{EngineError, Result};
 
 /// Takes over a container that runs already: its host's ends are there, held by its VMM.
 pub(crate) async fn adopt(shared: &Arc<Shared>, live: &Live) {
-    let (record, standing) = (live.record(), live.watch().borrow().record.clone());
-    let joined = joined(&record.config);
+    let standing = live.watch().borrow().record.clone();
     for endpoint in &standing.endpoints {
         let Ok(network) = shared.networks.find(&endpoint.network) else {
             tracing::error!(
@@ -25,15 +22,10 @@ pub(crate) async fn adopt(shared: &Arc<Shared>, live: &Live) {
             continue;
         };
         shared.networks.take_again(&network.id, &endpoint.addresses);
-        let config = joined.iter().find(|(name, _)| *name == network.name);
-        let config = config.map_or_else(EndpointConfig::default, |(_, config)| config.clone());
-        let on_host = on_host(shared, live, &record, &network, &config, endpoint);
+        let on_host = on_host_again(shared, live, &network, endpoint);
         let adopted = async {
-            host_of(shared)
-                .await?
-                .adopt(on_host)
-                .await
-                .map_err(EngineError::from)
+            let host = shared.networks.host().await?;
+            host.adopt(on_host).await.map_err(EngineError::from)
         };
         if let Err(error) = adopted.await {
             tracing::error!(container = live.id(), network = network.name, %error, "a container is cut off from its network");
@@ -49,17 +41,13 @@ pub(crate) async fn adopt(shared: &Arc<Shared>, live: &Live) {
             container_port: published.port.number,
         };
         let again = async {
-            let host = host_of(shared).await?;
+            let host = shared.networks.host().await?;
             host.publish(tap, publish).await.map_err(EngineError::from)
         };
         if let Err(error) = again.await {
             tracing::error!(container = live.id(), port = %published.port, %error, "a port is not published any more");
         }
     }
-}
-
-async fn host_of(shared: &Arc<Shared>) -> Result<&Arc<network::HostNetworks>> {
-    shared.networks.host().await
 }
 
 /// Makes the host's rules those of the containers that run, and removes the bridges that nobody needs.
@@ -94,7 +82,7 @@ pub(super) fn mark(shared: &Shared) -> Result<()> {
 }
 
 async fn settle(shared: &Arc<Shared>) -> Result<()> {
-    let host = host_of(shared).await?;
+    let host = shared.networks.host().await?;
     if let Err(error) = host.remove_strays().await {
         tracing::warn!(%error, "interfaces of an earlier daemon may stay");
     }

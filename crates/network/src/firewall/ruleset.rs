@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::Protocol;
 
 /// What the names of interfaces of containers begin with: such an interface is bound to an endpoint, or mute.
-pub(super) const TAP_PREFIX: &str = "hullt";
+pub const TAP_PREFIX: &str = "hullt";
 
 /// Everything that hull's tables say. What is applied replaces what they said before, in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
