@@ -19,7 +19,7 @@ boot_modules="virtio_pci virtio_console virtio_blk virtiofs virtio_net kvm-amd k
 # Loaded by the kernel when they are first used, so that no start pays for them: what containers' networks need, and what
 # the runtimes do that `make bench` compares with.
 later_modules="overlay bridge br_netfilter veth nf_conntrack nf_conntrack_bridge nf_nat nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct
-    nft_meta_bridge nft_reject_inet nft_reject_bridge nft_fib_inet nft_limit nft_log nfnetlink_log"
+    nf_conntrack_netlink nft_meta_bridge nft_reject_inet nft_reject_bridge nft_fib_inet nft_limit nft_log nfnetlink_log"
 
 mkdir -p "$lib/machine"
 work=$(mktemp -d "$lib/machine/image.XXXXXX")

@@ -44,7 +44,8 @@ test|docker-registry|is the registry of the tests
 test|apache2-utils|makes passwords for that registry
 test|skopeo|checks the images that hull writes and copies
 test|umoci|checks how hull unpacks images
-test|buildah|makes images for hull to run
+test|curl|speaks to the API in the tests
+test|buildah|makes images for hull to run, and is what its builds are compared with
 fuzz|g++|compiles libFuzzer
 fuzz|erofs-utils|checks the layer images that the fuzzers make hull write
 '

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Run(Box<commands::run::Arguments>),
     /// Execute a command in a running container
     Exec(commands::exec::Arguments),
+    /// Build an image from a Dockerfile
+    Build(Box<commands::build::Arguments>),
     /// List containers
     Ps(commands::ps::Arguments),
     /// Download an image from a registry
@@ -51,10 +53,12 @@ pub(crate) enum Command {
     Version(commands::version::Arguments),
     /// Display system-wide information
     Info(commands::info::Arguments),
+    /// Manage builds
+    Builder(Box<commands::builder::Arguments>),
     /// Manage containers
     Container(Box<commands::container::Arguments>),
     /// Manage images
-    Image(commands::image::Arguments),
+    Image(Box<commands::image::Arguments>),
     /// Look at image manifests and manifest lists
     Manifest(commands::manifest::Arguments),
     /// Manage contexts: names for daemons

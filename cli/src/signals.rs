@@ -69,6 +69,27 @@ pub(crate) enum Recipient<'a> {
     Nobody,
 }
 
+/// Runs `work` until it is done, or until a signal ends us in good order: what `work` holds is given up.
+pub(crate) async fn until_ended<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut sources = Vec::with_capacity(ENDING.len());
+    for (signal, name) in ENDING {
+        sources.push((signal, name, listen(signal)?));
+    }
+    let ended = poll_fn(|context| {
+        for (signal, name, source) in &mut sources {
+            if source.poll_recv(context).is_ready() {
+                return Poll::Ready(Failure::killed_by(signal.as_raw(), name));
+            }
+        }
+        Poll::Pending
+    });
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        failure = ended => Err(failure),
+    }
+}
+
 /// Catches signals from its creation on.
 pub(crate) struct Relay<'a> {
     client: &'a Client,

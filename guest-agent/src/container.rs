@@ -4,7 +4,6 @@ use guest_protocol::ContainerSpec;
 use rustix::mount::{MountFlags, mount};
 
 use crate::boot::make_directory;
-use crate::files::Files;
 use crate::os_error::{During, OsError};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::user_namespace::UserNamespace;
@@ -23,14 +22,12 @@ pub(crate) enum ContainerError {
 pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
     pub(crate) rootfs: Rootfs,
-    pub(crate) files: Files,
 }
 
 impl Container {
     pub(crate) fn create(spec: ContainerSpec) -> Result<Self, ContainerError> {
         let owners = spec.namespaces.user.then(UserNamespace::create).transpose()?;
         let rootfs = Rootfs::mount(&spec.rootfs, owners.as_ref())?;
-        let files = Files::mount(&spec.files, spec.namespaces.user)?;
         let tags = shared_tags(&spec.mounts);
         if !tags.is_empty() {
             make_directory(SHARED)?;
@@ -41,6 +38,6 @@ impl Container {
             mount(tag, &target, c"virtiofs", MountFlags::empty(), None)
                 .during("mount the virtio-fs device", tag)?;
         }
-        Ok(Self { spec, rootfs, files })
+        Ok(Self { spec, rootfs })
     }
 }

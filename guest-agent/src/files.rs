@@ -26,43 +26,45 @@ pub(crate) enum FilesError {
 }
 
 /// All of them.
-#[derive(Default)]
 pub(crate) struct Files {
-    /// Where they are; `None` without any.
-    directory: Option<OwnedFd>,
+    /// Where they are.
+    directory: OwnedFd,
     /// Where the container has them, in their order.
     targets: Vec<String>,
 }
 
 impl Files {
-    /// Writes the files before there is a process of the container. In a user namespace they belong to its root.
-    pub(crate) fn mount(files: &[File], user_namespace: bool) -> Result<Self, OsError> {
-        if files.is_empty() {
-            return Ok(Self::default());
-        }
+    /// Makes the place for them.
+    pub(crate) fn boot() -> Result<Self, OsError> {
         make_directory(FILES)?;
         let memory = mounts::file_system("tmpfs", "size=16m,mode=0755", HARMLESS)?;
         let target = open(FILES, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", FILES)?;
         mounts::attach(&memory, &target).during("mount", FILES)?;
-        let owner = user_namespace.then_some((Uid::from_raw(FIRST_ID), Gid::from_raw(FIRST_ID)));
-        Self::write_into(memory, files, owner)
+        Ok(Self::empty(memory))
     }
 
-    fn write_into(directory: OwnedFd, files: &[File], owner: Option<(Uid, Gid)>) -> Result<Self, OsError> {
+    fn empty(directory: OwnedFd) -> Self {
+        Self {
+            directory,
+            targets: Vec::new(),
+        }
+    }
+
+    /// Writes the files before there is a process of the container. In a user namespace they belong to its root.
+    pub(crate) fn give(&mut self, files: &[File], user_namespace: bool) -> Result<(), OsError> {
+        let owner = user_namespace.then_some((Uid::from_raw(FIRST_ID), Gid::from_raw(FIRST_ID)));
         for (index, file) in files.iter().enumerate() {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(file.mode & 0o7777);
-            let fd =
-                openat(&directory, index.to_string(), flags, mode).during("make the file", &file.target)?;
+            let fd = openat(&self.directory, index.to_string(), flags, mode)
+                .during("make the file", &file.target)?;
             if let Some((user, group)) = owner {
                 fchown(&fd, Some(user), Some(group)).during("change the owner of the file", &file.target)?;
             }
             set_content(&fd, &file.content).during("write the file", &file.target)?;
         }
-        Ok(Self {
-            directory: Some(directory),
-            targets: files.iter().map(|file| file.target.clone()).collect(),
-        })
+        self.targets = files.iter().map(|file| file.target.clone()).collect();
+        Ok(())
     }
 
     /// Gives files other content; none if one of them is not there.
@@ -79,11 +81,10 @@ impl Files {
 
     fn open(&self, target: &str) -> Result<OwnedFd, FilesError> {
         let index = self.targets.iter().rposition(|given| given == target);
-        let (Some(directory), Some(index)) = (&self.directory, index) else {
-            return Err(FilesError::NotGiven(target.to_owned()));
-        };
+        let index = index.ok_or_else(|| FilesError::NotGiven(target.to_owned()))?;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        Ok(openat(directory, index.to_string(), flags, Mode::empty()).during("open the file", target)?)
+        Ok(openat(&self.directory, index.to_string(), flags, Mode::empty())
+            .during("open the file", target)?)
     }
 }
 
@@ -122,12 +123,13 @@ mod tests {
     }
 
     impl Rig {
-        fn new(name: &str, files: &[File], owner: Option<(Uid, Gid)>) -> Self {
+        fn new(name: &str, given: &[File], user_namespace: bool) -> Self {
             let path = std::env::temp_dir().join(format!("files-{name}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = open(&path, flags, Mode::empty()).unwrap();
-            let files = Files::write_into(directory, files, owner).unwrap();
+            let mut files = Files::empty(directory);
+            files.give(given, user_namespace).unwrap();
             Self { path, files }
         }
     }
@@ -152,7 +154,7 @@ mod tests {
             file("/etc/hosts", "long content\n"),
             file("/etc/hostname", "box\n"),
         ];
-        let rig = Rig::new("replace", &given, None);
+        let rig = Rig::new("replace", &given, false);
         let mut hosts = fs::File::open(rig.path.join("0")).unwrap();
         for content in ["short\n", "", "longer than it was before\n"] {
             rig.files.replace(&[file("/etc/hosts", content)]).unwrap();
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_not_given_is_refused_and_no_other_is_written() {
-        let rig = Rig::new("unknown", &[file("/etc/hosts", "given\n")], None);
+        let rig = Rig::new("unknown", &[file("/etc/hosts", "given\n")], false);
         let wanted = [
             file("/etc/hosts", "changed\n"),
             file("/etc/passwd", "root::0:0\n"),
@@ -184,18 +186,15 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(rig.path.join("0")).unwrap(), "given\n");
         assert_eq!(fs::read_dir(&rig.path).unwrap().count(), 1);
-        let nothing = Files::default().replace(&[file("/etc/hosts", "")]);
-        assert!(matches!(nothing, Err(FilesError::NotGiven(_))));
     }
 
     #[test]
     fn files_for_a_user_namespace_belong_to_its_root() {
-        let owner = (Uid::from_raw(FIRST_ID), Gid::from_raw(FIRST_ID));
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: only root gives files away");
             return;
         }
-        let rig = Rig::new("owner", &[file("/etc/hosts", "given\n")], Some(owner));
+        let rig = Rig::new("owner", &[file("/etc/hosts", "given\n")], true);
         let made = fs::metadata(rig.path.join("0")).unwrap();
         assert_eq!((made.uid(), made.gid()), (FIRST_ID, FIRST_ID));
     }

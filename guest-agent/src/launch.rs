@@ -162,9 +162,6 @@ fn fork(place: Place<'_>, container: &ContainerSpec, cgroup: BorrowedFd<'_>) -> 
         Place::Init => {
             let mut namespaces =
                 libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-            if container.namespaces.network {
-                namespaces |= libc::CLONE_NEWNET;
-            }
             if container.namespaces.user {
                 namespaces |= libc::CLONE_NEWUSER;
             }

@@ -24,7 +24,7 @@ use crate::root::Root;
 use crate::terminal::Terminal;
 use crate::user::{self, Identity, UserError};
 use crate::view::{self, ViewError};
-use crate::{boot, init, report, rlimits, seccomp, sys, user_namespace};
+use crate::{init, report, rlimits, seccomp, sys, user_namespace};
 
 /// Why a process could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +151,6 @@ fn enter(container: &ContainerSpec, place: Place<'_>, reporter: &OwnedFd) -> Res
             if !container.namespaces.guest_cgroups {
                 sys::new_cgroup_namespace().during("make", "a cgroup namespace")?;
             }
-            if container.namespaces.network {
-                boot::bring_up_loopback()?;
-            }
             Ok(view::enter(container)?)
         }
         Place::Join(pidfd) => {
@@ -174,7 +171,6 @@ fn join(init: BorrowedFd<'_>, further: Namespaces) -> Result<(), Errno> {
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::CONTROL_GROUP;
-    namespaces.set(ThreadNameSpaceType::NETWORK, further.network);
     namespaces.set(ThreadNameSpaceType::USER, further.user);
     move_into_thread_name_spaces(init, namespaces)
 }

@@ -1,10 +1,10 @@
-//! What the container uses, as the files of its cgroup tell it.
+//! What the container uses, as the files of its cgroup and the counters of its network tell it.
 
 use std::os::fd::BorrowedFd;
 use std::thread::available_parallelism;
 
-use guest_protocol::{DeviceUsage, Usage};
-use rustix::fs::{Mode, OFlags, openat};
+use guest_protocol::{DeviceUsage, InterfaceUsage, Traffic, Usage};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, pread};
 use rustix::system::sysinfo;
 use rustix::time::{ClockId, clock_gettime};
@@ -14,8 +14,14 @@ use crate::os_error::{During, OsError};
 /// Longer than any of the files is.
 const MAX_FILE: usize = 16 * 1024;
 
-/// Reads them.
-pub(crate) fn read(cgroup: BorrowedFd<'_>) -> Result<Usage, OsError> {
+/// The counters of all interfaces in the network namespace of this thread.
+const INTERFACES: &str = "/proc/self/net/dev";
+
+/// Reads them; of interfaces those with these names.
+pub(crate) fn read<'a>(
+    cgroup: BorrowedFd<'_>,
+    interfaces: impl Iterator<Item = &'a str>,
+) -> Result<Usage, OsError> {
     let file = |name: &str| match read_file(cgroup, name) {
         // A controller that the kernel does not have.
         Err(Errno::NOENT) => Ok(String::new()),
@@ -37,6 +43,44 @@ pub(crate) fn read(cgroup: BorrowedFd<'_>) -> Result<Usage, OsError> {
         pids: number("pids.current")?.unwrap_or_default(),
         pids_limit: number("pids.max")?,
         io: file("io.stat")?.lines().filter_map(device).collect(),
+        interfaces: interfaces_of(interfaces)?,
+    })
+}
+
+/// What went over these interfaces; one that the container has renamed is left out.
+fn interfaces_of<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<InterfaceUsage>, OsError> {
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let text = read_file(CWD, INTERFACES).during("read", INTERFACES)?;
+    let known: Vec<_> = text.lines().filter_map(interface).collect();
+    let of_name = |name: &str| known.iter().find(|interface| interface.name == name).cloned();
+    Ok(names.filter_map(of_name).collect())
+}
+
+/// `eth0: ` and eight numbers for what was received and for what was sent: bytes, packets, errors, drops and others.
+fn interface(line: &str) -> Option<InterfaceUsage> {
+    let (name, numbers) = line.split_once(':')?;
+    let numbers: Vec<u64> = numbers
+        .split_whitespace()
+        .map_while(|number| number.parse().ok())
+        .collect();
+    let traffic = |numbers: &[u64]| {
+        let [bytes, packets, errors, dropped, ..] = *numbers else {
+            return None;
+        };
+        Some(Traffic {
+            bytes,
+            packets,
+            errors,
+            dropped,
+        })
+    };
+    Some(InterfaceUsage {
+        name: name.trim().to_owned(),
+        received: traffic(&numbers)?,
+        sent: traffic(numbers.get(8..)?)?,
     })
 }
 
@@ -90,6 +134,32 @@ mod tests {
             counters(text),
             [("usage_usec".to_owned(), 12), ("user_usec".to_owned(), 7)]
         );
+    }
+
+    #[test]
+    fn a_line_of_an_interface_is_what_went_over_it() {
+        let line = "  eth0:    1018      11    1    2    3     4          5         6      736       9    7    8    0     0       0          0";
+        let expected = InterfaceUsage {
+            name: "eth0".into(),
+            received: Traffic {
+                bytes: 1018,
+                packets: 11,
+                errors: 1,
+                dropped: 2,
+            },
+            sent: Traffic {
+                bytes: 736,
+                packets: 9,
+                errors: 7,
+                dropped: 8,
+            },
+        };
+        assert_eq!(interface(line), Some(expected));
+        let headings =
+            " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop";
+        for nonsense in [headings, "", "eth0: 1 2 3 4 5 6 7 8 9 10 11", "eth0: x"] {
+            assert_eq!(interface(nonsense), None, "{nonsense}");
+        }
     }
 
     #[test]

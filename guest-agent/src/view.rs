@@ -161,7 +161,7 @@ struct Standard {
 impl Standard {
     fn open(spec: &ContainerSpec) -> Result<Self, OsError> {
         let proc = mounts::file_system("proc", "", HARMLESS)?;
-        let sys = if spec.namespaces.user && !spec.namespaces.network {
+        let sys = if spec.namespaces.user {
             // A sysfs belongs to a network namespace, and this one is not the container's.
             let sys = open("/sys", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", "/sys")?;
             let sys = mounts::bind_tree(&sys).during("bind", "/sys")?;

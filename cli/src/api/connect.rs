@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::address::Address;
 use super::endpoint::Endpoint;
 use super::error::ApiError;
+use super::last_word::LastWord;
 use super::tls::{TlsSpec, server_name};
 use super::{Sender, nobody_listens};
 use crate::bootstrap;
@@ -63,7 +64,7 @@ async fn secure(
 async fn shake_hands(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<Sender, hyper::Error> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(LastWord::new(stream))).await?;
     // A broken connection shows as an error of the request that uses it.
     tokio::spawn(async move { drop(connection.with_upgrades().await) });
     Ok(sender)

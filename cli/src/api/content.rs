@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -35,7 +35,15 @@ impl Content {
 
     /// All that a file or a pipe holds, sent as it is read.
     pub(crate) fn archive(file: File) -> Self {
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
+        Self::archive_stream(ReaderStream::with_capacity(
+            tokio::fs::File::from_std(file),
+            CHUNK,
+        ))
+    }
+
+    /// An archive in pieces. One that ends with an error breaks the connection, so that the daemon never takes a part for
+    /// the whole.
+    pub(crate) fn archive_stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::CONTENT_TYPE,
@@ -46,12 +54,16 @@ impl Content {
     }
 
     /// With the credentials for a registry, as `RegistryAuth::header` has them.
-    pub(crate) fn with_registry_auth(mut self, value: &str) -> Self {
+    pub(crate) fn with_registry_auth(self, value: &str) -> Self {
+        self.with_secret("x-registry-auth", value)
+    }
+
+    /// With a header that nobody should print: its name in small letters, its value in base64.
+    pub(crate) fn with_secret(mut self, name: &'static str, base64: &str) -> Self {
         // Base64 is always a header's value.
-        if let Ok(mut value) = HeaderValue::from_str(value) {
+        if let Ok(mut value) = HeaderValue::from_str(base64) {
             value.set_sensitive(true);
-            self.headers
-                .insert(HeaderName::from_static("x-registry-auth"), value);
+            self.headers.insert(HeaderName::from_static(name), value);
         }
         self
     }

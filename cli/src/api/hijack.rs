@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
+use super::last_word::LastWord;
+
 /// A plain blocking socket to the container's streams. The threads that pump it read and write
 /// it directly, with no runtime and no copy between.
 #[derive(Debug)]
@@ -32,9 +34,9 @@ pub(crate) struct Input {
 
 impl Hijacked {
     pub(super) fn new(upgraded: Upgraded) -> io::Result<Self> {
-        match upgraded.downcast::<TokioIo<tokio::net::UnixStream>>() {
+        match upgraded.downcast::<TokioIo<LastWord<tokio::net::UnixStream>>>() {
             Ok(parts) => {
-                let socket = parts.io.into_inner().into_std()?;
+                let socket = parts.io.into_inner().into_inner().into_std()?;
                 socket.set_nonblocking(false)?;
                 Ok(Self {
                     early: parts.read_buf,

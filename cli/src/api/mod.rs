@@ -9,6 +9,7 @@ mod content;
 mod endpoint;
 mod error;
 mod hijack;
+mod last_word;
 mod target;
 mod tls;
 

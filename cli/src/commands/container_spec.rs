@@ -24,7 +24,7 @@ use super::{environment, pairs, print};
 use crate::api::{ApiError, Client, Target};
 use crate::credentials::RemoteName;
 use crate::failure::{Failure, OWN_FAILURE, complain};
-use crate::progress::Show;
+use crate::progress::{Show, Stream};
 use crate::terminal;
 
 /// What a container is to be.
@@ -267,7 +267,11 @@ impl ContainerOptions {
             image,
             platform: self.platform.as_deref(),
             all_tags: false,
-            show: if self.quiet { Show::Nothing } else { Show::Error },
+            show: if self.quiet {
+                Show::Nothing
+            } else {
+                Show::All(Stream::Error)
+            },
         }
         .run(client)
         .await

@@ -3,8 +3,8 @@
 use bollard_stubs::models::{ContainerSummary, ContainerSummaryStateEnum, ImageSummary};
 use clap::Args as ClapArgs;
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::build_cache::{CacheRecord, CacheTotals, DISK_USAGE_HEADERS, DISK_USAGE_TABLE};
 use super::print;
 use super::volume::Volume;
 use crate::api::{Client, Target};
@@ -77,7 +77,7 @@ struct DiskUsage {
     images: Vec<ImageSummary>,
     containers: Vec<ContainerSummary>,
     volumes: Vec<Volume>,
-    build_cache: Vec<Value>,
+    build_cache: Vec<CacheRecord>,
 }
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
@@ -90,7 +90,7 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
             images(&usage),
             containers(&usage),
             volumes(&usage),
-            others("Build Cache", &usage.build_cache),
+            build_cache(&usage.build_cache),
         ];
         format.render(&HEADERS, &rows)?
     };
@@ -157,9 +157,15 @@ fn volumes(usage: &DiskUsage) -> Row {
     )
 }
 
-/// Things that hull has none of yet, in Docker's rows.
-fn others(kind: &str, things: &[Value]) -> Row {
-    summary(kind, things.len(), 0, 0, 0)
+fn build_cache(records: &[CacheRecord]) -> Row {
+    let totals = CacheTotals::of(records);
+    summary(
+        "Build Cache",
+        records.len(),
+        totals.active,
+        totals.size,
+        totals.reclaimable,
+    )
 }
 
 fn summary(kind: &str, total: usize, active: usize, size: i64, reclaimable: i64) -> Row {
@@ -186,12 +192,15 @@ fn details(usage: &DiskUsage) -> anyhow::Result<String> {
         .map(|container| container_row(container, now))
         .collect();
     let volumes: Vec<Row> = usage.volumes.iter().map(volume_row).collect();
+    let records: Vec<Row> = usage.build_cache.iter().map(|record| record.row(now)).collect();
     let table = |template| ListFormat::parse(None, template, false);
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
         table(IMAGE_TABLE)?.render(&IMAGE_HEADERS, &images)?,
         table(CONTAINER_TABLE)?.render(&CONTAINER_HEADERS, &containers)?,
-        table(VOLUME_TABLE)?.render(&VOLUME_HEADERS, &volumes)?
+        table(VOLUME_TABLE)?.render(&VOLUME_HEADERS, &volumes)?,
+        decimal_size(CacheTotals::of(&usage.build_cache).size),
+        table(DISK_USAGE_TABLE)?.render(&DISK_USAGE_HEADERS, &records)?
     ))
 }
 

@@ -27,6 +27,11 @@ impl Filter {
         }
     }
 
+    /// Whether it is about a thing's age.
+    pub(super) fn is_age(&self) -> bool {
+        self.name == "until"
+    }
+
     /// The filter by which `volume prune` says that volumes with names are meant, too.
     pub(super) fn all() -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{history, images, import, inspect, load, prune, pull, push, rmi, save, tag};
+use super::{build, history, images, import, inspect, load, prune, pull, push, rmi, save, tag};
 use crate::api::Client;
 use crate::failure::CommandResult;
 
@@ -15,6 +15,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<build::Arguments>),
     /// Show the history of an image
     History(history::Arguments),
     /// Import the contents from a tarball to create a filesystem image
@@ -43,6 +45,7 @@ enum Command {
 
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     match arguments.command {
+        Command::Build(arguments) => build::execute(client, *arguments).await,
         Command::History(arguments) => history::execute(client, arguments).await,
         Command::Import(arguments) => import::execute(client, arguments).await,
         Command::Inspect(arguments) => inspect::execute(client, arguments.into()).await,

@@ -9,7 +9,7 @@ use hyper::Method;
 use crate::api::{Client, Content, Target};
 use crate::credentials::RemoteName;
 use crate::failure::CommandResult;
-use crate::progress::{self, Show};
+use crate::progress::{self, Show, Stream};
 use crate::stream;
 
 #[derive(Debug, Args)]
@@ -59,6 +59,6 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
         .iter()
         .fold(target, |target, change| target.query("changes", change));
     let response = client.begin_with(Method::POST, target, content).await?;
-    progress::follow(response, Show::Output).await?;
+    progress::follow(response, Show::All(Stream::Output)).await?;
     Ok(())
 }

@@ -148,12 +148,7 @@ const ULIMITS: [&str; 15] = [
 impl LimitOptions {
     /// What the daemon is told of resource limits.
     pub(super) fn ulimits(&self) -> Vec<ResourcesUlimits> {
-        let tell = |limit: &Ulimit| ResourcesUlimits {
-            name: Some(limit.name.clone()),
-            soft: Some(limit.soft),
-            hard: Some(limit.hard),
-        };
-        self.ulimit.iter().map(tell).collect()
+        self.ulimit.iter().map(Ulimit::tell).collect()
     }
 
     /// What the daemon is told of kernel parameters.
@@ -169,6 +164,17 @@ pub(super) fn throttles(rates: &[Rate]) -> Option<Vec<ThrottleDevice>> {
         rate: Some(rate.rate),
     };
     (!rates.is_empty()).then(|| rates.iter().map(tell).collect())
+}
+
+impl Ulimit {
+    /// What the daemon is told of it.
+    pub(super) fn tell(&self) -> ResourcesUlimits {
+        ResourcesUlimits {
+            name: Some(self.name.clone()),
+            soft: Some(self.soft),
+            hard: Some(self.hard),
+        }
+    }
 }
 
 impl std::str::FromStr for Ulimit {
@@ -215,7 +221,7 @@ fn rate(text: &str, parse: impl Fn(&str) -> Option<i64>) -> Option<Rate> {
     })
 }
 
-fn parse_swap(text: &str) -> Result<i64, String> {
+pub(super) fn parse_swap(text: &str) -> Result<i64, String> {
     match text {
         "-1" => Ok(-1),
         text => parse_memory(text).map_err(|error| error.to_string()),
@@ -230,7 +236,7 @@ fn parse_sysctl(text: &str) -> Result<(String, String), String> {
 }
 
 /// A decimal number of CPUs, in billionths.
-fn parse_cpus(text: &str) -> Result<i64, String> {
+pub(super) fn parse_cpus(text: &str) -> Result<i64, String> {
     const DIGITS: usize = 9;
     let invalid = || format!("failed to parse {text:?} as a number of CPUs, such as 1.5");
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

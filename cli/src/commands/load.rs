@@ -10,7 +10,7 @@ use hyper::Method;
 use super::platform::Platform;
 use crate::api::{Client, Content, Target};
 use crate::failure::CommandResult;
-use crate::progress::{self, Show};
+use crate::progress::{self, Show, Stream};
 use crate::{stream, terminal};
 
 #[derive(Debug, Args)]
@@ -46,6 +46,6 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
     let response = client
         .begin_with(Method::POST, target, Content::archive(file))
         .await?;
-    progress::follow(response, Show::Output).await?;
+    progress::follow(response, Show::All(Stream::Output)).await?;
     Ok(())
 }

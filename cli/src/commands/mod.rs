@@ -1,6 +1,8 @@
 //! The commands, a file each, and what several of them share.
 
 pub(crate) mod attach;
+pub(crate) mod build;
+pub(crate) mod builder;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod container;
@@ -49,6 +51,7 @@ pub(crate) mod volume;
 pub(crate) mod wait;
 
 mod archive_file;
+mod build_cache;
 mod confirm;
 mod container_spec;
 mod csv;
@@ -58,6 +61,7 @@ mod filters;
 mod foreground;
 mod health_options;
 mod limit_options;
+mod local_file;
 mod log_options;
 mod mount;
 mod namespace_options;
@@ -94,6 +98,8 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
     match command {
         Command::Completion(_) | Command::Context(_) | Command::Man(_) => Ok(()),
         Command::Run(arguments) => run::execute(&client, *arguments).await,
+        Command::Build(arguments) => build::execute(&client, *arguments).await,
+        Command::Builder(arguments) => builder::execute(&client, *arguments).await,
         Command::Exec(arguments) => exec::execute(&client, arguments).await,
         Command::Ps(arguments) => ps::execute(&client, arguments).await,
         Command::Pull(arguments) => pull::execute(&client, arguments).await,
@@ -105,7 +111,7 @@ pub(crate) async fn execute(arguments: args::Arguments) -> CommandResult {
         Command::Version(arguments) => version::execute(&client, arguments).await,
         Command::Info(arguments) => info::execute(&client, arguments).await,
         Command::Container(arguments) => container::execute(&client, *arguments).await,
-        Command::Image(arguments) => image::execute(&client, arguments).await,
+        Command::Image(arguments) => image::execute(&client, *arguments).await,
         Command::Manifest(arguments) => manifest::execute(&client, arguments).await,
         Command::Network(arguments) => network::execute(&client, arguments).await,
         Command::Volume(arguments) => volume::execute(&client, arguments).await,

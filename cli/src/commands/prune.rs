@@ -8,6 +8,7 @@ use bollard_stubs::models::{
 use clap::Args;
 use serde::de::DeserializeOwned;
 
+use super::build_cache::prune_unused;
 use super::confirm::confirm;
 use super::filters::{self, Filter};
 use super::print;
@@ -143,7 +144,15 @@ pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> Comma
         false => "",
     };
     let networks = "  - all networks not used by at least one container\n";
-    let what = format!("remove:\n  - all stopped containers\n{networks}{volumes}  - {images}\n{items}");
+    // Records of the build cache have no labels: who asks for things by these asks for none of them.
+    let with_cache = arguments.filter.iter().all(Filter::is_age);
+    let cache = match (with_cache, arguments.all) {
+        (false, _) => "",
+        (true, true) => "  - all build cache\n",
+        (true, false) => "  - unused build cache\n",
+    };
+    let what =
+        format!("remove:\n  - all stopped containers\n{networks}{volumes}  - {images}\n{cache}{items}");
     ask(arguments.force, "system prune", &what)?;
     let mut report = Report::default();
     report.prune_containers(client, &arguments.filter).await?;
@@ -154,8 +163,12 @@ pub(crate) async fn system(client: &Client, arguments: SystemArguments) -> Comma
             .await?;
     }
     report
-        .prune_images(client, arguments.all, arguments.filter)
+        .prune_images(client, arguments.all, arguments.filter.clone())
         .await?;
+    if with_cache {
+        let cache = prune_unused(client, arguments.all, &arguments.filter).await?;
+        report.add("build cache objects", cache.caches_deleted, cache.space_reclaimed);
+    }
     Ok(report.print()?)
 }
 

@@ -30,9 +30,36 @@ pub(crate) struct Arguments {
     image: String,
 }
 
+/// What is pushed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Push<'a> {
+    /// The name as it was typed, which says whose credentials are sent along.
+    pub(super) image: &'a str,
+    /// All tags without one.
+    pub(super) tag: Option<&'a str>,
+    /// Platform as the API takes it.
+    pub(super) platform: Option<&'a str>,
+    pub(super) show: Show,
+}
+
+impl Push<'_> {
+    /// Pushes it, with the credentials that are kept for its registry.
+    pub(super) async fn run(self, client: &Client) -> anyhow::Result<()> {
+        let auth = credentials::auth_header(self.image)?;
+        let (name, _) = RemoteName::split(self.image);
+        let target = Target::new(&["images", name, "push"])
+            .option("tag", self.tag)
+            .option("platform", self.platform);
+        let content = Content::default().with_registry_auth(&auth);
+        let response = client.begin_with(Method::POST, target, content).await?;
+        progress::follow(response, self.show).await?;
+        Ok(())
+    }
+}
+
 pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandResult {
     let image = arguments.image.as_str();
-    let (name, tag) = RemoteName::split(image);
+    let (_, tag) = RemoteName::split(image);
     let tag = match (tag, arguments.all_tags) {
         (Some(_), true) => {
             return Err(anyhow::anyhow!("tag can't be used with --all-tags/-a").into());
@@ -46,14 +73,15 @@ pub(crate) async fn execute(client: &Client, arguments: Arguments) -> CommandRes
             Some("latest")
         }
     };
-    let auth = credentials::auth_header(image)?;
     let platform = arguments.platform.map(|platform| platform.json());
-    let target = Target::new(&["images", name, "push"])
-        .option("tag", tag)
-        .option("platform", platform.as_deref());
-    let content = Content::default().with_registry_auth(&auth);
-    let response = client.begin_with(Method::POST, target, content).await?;
-    progress::follow(response, Show::unless(arguments.quiet)).await?;
+    Push {
+        image,
+        tag,
+        platform: platform.as_deref(),
+        show: Show::unless(arguments.quiet),
+    }
+    .run(client)
+    .await?;
     if arguments.quiet {
         print_line(&RemoteName::parse(image).transferred(arguments.all_tags))?;
     }

@@ -1,5 +1,6 @@
 //! Docker's `config.json`: what hull does not know in it stays as it is.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -104,6 +105,15 @@ impl ConfigFile {
                 .get("credHelpers")
                 .and_then(|helpers| helpers.get(server))
                 .is_some()
+    }
+
+    /// The registries that the file names: those whose credentials it or a helper keeps.
+    pub(crate) fn registries(&self) -> BTreeSet<&str> {
+        let keys = |name| match self.content.get(name) {
+            Some(Value::Object(map)) => map.keys().map(String::as_str).collect(),
+            _ => Vec::new(),
+        };
+        keys("auths").into_iter().chain(keys("credHelpers")).collect()
     }
 
     /// Keeps a credential for a registry, in the place of the one before.

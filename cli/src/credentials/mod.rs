@@ -5,6 +5,7 @@ mod config;
 mod helper;
 mod name;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -169,6 +170,29 @@ pub(crate) fn auth_header(image: &str) -> Result<String, CredentialError> {
     let server = registry_key(image);
     let credential = ConfigFile::load()?.get(server)?;
     Ok(RegistryAuth::new(credential.as_ref(), server).header())
+}
+
+/// The value of `X-Registry-Config` (Docker Engine API, "Build an image"): all credentials that are kept, by registry. What
+/// cannot be read is told, for a build may do without it.
+pub(crate) fn config_header() -> Result<(String, Vec<CredentialError>), CredentialError> {
+    let file = ConfigFile::load()?;
+    let (mut known, mut errors) = (BTreeMap::new(), Vec::new());
+    for server in file.registries() {
+        match file.get(server) {
+            Ok(Some(credential)) => {
+                known.insert(server, credential);
+            }
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    let all: BTreeMap<_, _> = known
+        .iter()
+        .map(|(server, credential)| (server, RegistryAuth::new(Some(credential), server)))
+        .collect();
+    // A map of structs of strings always has a JSON form.
+    let header = URL_SAFE.encode(serde_json::to_vec(&all).unwrap_or_default());
+    Ok((header, errors))
 }
 
 #[cfg(test)]

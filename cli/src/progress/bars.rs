@@ -71,7 +71,9 @@ impl Bars {
                 return Ok(());
             };
             self.settle()?;
-            return writeln!(self.output, "{}", line.trim_end());
+            // As it is: what a build prints may be a part of a line.
+            self.output.write_all(line.as_bytes())?;
+            return self.output.flush();
         }
         let place = match self.places.get(&message.id) {
             Some(place) => *place,

@@ -44,6 +44,7 @@ impl Progress {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ErrorDetail {
+    code: i64,
     message: String,
 }
 
@@ -54,6 +55,11 @@ impl Message {
         detail
             .filter(|message| !message.is_empty())
             .or(self.error.as_deref())
+    }
+
+    /// The exit code that a failure names; zero when it names none.
+    pub(super) fn failure_code(&self) -> i64 {
+        self.error_detail.as_ref().map_or(0, |detail| detail.code)
     }
 
     /// The message as a line where nothing moves; none when it only tells how far something is.
@@ -139,7 +145,8 @@ mod tests {
     fn a_failure_is_told_with_its_detail() {
         let mut reader = MessageReader::default();
         let text = br#"{"errorDetail":{"code":401,"message":"denied"},"error":"denied"}"#;
-        assert_eq!(reader.push(text).unwrap()[0].failure(), Some("denied"));
+        let message = &reader.push(text).unwrap()[0];
+        assert_eq!((message.failure(), message.failure_code()), (Some("denied"), 401));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A small HTTP server on a unix socket whose answers are given as data.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,8 @@ pub(crate) struct Request {
     pub(crate) line: String,
     /// The header `X-Registry-Auth`; empty when there is none.
     pub(crate) registry_auth: String,
+    /// All headers, their names in small letters.
+    pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -131,7 +134,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     }
     let mut length = 0;
     let mut chunked = false;
-    let mut registry_auth = String::new();
+    let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -141,9 +144,9 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().unwrap(),
             "transfer-encoding" => chunked = value == "chunked",
-            "x-registry-auth" => registry_auth = value.to_owned(),
             _ => {}
         }
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
@@ -163,7 +166,8 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         .expect("every path names the API's version");
     Some(Request {
         line: format!("{method} {path}"),
-        registry_auth,
+        registry_auth: headers.get("x-registry-auth").cloned().unwrap_or_default(),
+        headers,
         body,
     })
 }

@@ -18,6 +18,8 @@ fn every_command_explains_itself() {
     insta::assert_snapshot!("help", help(&[]));
     let commands = [
         "attach",
+        "build",
+        "builder",
         "commit",
         "completion",
         "container",
@@ -66,6 +68,9 @@ fn every_command_explains_itself() {
     }
     for command in ["connect", "create", "disconnect", "inspect", "ls", "prune", "rm"] {
         insta::assert_snapshot!(format!("help-network-{command}"), help(&["network", command]));
+    }
+    for command in ["du", "prune"] {
+        insta::assert_snapshot!(format!("help-builder-{command}"), help(&["builder", command]));
     }
     insta::assert_snapshot!("help-image-prune", help(&["image", "prune"]));
     insta::assert_snapshot!("help-manifest-inspect", help(&["manifest", "inspect"]));

@@ -201,6 +201,7 @@ fn prune_asks_first_and_tells_what_is_gone() {
             200,
             json!({"ContainersDeleted": ["c".repeat(64)], "SpaceReclaimed": 1000}).to_string(),
         ),
+        "POST /build/prune" => Answer::Json(200, json!({"CachesDeleted": ["aaaa"], "SpaceReclaimed": 500}).to_string()),
         "POST /networks/prune" => Answer::Json(200, json!({"NetworksDeleted": ["front"]}).to_string()),
         _ => Answer::Json(
             200,
@@ -227,13 +228,22 @@ fn prune_asks_first_and_tells_what_is_gone() {
         .unwrap();
     child.stdin.take().unwrap().write_all(b"y\n").unwrap();
     insta::assert_snapshot!("system-prune", transcript(&child.wait_with_output().unwrap()));
+    golden(
+        "system-prune-all",
+        &api,
+        &["system", "prune", "-af", "--filter", "until=1h"],
+    );
     assert_eq!(
         api.request_lines(),
         [
+            "POST /build/prune?all=1&filters=%7B%22until%22%3A%5B%221h%22%5D%7D",
             "POST /containers/prune?filters=%7B%22label%22%3A%5B%22a%22%5D%7D",
+            "POST /containers/prune?filters=%7B%22until%22%3A%5B%221h%22%5D%7D",
+            "POST /images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%2C%22until%22%3A%5B%221h%22%5D%7D",
             "POST /images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%2C%22until%22%3A%5B%2224h%22%5D%7D",
             "POST /images/prune?filters=%7B%22dangling%22%3A%5B%22true%22%5D%2C%22label%22%3A%5B%22a%22%5D%7D",
             "POST /networks/prune?filters=%7B%22label%22%3A%5B%22a%22%5D%7D",
+            "POST /networks/prune?filters=%7B%22until%22%3A%5B%221h%22%5D%7D",
         ]
     );
 }

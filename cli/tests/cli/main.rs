@@ -2,6 +2,10 @@
 //! What it does with containers is tested with the real daemon, in the workspace's `tests`.
 
 mod api;
+mod build_cache;
+mod build_contexts;
+mod build_outputs;
+mod builds;
 mod contexts;
 mod exit_codes;
 mod help;

@@ -35,7 +35,7 @@ const LEFT_REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take to close its side of a connection that was answered for the last time.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// The largest head of a request and the read buffer of a connection, in bytes.
-const HEAD_LIMIT: usize = 64 * 1024;
+const HEAD_LIMIT: usize = 320 * 1024;
 /// The pause after `accept` failed, which is nearly always for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -134,6 +134,9 @@ impl Live {
         more: impl IntoIterator<Item = (&'a str, String)>,
     ) {
         let record = self.record();
+        if record.config.of_build {
+            return;
+        }
         let mut attributes: BTreeMap<String, String> = record.config.labels.clone();
         attributes.insert("image".into(), record.config.image.clone());
         attributes.insert("name".into(), record.name.clone());

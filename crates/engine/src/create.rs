@@ -60,6 +60,8 @@ pub struct ContainerCreate {
     pub auto_remove: bool,
     /// Whether it is started again when it ends.
     pub restart: RestartPolicy,
+    /// Whether it runs a step of a build: nobody sees it, and it is gone with its engine.
+    pub of_build: bool,
     /// Whether its root is read-only.
     pub read_only: bool,
     /// Whether a minimal init runs as its PID 1.

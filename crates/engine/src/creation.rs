@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use image_store::Hold;
 use jiff::Timestamp;
 
 use crate::container::Live;
@@ -14,6 +15,7 @@ use crate::engine::Shared;
 use crate::folder::{ContainerFolder, ContainerRecord, StateRecord, make_folder, sync_folder};
 use crate::host::Host;
 use crate::mounts::Planned;
+use crate::registry::Reservation;
 use crate::streams::blocking;
 use crate::volumes::VolumeHold;
 use crate::{
@@ -28,12 +30,43 @@ pub(crate) fn vm_size(create: &ContainerCreate, host: &Host) -> Result<VmSize> {
     limits::vm_size(&create.resources, cpus, host)
 }
 
+/// A container that was made, and whom nobody has seen yet.
+struct New<'a> {
+    live: Arc<Live>,
+    reservation: Reservation<'a>,
+    hold: Hold,
+    volumes: VolumeHold,
+    warnings: Vec<String>,
+}
+
 /// Makes a container: its folder with all that it needs to start. Nothing of it is left if that fails.
-pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) -> Result<Created> {
-    check(&create)?;
+pub(crate) async fn create(shared: &Arc<Shared>, create: ContainerCreate) -> Result<Created> {
     let began = Instant::now();
+    let new = prepare(shared, create).await?;
+    let id = new.live.id().to_owned();
+    shared.images.hold_for(&id, new.hold);
+    new.reservation.keep(new.live.clone());
+    for volume in new.volumes.keep() {
+        shared.tell_volume("create", &volume.name);
+    }
+    new.live.tell("create", []);
+    tracing::debug!(container = id, made = ?began.elapsed(), "a container was made");
+    Ok(Created {
+        id,
+        warnings: new.warnings,
+    })
+}
+
+/// Makes a container that is in no list.
+pub(crate) async fn create_unseen(shared: &Arc<Shared>, create: ContainerCreate) -> Result<Arc<Live>> {
+    let new = prepare(shared, create).await?;
+    shared.images.hold_for(new.live.id(), new.hold);
+    Ok(new.live)
+}
+
+async fn prepare(shared: &Arc<Shared>, mut create: ContainerCreate) -> Result<New<'_>> {
+    check(&create)?;
     let (image, hold) = shared.images.resolve_and_hold(&create.image).await?;
-    let resolved = began.elapsed();
     networks::normalize(shared, &mut create)?;
     let args = merge::merge(&mut create, &image.config, image.docker)?;
     create.health.check()?;
@@ -67,15 +100,13 @@ pub(crate) async fn create(shared: &Arc<Shared>, mut create: ContainerCreate) ->
     }
     let work = shared.clone();
     let (live, volumes) = blocking("make a container", move || make(&work, record, planned)).await?;
-    let id = live.id().to_owned();
-    shared.images.hold_for(&id, hold);
-    reservation.keep(live.clone());
-    for volume in volumes.keep() {
-        shared.tell_volume("create", &volume.name);
-    }
-    live.tell("create", []);
-    tracing::debug!(container = id, ?resolved, made = ?began.elapsed(), "a container was made");
-    Ok(Created { id, warnings })
+    Ok(New {
+        live,
+        reservation,
+        hold,
+        volumes,
+        warnings,
+    })
 }
 
 /// What is asked for and will not be so, as Docker says it.

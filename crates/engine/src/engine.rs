@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use network::HostSettings;
 use sandbox::{Clock, Templates};
 
+use crate::build::Builds;
 use crate::container::Live;
 use crate::disk::Disks;
 use crate::events::Events;
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     /// Where microVMs get control groups, or why they get none.
     pub(crate) cgroup: Result<PathBuf, String>,
     pub(crate) images: Images,
+    pub(crate) builds: Builds,
     pub(crate) disks: Disks,
     pub(crate) registry: Registry,
     pub(crate) events: Events,
@@ -486,6 +488,7 @@ impl Shared {
         let networks = Networks::open(root.join("networks"), spec.networks.clone())?;
         let id = engine_id(root)?;
         let (events, meters) = (Events::default(), Meters::default());
+        let builds = Builds::open(root)?;
         let images = Images::open(
             root,
             &spec.lib,
@@ -504,6 +507,7 @@ impl Shared {
                 .map_err(|error| error.to_string())
                 .inspect_err(|error| tracing::warn!(error, "microVMs are not bounded on the host")),
             images,
+            builds,
             disks,
             templates,
             meters,

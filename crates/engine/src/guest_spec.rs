@@ -84,7 +84,6 @@ pub(crate) fn guest_spec(
             (_, bytes) => bytes,
         },
         namespaces: Namespaces {
-            network: config.no_network,
             user: false,
             guest_cgroups: config.guest_cgroups,
         },

@@ -10,6 +10,7 @@
 mod archive;
 mod attach;
 mod boot;
+mod build;
 mod capabilities;
 mod client_files;
 mod container;
@@ -70,6 +71,7 @@ mod watchdog;
 pub use ::registry::{ConfigError as RegistryConfigError, InsecureHost, Mirror, RegistryConfig};
 pub use archive::{Archive, Changes, UnpackOptions, Unpacking};
 pub use attach::*;
+pub use build::*;
 pub use client_files::ClientFiles;
 pub use create::*;
 pub use engine::*;
@@ -91,8 +93,8 @@ pub use networks::*;
 pub use processes::ProcessList;
 pub use restart::RestartPolicy;
 pub use sandbox::{
-    Change, ChangeKind, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage, IoLimits, PathStat,
-    ProcessClock, ProcessInfo, Rlimit, Timeline, Usage as GuestUsage, WindowSize,
+    Change, ChangeKind, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage, InterfaceUsage, IoLimits,
+    PathStat, ProcessClock, ProcessInfo, Rlimit, Timeline, Traffic, Usage as GuestUsage, WindowSize,
 };
 pub use sizes::ContainerSizes;
 pub use state::*;

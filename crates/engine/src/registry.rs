@@ -92,9 +92,10 @@ impl Registry {
     }
 
     pub(crate) fn remove(&self, live: &Live) {
-        let mut entries = self.entries();
-        entries.containers.remove(live.id());
-        entries.names.remove(&live.record().name);
+        let mut entries = self.entries(); // One that is in no list has nothing here, and somebody else may have its name.
+        if entries.containers.remove(live.id()).is_some() {
+            entries.names.remove(&live.record().name);
+        }
     }
 
     /// The container with this id, name, or prefix of its id.

@@ -16,7 +16,7 @@ use crate::guest_spec::INIT;
 use crate::log::{LogWriter, Offsets, recover};
 use crate::run::{Output, follow, found_dead};
 use crate::streams::blocking;
-use crate::{EngineError, Result, Status, health_monitor, networks, pause, restart};
+use crate::{EngineError, Result, Status, build, health_monitor, networks, pause, restart};
 
 /// Reads all containers, goes on with those that run, and removes what a crash left half made or half removed.
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
@@ -38,6 +38,7 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
     }
     resumed.join_all().await;
     remove_strays(shared).await;
+    build::sweep(shared).await;
     networks::begin(shared).await;
     restart::begin(shared);
     Ok(())
@@ -57,6 +58,12 @@ fn read_all(containers: &Path, events: &Events) -> Result<Vec<Arc<Live>>> {
             continue;
         }
         match read(path.clone(), events) {
+            // Nobody goes on with its build.
+            Ok(live) if live.record().config.of_build => {
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(folder = %path.display(), %error, "a remnant of a build stays");
+                }
+            }
             Ok(live) => found.push(live),
             // One damaged container must not keep the others from being used.
             Err(error) => tracing::error!(folder = %path.display(), %error, "a container cannot be read"),

@@ -155,7 +155,7 @@ pub(crate) async fn found_dead(shared: &Arc<Shared>, live: &Arc<Live>, reason: S
 }
 
 async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox>, outcome: Outcome) {
-    networks::detach(shared, live).await;
+    let mut left = networks::detach(shared, live).await;
     let config = live.record().config.clone();
     let ephemeral = config.auto_remove && !live.kept.load(Ordering::Acquire);
     let mut record = live.watch().borrow().record.clone();
@@ -200,8 +200,9 @@ async fn finish(shared: &Arc<Shared>, live: &Arc<Live>, sandbox: Option<&Sandbox
     let state = record.state.clone();
     live.save_end(record).await;
     // Whoever connected it meanwhile.
-    networks::detach(shared, live).await;
+    left.extend(networks::detach(shared, live).await);
     tell_end(live, &state);
+    networks::tell(shared, live, "disconnect", &left);
     if let Some(pause) = pause {
         restart::restart_after(shared, live, pause);
     }

@@ -115,7 +115,6 @@ async fn bring_up(
 ) -> Result<(Run, Output)> {
     let command = spec.init.args.first().cloned().unwrap_or_default();
     let guest = sandbox.guest();
-    let plugged = networks::plug(sandbox, &spec.cables);
     let created = guest.create_container(spec.container);
     // Both are sent before the agent is up, so that it need not wait for a host that waits for it; but an init waits for
     // its volumes.
@@ -125,9 +124,8 @@ async fn bring_up(
         .then(|| guest.start_process(spec.init.clone()));
     let log = open_log(live).await?;
     // Its answer waits for the agent to come up.
-    let (plugged, created) = tokio::join!(plugged, created);
+    let created = networks::plug_meanwhile(sandbox, &spec.cables, created).await;
     created.map_err(|error| refused(live, &command, error))?;
-    plugged.map_err(lost(live))?;
     sandbox.clock().mark(Step::Created);
     for fill in &spec.fills {
         fill.carry_out(sandbox).await?;
@@ -188,7 +186,7 @@ pub(crate) fn sandbox_spec(shared: &Shared, live: &Live, spec: &GuestSpec) -> Sa
         layers: record.layers.clone(),
         disk: Some(live.folder.disk()),
         folders: spec.folders.clone(),
-        nics: sandbox::MAX_NICS,
+        nics: networks::nics(&record.config),
         boot_timeout: Duration::MAX,
         template: None,
     }
@@ -258,7 +256,8 @@ pub(crate) fn exit_code(error: &EngineError) -> Option<i32> {
 
 /// Records why a start failed, and ends who was attached for it.
 async fn failed(shared: &Arc<Shared>, live: &Arc<Live>, error: &EngineError) {
-    networks::detach(shared, live).await;
+    let left = networks::detach(shared, live).await;
+    networks::tell(shared, live, "disconnect", &left);
     live.change(|standing| {
         let state = &mut standing.record.state;
         state.status = match state.finished_at {

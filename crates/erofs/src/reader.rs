@@ -283,8 +283,8 @@ impl<R: Read + Seek> Reader<R> {
         inode.metadata.xattrs.iter().find(|xattr| *xattr.name == *name)
     }
 
-    /// Reads at least one byte unless `offset` is at the end or `into` is empty.
-    fn read_some(&mut self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize, ReadError> {
+    /// Reads from a place in a file: at least one byte, unless `offset` is at or behind the end or `into` is empty.
+    pub fn read_some(&mut self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize, ReadError> {
         let blocks_end = if inode.inline {
             inode.size & !(BLOCK_U64 - 1)
         } else {

@@ -23,7 +23,7 @@ pub struct ContainerSpec {
     pub files: Vec<File>,
     /// Size of `/dev/shm` in bytes; Docker's default is 64 MiB. 0 leaves it out.
     pub shm_bytes: u64,
-    /// Namespaces that are asked for beyond pid, mount, UTS, IPC and cgroup.
+    /// What is different from namespaces for pid, mount, UTS, IPC and cgroup.
     pub namespaces: Namespaces,
     /// cgroup v2 limits of all processes together.
     pub limits: Limits,
@@ -39,8 +39,7 @@ pub struct ContainerSpec {
     pub masked_paths: Vec<String>,
     /// Visible but not writable.
     pub read_only_paths: Vec<String>,
-    /// Its network interfaces beside the loopback; none with a network namespace of its own
-    /// ([`Namespaces::network`]).
+    /// Its network interfaces beside the loopback. Its network is that of the microVM.
     pub interfaces: Vec<Interface>,
 }
 
@@ -178,11 +177,9 @@ pub struct File {
     pub content: Vec<u8>,
 }
 
-/// Namespaces beyond the standard ones.
+/// What is different from the standard namespaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
-    /// A network namespace with nothing but its loopback; without it the container has the microVM's network.
-    pub network: bool,
     /// A user namespace in which the container's root is uid 100000 of the guest.
     pub user: bool,
     /// No cgroup namespace: the container sees where its cgroup is in the guest.

@@ -24,6 +24,32 @@ pub struct Usage {
     pub pids_limit: Option<u64>,
     /// `io.stat`, a line for each device.
     pub io: Vec<DeviceUsage>,
+    /// What went over each of the container's network interfaces.
+    pub interfaces: Vec<InterfaceUsage>,
+}
+
+/// What went over a network interface since it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceUsage {
+    /// Its name.
+    pub name: String,
+    /// What the container received.
+    pub received: Traffic,
+    /// What the container sent.
+    pub sent: Traffic,
+}
+
+/// What went in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets that were damaged.
+    pub errors: u64,
+    /// Packets that there was no room for.
+    pub dropped: u64,
 }
 
 /// What was read from and written to a block device of the guest.

@@ -1,11 +1,10 @@
 //! One more layer on top of an image: a new image.
 
-use crate::blob::{BlobId, ExpectedBlob};
+use crate::blob::BlobId;
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::ingest::{Ingest, IngestError, StoredLayer};
-use crate::layer_file::Keep;
-use crate::manifest::{MAX_LAYERS, ManifestError, parse};
+use crate::ingest::{Ingest, StoredLayer};
+use crate::manifest::parse;
 use crate::reading::digests_of;
 use crate::reference::Reference;
 use crate::store::{ImageStore, Result, StoreError};
@@ -14,8 +13,6 @@ use std::io::Read;
 
 /// What a configuration says of the platform (image-spec, config.md). All else of the image below describes that image.
 const PLATFORM: [&str; 5] = ["architecture", "os", "os.version", "os.features", "variant"];
-/// A tar archive without entries: the mark of its end alone.
-const EMPTY_ARCHIVE: [u8; 1024] = [0; 1024];
 
 /// What is to be said of an image that is made of another one and a layer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,35 +42,35 @@ impl ImageStore {
         if let Some(reference) = reference.filter(|reference| reference.digest().is_some()) {
             return Err(StoreError::ReferenceWithDigest(reference.clone()));
         }
-        // Before all of the archive is read in vain.
-        if base.layers.len() >= MAX_LAYERS {
-            let layers = ManifestError::TooManyLayers(base.layers.len() + 1);
-            return Err(IngestError::from(layers).into());
-        }
         let ingest = self.ingest()?;
         let (id, manifest) = digests_of(base)?;
-        let mut layers = self.layers_below(&ingest, &id, &manifest)?;
+        let mut layers = self.layers_below(&ingest, &id, &manifest, base.layers.len())?;
         let below = parse(&self.shared.document(&id, &id)?, "its configuration");
         let below: Map<String, Value> = below.map_err(|error| damaged(id, error.to_string()))?;
-        let archive = ExpectedBlob {
-            name: "of the archive".to_owned(),
-            size: None,
-            digest: None,
-        };
-        let layer = ingest.store_layer(input, &archive, None, Keep::Compressed)?;
-        let is_empty = layer.diff_id == Digest::of(&EMPTY_ARCHIVE);
-        let history = history(&below, layers.len(), addition, is_empty);
-        if !is_empty {
-            layers.push(layer);
-        }
+        let count = layers.len();
+        ingest.put_on_top(&mut layers, input)?;
+        let history = history(&below, count, addition, layers.len() == count);
         let config = configuration(&below, addition, history, &layers);
         ingest.put_generated(config.to_string().as_bytes(), &layers)?;
         ingest.commit(reference.map(std::slice::from_ref).unwrap_or_default())
     }
 
-    /// The layers of an image, held by the ingest.
-    fn layers_below(&self, ingest: &Ingest, id: &Digest, manifest: &Digest) -> Result<Vec<StoredLayer>> {
+    /// The layers of an image, of which it has this many, held by the ingest.
+    pub(crate) fn layers_below(
+        &self,
+        ingest: &Ingest,
+        id: &Digest,
+        manifest: &Digest,
+        count: usize,
+    ) -> Result<Vec<StoredLayer>> {
         let rows = self.shared.catalog.image_layers(manifest)?;
+        // One that was removed meanwhile has none.
+        if rows.len() != count {
+            return Err(damaged(
+                *id,
+                "it was removed while something was made of it".into(),
+            ));
+        }
         let stored = rows.into_iter().map(|row| {
             let missing = || damaged(*id, format!("its layer {} is missing", row.blob));
             let found = ingest.find_layer(&row.blob)?.ok_or_else(missing)?;

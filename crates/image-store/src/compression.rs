@@ -9,13 +9,18 @@ use std::io::{self, BufReader, Chain, Cursor, Read};
 /// The longest of the marks that compressions begin with, in bytes.
 const MARK: usize = 6;
 
-/// How a layer is compressed.
+/// How a layer or an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// Not at all.
     None,
+    /// gzip (RFC 1952), perhaps several members.
     Gzip,
+    /// Zstandard (RFC 8878).
     Zstd,
+    /// bzip2.
     Bzip2,
+    /// xz.
     Xz,
 }
 
@@ -34,7 +39,7 @@ impl Compression {
 
 /// The content of `input`, decompressed. A zstd frame or xz stream that asks for more memory than `limits` allow
 /// is an error.
-pub(crate) fn decompress<'a>(
+pub fn decompress<'a>(
     mut input: impl Read + 'a,
     limits: &Limits,
 ) -> io::Result<(Compression, Box<dyn Read + 'a>)> {

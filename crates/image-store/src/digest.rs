@@ -91,15 +91,17 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Computes a digest piece by piece.
-#[derive(Default)]
-pub(crate) struct Hasher(Sha256);
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
 
 impl Hasher {
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    pub(crate) fn finish(self) -> Digest {
+    /// The digest of all bytes.
+    pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }

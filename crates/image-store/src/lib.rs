@@ -19,6 +19,7 @@
 //! bounded by [`Limits`], and nothing that an image names is ever created or opened on this machine.
 
 mod append;
+mod assembly;
 mod blob;
 mod catalog;
 mod check;
@@ -52,7 +53,8 @@ pub use append::Addition;
 pub use blob::BlobError;
 pub use catalog::CatalogError;
 pub use check::{CheckReport, DamagedObject, Problem};
-pub use digest::{Digest, DigestError};
+pub use compression::{Compression, decompress};
+pub use digest::{Digest, DigestError, Hasher};
 pub use holds::Hold;
 pub use image::{BlobDescriptor, DockerConfig, HistoryEntry, Image, ImageHealthCheck, ImageSummary, Layer};
 pub use import::{ImportError, ImportFailure};

@@ -26,6 +26,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::conntrack;
 use crate::dns::{DNS_PORT, DnsError, DnsServer, Listening};
 use crate::{
     Bridge, EgressPolicy, FirewallError, Forward, ForwardingError, Held, LinkError, Links, Listen, OuterHost,
@@ -158,6 +159,8 @@ pub struct HostNetworks {
     pool: PortPool,
     /// The bridges that are there, with who answers questions on them. Held while one is made or removed.
     bridges: tokio::sync::Mutex<HashMap<String, Vec<Listening>>>,
+    /// Held while connections are forgotten.
+    forgetting: tokio::sync::Mutex<()>,
     /// Who hears of packets that are refused.
     watch: Watch,
     /// What closes what is open for a time.
@@ -194,6 +197,7 @@ impl HostNetworks {
             settings,
             pool: PortPool::of_this_host(),
             bridges: tokio::sync::Mutex::default(),
+            forgetting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -252,6 +256,9 @@ impl HostNetworks {
         }
         // First, so that nobody removes the bridge that is about to be used.
         self.change(|state| state.insert_if_possible(endpoint))?;
+        if self.state().has_left(&endpoint.addresses) {
+            self.forget_left().await;
+        }
         self.make_bridge(&endpoint.network).await
     }
 
@@ -364,10 +371,39 @@ impl HostNetworks {
         Ok(())
     }
 
+    /// Has nobody go on with the connections of addresses that nobody has any more, which takes a while. False: they may.
+    pub async fn forget(&self, addresses: &[IpAddr]) -> bool {
+        self.state().leave(addresses);
+        tokio::time::sleep(TOGETHER).await;
+        self.forget_left().await
+    }
+
+    async fn forget_left(&self) -> bool {
+        // Whoever finds nothing left to forget may rely on it.
+        let _forgetting = self.forgetting.lock().await;
+        let left = self.state().take_left();
+        if left.is_empty() {
+            return true;
+        }
+        match conntrack::forget(&left).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "connections of containers that are gone are remembered; it takes nf_conntrack_netlink to forget them");
+                false
+            }
+        }
+    }
+
     /// Removes an endpoint: its ports are free and its names are gone at once, what it takes of the kernel soon after, with its
     /// network's bridge if it is the last one. One that is not there needs no removal.
     pub fn disconnect(self: &Arc<Self>, tap: &str) {
-        let Some(endpoint) = self.change(|state| state.remove(tap)) else {
+        let removed = self.change(|state| {
+            let endpoint = state.remove(tap)?;
+            // Before anybody can have its addresses.
+            state.leave(&endpoint.addresses);
+            Some(endpoint)
+        });
+        let Some(endpoint) = removed else {
             return;
         };
         let host = Arc::clone(self);
@@ -383,6 +419,7 @@ impl HostNetworks {
         self.remove_bridge(&endpoint.network.bridge.name).await;
         // The rules are about an interface that is not there any more: they hurt nobody, and others may go together with them.
         tokio::time::sleep(TOGETHER).await;
+        self.forget_left().await;
         if let Err(error) = self.settle().await {
             tracing::warn!(tap, %error, "rules of a container that is gone stay");
         }

@@ -1,6 +1,7 @@
 //! Networks of containers on their host: which addresses they have, the bridges that join them, what may pass, the names they find
 //! each other by, and the ports that lead to them.
 
+mod conntrack;
 pub mod dns;
 mod egress;
 mod firewall;
@@ -27,4 +28,4 @@ pub use pools::{Pools, PoolsError};
 pub use ports::{Binding, Forward, Held, Limits, Listen, OuterHost, PortError, PortPool};
 pub use protocol::{Protocol, ProtocolError};
 pub use subnet::{Subnet, SubnetError, SubnetSpec};
-pub use tap::{TapError, open_tap};
+pub use tap::{TapError, drain, open_tap};

@@ -67,6 +67,9 @@ pub enum TapError {
     },
 }
 
+/// As many frames as wait in a queue: the kernel's `DEFAULT_TX_QUEUE_LEN`.
+const MOST_WAITING: usize = 1000;
+
 /// Makes a TAP device, and returns a descriptor for each of its queues: without a protocol header, with a `virtio_net_hdr` before
 /// each frame, nonblocking, and closed on exec. The device is down, and goes with its last descriptor.
 ///
@@ -95,6 +98,17 @@ pub fn open_tap(name: &str, queues: u16) -> Result<Vec<OwnedFd>, TapError> {
         descriptors.push(open_queue(name, flags)?);
     }
     Ok(descriptors)
+}
+
+/// Throws away the frames that wait in a queue of a TAP device; at most as many as it holds.
+pub fn drain(queue: &OwnedFd) {
+    // Room for the header, and the beginning of the frame: the rest of it is cut off, and gone.
+    let mut frame = [0; 64];
+    for _ in 0..MOST_WAITING {
+        if nix::unistd::read(queue, &mut frame).is_err() {
+            return;
+        }
+    }
 }
 
 fn open_queue(name: &str, flags: libc::c_int) -> Result<OwnedFd, TapError> {

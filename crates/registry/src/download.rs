@@ -1,7 +1,8 @@
 //! A file from a web server, by its URL: over the same connections, CAs and proxies as registries, and as patient.
 
 use bytes::Bytes;
-use reqwest::{Method, Url};
+use reqwest::header::{HeaderValue, IF_NONE_MATCH};
+use reqwest::{Method, StatusCode, Url};
 
 use crate::answer::Answer;
 use crate::call::Call;
@@ -38,6 +39,11 @@ impl Download {
         self.answer.length()
     }
 
+    /// A header of the answer, if it is there and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.answer.headers().get(name)?.to_str().ok()
+    }
+
     /// The next piece, `None` at the end.
     ///
     /// # Errors
@@ -68,6 +74,22 @@ impl Registry {
     /// # Errors
     /// What is no URL with HTTP or HTTPS; what [`RegistryError`] lists, refusals as [`RegistryError::Status`].
     pub async fn download(&self, url: &str) -> Result<Download> {
+        let (answer, shown) = self.begin_download(url, None).await?;
+        Ok(Download { answer, shown })
+    }
+
+    /// The same, unless the server still has what it once gave this `etag` to (RFC 9110, section 13.1.2): then `None`.
+    ///
+    /// # Errors
+    /// Those of [`Registry::download`].
+    pub async fn download_unless(&self, url: &str, etag: &str) -> Result<Option<Download>> {
+        let (answer, shown) = self.begin_download(url, HeaderValue::from_str(etag).ok()).await?;
+        let is_changed = answer.status() != StatusCode::NOT_MODIFIED;
+        Ok(is_changed.then_some(Download { answer, shown }))
+    }
+
+    /// The answer, and what people are shown of the URL.
+    async fn begin_download(&self, url: &str, etag: Option<HeaderValue>) -> Result<(Answer, String)> {
         let refuse = || ConfigError::Download(without_user_info(url));
         let mut url: Url = url.parse().map_err(|_| refuse())?;
         let scheme = match url.scheme() {
@@ -86,8 +108,14 @@ impl Registry {
             ..self.opening(&host, credentials)
         })
         .await?;
-        match session.call(&Call::new(&what, Method::GET, url)).await {
-            Ok(answer) => Ok(Download { answer, shown }),
+        let mut call = Call::new(&what, Method::GET, url);
+        if let Some(etag) = etag {
+            call = call
+                .header(IF_NONE_MATCH, etag)
+                .expecting(&[StatusCode::NOT_MODIFIED]);
+        }
+        match session.call(&call).await {
+            Ok(answer) => Ok((answer, shown)),
             Err(error) => Err(without_login(error)),
         }
     }

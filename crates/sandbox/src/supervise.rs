@@ -24,6 +24,8 @@ const MAX_RESPONSE: u64 = 64 * 1024;
 const ASK: &str = "ask the VMM";
 /// A VMM that has not answered for this long does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A device may be plugged in before the VMM is up; whoever waits for its agent gives up earlier.
+const PLUG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How the end of a VMM is seen.
 pub(crate) enum Watch {
@@ -86,16 +88,16 @@ pub(crate) async fn remove_cgroup(group: PathBuf) {
 /// Asks the VMM with this runtime folder one thing, on a connection of its own, so that a caller who gives up leaves
 /// no answer behind for the next one.
 pub(crate) async fn ask(runtime: &Path, request: Request) -> Result<Response> {
-    in_time(ask_patiently(runtime, request)).await
+    in_time(ANSWER_TIMEOUT, ask_patiently(runtime, request)).await
 }
 
 /// Plugs a network device into these descriptors.
 pub(crate) async fn plug(runtime: &Path, device: String, queues: &[BorrowedFd<'_>]) -> Result<Response> {
-    in_time(exchange(runtime, Request::Plug { device }, queues)).await
+    in_time(PLUG_TIMEOUT, exchange(runtime, Request::Plug { device }, queues)).await
 }
 
-async fn in_time(answer: impl Future<Output = Result<Response>>) -> Result<Response> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+async fn in_time(limit: Duration, answer: impl Future<Output = Result<Response>>) -> Result<Response> {
+    let answer = tokio::time::timeout(limit, answer).await;
     answer.unwrap_or_else(|_| {
         Err(SandboxError::Connection {
             action: ASK,

@@ -19,8 +19,6 @@ use crate::{archive, clock, restored, usage};
 
 /// Processes that the host has not forgotten.
 const MAX_PROCESSES: usize = 1024;
-/// Why a container has no network interfaces.
-const APART: &str = "the container has a network namespace of its own, which no network device can be in";
 
 impl Agent {
     pub(super) fn serve_request(&mut self, Request { id, call }: Request) {
@@ -57,7 +55,7 @@ impl Agent {
             Call::RemoveInterface { nic } => self.with_network(|network| network.remove(nic)),
             Call::SetGateways(gateways) => self.with_network(|network| network.set_gateways(&gateways)),
             Call::WriteFiles(files) => self.write_files(&files),
-            Call::Usage => answer(usage::read(self.cgroup.as_fd()), |usage| {
+            Call::Usage => answer(usage::read(self.cgroup.as_fd(), self.network.names()), |usage| {
                 Reply::Usage(Box::new(usage))
             }),
         };
@@ -74,17 +72,16 @@ impl Agent {
         if self.container.is_some() {
             return Err(failed("this microVM has its container already"));
         }
-        if spec.namespaces.network && !spec.interfaces.is_empty() {
-            return Err(failed(APART));
-        }
         let limited = self.cgroup.limit(&spec.limits);
         limited.map_err(|error| failed(error.to_string()))?;
         let allowed = self.cgroup.allow(&spec.devices);
         allowed.map_err(|error| failed(error.to_string()))?;
+        let given = self.files.give(&spec.files, spec.namespaces.user);
+        given.map_err(|error| failed(error.to_string()))?;
         let container = Container::create(spec).map_err(|error| failed(error.to_string()))?;
         let limited = self.cgroup.limit_io(&container.spec.io, UPPER);
         limited.map_err(|error| failed(error.to_string()))?;
-        let added = self.network.add_all(&container.spec.interfaces);
+        let added = self.network.begin(&container.spec.interfaces);
         added.map_err(|error| failed(error.to_string()))?;
         self.container = Some(container);
         Ok(Reply::Done)
@@ -96,7 +93,6 @@ impl Agent {
     ) -> Result<Reply, CallError> {
         match &self.container {
             None => Err(failed("there is no container to connect to a network")),
-            Some(container) if container.spec.namespaces.network => Err(failed(APART)),
             Some(_) => answer(action(&mut self.network), |()| Reply::Done),
         }
     }
@@ -104,7 +100,7 @@ impl Agent {
     fn write_files(&self, files: &[File]) -> Result<Reply, CallError> {
         match &self.container {
             None => Err(failed("there is no container to write files for")),
-            Some(container) => answer(container.files.replace(files), |()| Reply::Done),
+            Some(_) => answer(self.files.replace(files), |()| Reply::Done),
         }
     }
 

@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitOptions, umask, wait};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::control::{Control, ControlError};
+use crate::files::Files;
 use crate::network::Network;
 use crate::os_error::{During, OsError};
 use crate::poll::{EventFlags, Poller, Token, Watched};
@@ -43,6 +44,7 @@ pub(crate) struct Agent {
     /// The container's.
     cgroup: Cgroup,
     network: Network,
+    files: Files,
     container: Option<Container>,
     processes: BTreeMap<ProcessId, Process>,
     /// The container's init, once it has been started.
@@ -69,6 +71,7 @@ impl Agent {
         boot::bring_up_loopback()?;
         boot::mount_file_systems()?;
         let network = Network::boot()?;
+        let files = Files::boot()?;
         let cgroup = Cgroup::create()?;
         Ok(Self {
             poller,
@@ -81,6 +84,7 @@ impl Agent {
             next_greeting: 0,
             cgroup,
             network,
+            files,
             container: None,
             processes: BTreeMap::new(),
             init: None,

@@ -1,5 +1,6 @@
 //! The container's network interfaces. The microVM's network devices wait in a namespace of their own, the reserve, so
-//! that the container sees only those that the host has made interfaces of it.
+//! that the container sees only those that the host has made interfaces of it. The first one waits in the microVM's
+//! namespace until there is a container, which nearly always has it.
 
 mod ipv6;
 mod namespace;
@@ -46,19 +47,20 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Takes all network devices of the microVM into the reserve; needs `/proc` and `/sys`.
+    /// Takes the network devices of the microVM into the reserve, but for the first; needs `/proc` and `/sys`.
     pub(crate) fn boot() -> Result<Self, OsError> {
-        Self::reserve(&slots::find(Path::new(slots::INTERFACES))?)
+        Self::of(&slots::find(Path::new(slots::INTERFACES))?)
     }
 
-    /// Takes the interfaces with these indices into a reserve of their own.
-    fn reserve(indices: &[u32]) -> Result<Self, OsError> {
+    /// Of the interfaces with these indices.
+    fn of(indices: &[u32]) -> Result<Self, OsError> {
         let mut nics = Vec::with_capacity(indices.len());
         if !indices.is_empty() {
             let namespaces = Rc::new(Namespaces::make()?);
             for (number, index) in indices.iter().enumerate() {
-                nics.push(Nic::reserve(number, *index, namespaces.clone())?);
+                nics.push(Nic::at_hand(number, *index, namespaces.clone()));
             }
+            nics[1..].iter_mut().try_for_each(Nic::hide)?;
         }
         Ok(Self {
             nics,
@@ -66,8 +68,13 @@ impl Network {
         })
     }
 
-    /// Gives the container all of these interfaces, or none.
-    pub(crate) fn add_all(&mut self, interfaces: &[Interface]) -> Result<(), NetworkError> {
+    /// Gives a new container all of these interfaces, and no other, or none.
+    pub(crate) fn begin(&mut self, interfaces: &[Interface]) -> Result<(), NetworkError> {
+        self.add_all(interfaces)?;
+        Ok(self.nics.iter_mut().try_for_each(Nic::hide)?)
+    }
+
+    fn add_all(&mut self, interfaces: &[Interface]) -> Result<(), NetworkError> {
         for (count, interface) in interfaces.iter().enumerate() {
             if let Err(error) = self.add(interface) {
                 for interface in &interfaces[..count] {
@@ -77,6 +84,11 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// The names of the container's interfaces.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.nics.iter().filter_map(|nic| nic.interface().ok())
     }
 
     /// Gives the container another interface. If that fails all is as before.

@@ -1,4 +1,4 @@
-//! One network device of the microVM: in the reserve, or an interface of the container.
+//! One network device of the microVM: in the reserve, at hand, or an interface of the container.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -24,43 +24,52 @@ pub(super) struct Nic {
     /// Its interface's index, in either namespace.
     pub(super) index: u32,
     pub(super) namespaces: Rc<Namespaces>,
-    /// Its interface's name in the container, while it is there.
-    name: Option<String>,
+    place: Place,
+}
+
+/// Where a network device is.
+enum Place {
+    Reserve,
+    /// In the microVM's namespace from the beginning: a move takes longer than all else that makes an interface of it.
+    AtHand,
+    /// In the container, under this name.
+    Connected(String),
 }
 
 impl Nic {
-    /// Takes the interface with this index out of the microVM's namespace.
-    pub(super) fn reserve(number: usize, index: u32, namespaces: Rc<Namespaces>) -> Result<Self, OsError> {
-        let nic = Self {
+    /// The interface with this index, which stays in the microVM's namespace until there is a container.
+    pub(super) fn at_hand(number: usize, index: u32, namespaces: Rc<Namespaces>) -> Self {
+        Self {
             number,
             index,
             namespaces,
-            name: None,
-        };
-        nic.put_back()
-            .during("reserve", format!("network device {number}"))?;
-        Ok(nic)
+            place: Place::AtHand,
+        }
+    }
+
+    /// Takes it out of the microVM's namespace, unless it is an interface of the container.
+    pub(super) fn hide(&mut self) -> Result<(), OsError> {
+        if matches!(self.place, Place::AtHand) {
+            let hidden = self.put_back();
+            hidden.during("reserve", format!("network device {}", self.number))?;
+        }
+        Ok(())
     }
 
     /// Makes it an interface of the container. If that fails it is in the reserve again.
     pub(super) fn connect(&mut self, interface: &Interface) -> Result<(), NetworkError> {
-        if let Some(name) = &self.name {
-            return Err(NetworkError::InUse {
-                nic: self.number,
-                name: name.clone(),
-            });
-        }
         let name = &interface.name;
         check_name(name)?;
-        let Namespaces { own, reserve } = &*self.namespaces;
-        let moved = reserve.netlink.ask(requests::send(self.index, own.fd.as_fd()));
-        moved.during(
-            "move",
-            format!(
-                "network device {} into the container as interface {name}",
-                self.number
-            ),
-        )?;
+        match &self.place {
+            Place::Connected(name) => {
+                return Err(NetworkError::InUse {
+                    nic: self.number,
+                    name: name.clone(),
+                });
+            }
+            Place::Reserve => self.take_out(name)?,
+            Place::AtHand => {}
+        }
         if let Err(error) = self.set_up(interface) {
             if let Err(error) = self.put_back() {
                 eprintln!(
@@ -70,8 +79,19 @@ impl Nic {
             }
             return Err(error.into());
         }
-        self.name = Some(name.clone());
+        self.place = Place::Connected(name.clone());
         Ok(())
+    }
+
+    /// Moves it out of the reserve.
+    fn take_out(&self, name: &str) -> Result<(), OsError> {
+        let Namespaces { own, reserve } = &*self.namespaces;
+        let moved = reserve.netlink.ask(requests::send(self.index, own.fd.as_fd()));
+        let number = self.number;
+        moved.during(
+            "move",
+            format!("network device {number} into the container as interface {name}"),
+        )
     }
 
     fn set_up(&self, interface: &Interface) -> Result<(), OsError> {
@@ -98,11 +118,8 @@ impl Nic {
 
     /// Takes it away from the container. Its addresses and routes go with the move.
     pub(super) fn disconnect(&mut self) -> Result<(), NetworkError> {
-        let name = self.interface()?;
-        self.put_back()
-            .during("take", format!("interface {name} out of the container"))?;
-        self.name = None;
-        Ok(())
+        let what = format!("interface {} out of the container", self.interface()?);
+        Ok(self.put_back().during("take", what)?)
     }
 
     /// Makes the default route of the gateway's family lead there, and not where it led before.
@@ -126,17 +143,20 @@ impl Nic {
 
     /// Its interface's name in the container.
     pub(super) fn interface(&self) -> Result<&str, NetworkError> {
-        self.name
-            .as_deref()
-            .ok_or(NetworkError::NotConnected { nic: self.number })
+        match &self.place {
+            Place::Connected(name) => Ok(name),
+            Place::Reserve | Place::AtHand => Err(NetworkError::NotConnected { nic: self.number }),
+        }
     }
 
     /// Moves it to the reserve, whatever its interface is called by now.
-    fn put_back(&self) -> Result<(), Errno> {
+    fn put_back(&mut self) -> Result<(), Errno> {
         let Namespaces { own, reserve } = &*self.namespaces;
         let name = format!("{RESERVED}{}", self.number);
-        own.netlink
-            .ask(requests::send_as(self.index, reserve.fd.as_fd(), &name))
+        let request = requests::send_as(self.index, reserve.fd.as_fd(), &name);
+        own.netlink.ask(request)?;
+        self.place = Place::Reserve;
+        Ok(())
     }
 }
 

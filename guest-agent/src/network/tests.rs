@@ -48,8 +48,16 @@ struct Rig {
 }
 
 impl Rig {
-    /// With this many network devices, none with a cable; `None` where no namespaces can be made.
+    /// With this many network devices, none with a cable, and a container that has none of them; `None` where no
+    /// namespaces can be made.
     fn new(devices: usize) -> Option<Self> {
+        let mut rig = Self::boot(devices)?;
+        rig.network.begin(&[]).unwrap();
+        Some(rig)
+    }
+
+    /// The same without a container.
+    fn boot(devices: usize) -> Option<Self> {
         if let Err(error) = sys::new_network_namespace() {
             eprintln!("SKIPPED: no network namespace: {error}");
             return None;
@@ -60,7 +68,7 @@ impl Rig {
             ip(&["link", "add", name, "type", "veth", "peer", "name", &peer]);
         }
         let indices: Vec<u32> = names.iter().map(|name| index(name)).collect();
-        let network = Network::reserve(&indices).unwrap();
+        let network = Network::of(&indices).unwrap();
         Some(Self { network })
     }
 
@@ -170,6 +178,21 @@ fn devices_wait_out_of_sight_until_they_are_connected() {
     assert_eq!(link["addr_info"][0]["broadcast"], "10.1.255.255");
     assert_eq!(addresses("eth1"), ["10.1.0.2/16", "fd00:0:0:1::2/64"]);
     assert_eq!(defaults(), ["10.1.0.1 eth1", "fd00:0:0:1::1 eth1"]);
+}
+
+#[test]
+fn the_first_device_is_at_hand_until_there_is_a_container() {
+    let Some(mut rig) = Rig::boot(2) else { return };
+    assert_eq!(names(), ["dev0", "lo", "peer0", "peer1"]);
+    assert_eq!(rig.reserved(), ["hull-nic1"]);
+    rig.network.begin(&[leading(0)]).unwrap();
+    assert_eq!(names(), ["eth0", "lo", "peer0", "peer1"]);
+    assert_eq!(addresses("eth0"), ["10.0.0.2/16", "fd00::2/64"]);
+    // A container that has another one does not see it.
+    let Some(mut rig) = Rig::boot(2) else { return };
+    rig.network.begin(&[leading(1)]).unwrap();
+    assert_eq!(names(), ["eth1", "lo", "peer0", "peer1"]);
+    assert_eq!(rig.reserved(), ["hull-nic0"]);
 }
 
 #[test]
@@ -393,7 +416,7 @@ fn without_network_devices_there_is_no_reserve() {
         eprintln!("SKIPPED: no network namespace: {error}");
         return;
     }
-    let mut network = Network::reserve(&[]).unwrap();
+    let mut network = Network::of(&[]).unwrap();
     let error = network.add(&interface(0)).unwrap_err().to_string();
     assert_eq!(error, "there is no network device 0: this microVM has 0");
     network.set_gateways(&[]).unwrap();

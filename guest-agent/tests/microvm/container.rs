@@ -206,14 +206,10 @@ fn a_read_only_root_is_read_only_but_for_what_is_mounted() {
 }
 
 #[test]
-fn a_network_namespace_has_nothing_but_its_loopback() {
+fn without_interfaces_there_is_nothing_but_the_loopback() {
     let Some(library) = library() else { return };
     let mut vm = Vm::boot(&library, &Setup::default());
-    let mut container = vm.container();
-    container.namespaces = Namespaces {
-        network: true,
-        ..Namespaces::default()
-    };
+    let container = vm.container();
     vm.create(container);
     let init = vm.script("sleep 1000");
     vm.start(&init);
@@ -224,49 +220,46 @@ fn a_network_namespace_has_nothing_but_its_loopback() {
 #[test]
 fn a_user_namespace_makes_root_an_ordinary_user_of_the_guest() {
     let Some(library) = library() else { return };
-    for network in [false, true] {
-        let mut vm = Vm::boot(
-            &library,
-            &Setup {
-                disk: true,
-                ..Setup::default()
-            },
-        );
-        let mut container = vm.container();
-        container.namespaces = Namespaces {
-            network,
-            user: true,
-            ..Namespaces::default()
-        };
-        container.masked_paths = vec!["/proc/keys".into(), "/sys/firmware".into()];
-        container.read_only_paths = vec!["/proc/sys".into()];
-        container.files = vec![File {
-            target: "/etc/hosts".into(),
-            mode: 0o644,
-            content: b"given\n".to_vec(),
-        }];
-        vm.create(container);
-        let script = "cat /proc/self/uid_map | tr -s ' '; stat -c %u:%g / /bin/busybox /etc/hosts; id -u; echo x >/dev/null; \
-            echo y >/note; stat -c %u /note; echo z >/dev/stdout; cat /etc/hosts; ls -d /sys/class/net/lo; exec sleep 1000";
-        let init = vm.script(script);
-        vm.start(&init);
-        let mut probe =
-            vm.script("id -u; until grep sleep /proc/1/comm; do :; done; head -c 3 /dev/zero | wc -c; echo own >/dev/stderr");
-        probe.user = "alice".into();
-        let outcome = vm.run(&probe);
-        assert_eq!(
-            (outcome.stdout.as_str(), outcome.stderr.as_str()),
-            ("1000\nsleep\n3\n", "own\n")
-        );
-        vm.call(Call::Signal {
-            process: init.id,
-            signal: 9,
-        })
-        .unwrap();
-        let outcome = vm.collect(&init);
-        let expected = " 0 100000 65536\n0:0\n0:0\n0:0\n0\n0\nz\ngiven\n/sys/class/net/lo\n";
-        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""));
-    }
+    let mut vm = Vm::boot(
+        &library,
+        &Setup {
+            disk: true,
+            ..Setup::default()
+        },
+    );
+    let mut container = vm.container();
+    container.namespaces = Namespaces {
+        user: true,
+        ..Namespaces::default()
+    };
+    container.masked_paths = vec!["/proc/keys".into(), "/sys/firmware".into()];
+    container.read_only_paths = vec!["/proc/sys".into()];
+    container.files = vec![File {
+        target: "/etc/hosts".into(),
+        mode: 0o644,
+        content: b"given\n".to_vec(),
+    }];
+    vm.create(container);
+    let script = "cat /proc/self/uid_map | tr -s ' '; stat -c %u:%g / /bin/busybox /etc/hosts; id -u; echo x >/dev/null; \
+        echo y >/note; stat -c %u /note; echo z >/dev/stdout; cat /etc/hosts; ls -d /sys/class/net/lo; exec sleep 1000";
+    let init = vm.script(script);
+    vm.start(&init);
+    let mut probe =
+        vm.script("id -u; until grep sleep /proc/1/comm; do :; done; head -c 3 /dev/zero | wc -c; echo own >/dev/stderr");
+    probe.user = "alice".into();
+    let outcome = vm.run(&probe);
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("1000\nsleep\n3\n", "own\n")
+    );
+    vm.call(Call::Signal {
+        process: init.id,
+        signal: 9,
+    })
+    .unwrap();
+    let outcome = vm.collect(&init);
+    let expected = " 0 100000 65536\n0:0\n0:0\n0:0\n0\n0\nz\ngiven\n/sys/class/net/lo\n";
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""));
 }
 
 #[test]

@@ -28,7 +28,7 @@ use system_tests::{CAPABILITIES, Hull, Place};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the host boots its microVMs with, and a console.
-const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
+const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet dummy.numdummies=0 panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
     no_timer_check rcupdate.rcu_expedited=1";
 
 /// Where `hull-vmm`, `vmlinux` and `initramfs.cpio` are, where a microVM can run here. `None` where none can, which is said and

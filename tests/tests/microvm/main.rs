@@ -2,6 +2,7 @@
 
 mod archive;
 mod bad_input;
+mod build;
 mod commit;
 mod confinement;
 mod docker_cli;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use system_tests::{Hull, hull};
 
 /// Kills the daemon; the next command has it running again.
-fn kill_daemon(hull: &Hull) {
+pub(crate) fn kill_daemon(hull: &Hull) {
     kill_daemon_within(hull, Duration::from_secs(60));
 }
 

@@ -3,7 +3,7 @@
 mod pack;
 mod placement;
 mod stat;
-mod unpack;
+pub(super) mod unpack;
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
@@ -15,7 +15,7 @@ use anyhow::bail;
 use clap::Args;
 use hyper::Method;
 
-use crate::api::{ApiError, Client, Content, Target};
+use crate::api::{ApiError, Client, Content, Pending, Target};
 use crate::failure::{CommandResult, complain};
 use crate::format::decimal_size;
 use placement::{Destination, Source, absolute, base_name, place};
@@ -125,16 +125,23 @@ async fn copy_out(
     };
     let (folder, name) = place(&source, &Destination::local(&destination)?)?;
     let unpacker = Unpacker::new(Path::new(&folder), base_name(&path), &name, arguments.archive)?;
+    let copied = receive(&mut response, unpacker).await?;
+    summarize(arguments, copied, &destination);
+    Ok(())
+}
+
+/// Unpacks what the daemon sends; how many bytes that were. What could not be made is told.
+pub(super) async fn receive(response: &mut Pending, unpacker: Unpacker) -> anyhow::Result<u64> {
     let (from, mut to) = io::pipe()?;
     let unpacking = thread::spawn(move || unpacker.unpack(io::BufReader::with_capacity(128 << 10, from)));
-    let mut copied = 0;
+    let mut received = 0;
     // The thread stops reading when something is wrong, and says what.
     let sent = async {
         while let Some(chunk) = response.chunk().await? {
             if to.write_all(&chunk).is_err() {
                 break;
             }
-            copied += chunk.len() as u64;
+            received += chunk.len() as u64;
         }
         Ok::<_, ApiError>(())
     }
@@ -147,8 +154,7 @@ async fn copy_out(
     for warning in unpacked? {
         complain(warning);
     }
-    summarize(arguments, copied, &destination);
-    Ok(())
+    Ok(received)
 }
 
 /// From here to a container.

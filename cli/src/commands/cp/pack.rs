@@ -1,15 +1,16 @@
 //! An archive of local files.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, BufWriter, PipeWriter, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, PipeWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tar_stream::{Device, Entry, EntryKind, FileId, HardLinks, Timestamp, Writer};
+use tar_stream::{Entry, EntryKind, FileId, HardLinks, Writer};
 
 use super::placement::{Source, base_name};
+use crate::commands::local_file::{describe, fill, kind, sorted_names};
 
 /// Bytes that are read of a file and written to the daemon at once.
 const PIECE: usize = 128 << 10;
@@ -106,14 +107,7 @@ impl Packer {
     }
 
     fn add_below(&mut self, path: &Path, name: &[u8]) -> anyhow::Result<()> {
-        let cannot = || format!("cannot read the directory {}", path.display());
-        let entries = fs::read_dir(path).with_context(cannot)?;
-        let mut names = entries
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<io::Result<Vec<_>>>()
-            .with_context(cannot)?;
-        names.sort_unstable();
-        for below in names {
+        for below in sorted_names(path)? {
             let inside = [name, b"/", below.as_bytes()].concat();
             self.add(&path.join(below), &inside)?;
         }
@@ -125,53 +119,8 @@ impl Packer {
         let mut file = File::open(path).with_context(cannot)?;
         entry.size = file.metadata().with_context(cannot)?.len();
         self.archive.begin(&entry)?;
-        while self.archive.left() > 0 {
-            let room = self
-                .buffer
-                .len()
-                .min(usize::try_from(self.archive.left()).unwrap_or(usize::MAX));
-            let count = match file.read(&mut self.buffer[..room]).with_context(cannot)? {
-                // It has become shorter: what it lacks is zero.
-                0 => {
-                    self.buffer[..room].fill(0);
-                    room
-                }
-                count => count,
-            };
-            self.archive.write(&self.buffer[..count])?;
-        }
-        Ok(())
+        fill(&mut self.archive, &mut file, path, &mut self.buffer)
     }
-}
-
-/// What an entry makes; `None` for a socket, which is of no use without its process.
-fn kind(metadata: &Metadata) -> Option<EntryKind> {
-    let kind = metadata.file_type();
-    let device = || Device {
-        major: rustix::fs::major(metadata.rdev()),
-        minor: rustix::fs::minor(metadata.rdev()),
-    };
-    Some(match () {
-        () if kind.is_file() => EntryKind::Regular,
-        () if kind.is_dir() => EntryKind::Directory,
-        () if kind.is_symlink() => EntryKind::Symlink,
-        () if kind.is_char_device() => EntryKind::CharDevice(device()),
-        () if kind.is_block_device() => EntryKind::BlockDevice(device()),
-        () if kind.is_fifo() => EntryKind::Fifo,
-        () => return None,
-    })
-}
-
-fn describe(name: &[u8], kind: EntryKind, metadata: &Metadata) -> Entry {
-    let mut entry = Entry::new(name, kind);
-    entry.mode = (metadata.mode() & 0o7777) as u16;
-    entry.uid = metadata.uid();
-    entry.gid = metadata.gid();
-    entry.mtime = Timestamp {
-        seconds: metadata.mtime(),
-        nanoseconds: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-    };
-    entry
 }
 
 /// Counts what goes through.

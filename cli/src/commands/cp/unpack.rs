@@ -26,7 +26,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// Makes files of an archive.
-pub(super) struct Unpacker {
+pub(in crate::commands) struct Unpacker {
     folder: OwnedFd,
     /// The name that all entries begin with; none where the archive is of the content of a directory.
     old_name: Option<Vec<u8>>,
@@ -39,7 +39,7 @@ pub(super) struct Unpacker {
 
 impl Unpacker {
     /// Will unpack in `folder`, what the archive calls `old_name` as `new_name`.
-    pub(super) fn new(
+    pub(in crate::commands) fn new(
         folder: &Path,
         old_name: &str,
         new_name: &str,
@@ -59,7 +59,7 @@ impl Unpacker {
     }
 
     /// Unpacks everything; what the user should know of it.
-    pub(super) fn unpack(mut self, input: impl Read) -> anyhow::Result<Vec<String>> {
+    pub(in crate::commands) fn unpack(mut self, input: impl Read) -> anyhow::Result<Vec<String>> {
         let mut archive = Reader::new(input);
         let mut buffer = vec![0; PIECE];
         while let Some(entry) = archive.next()? {

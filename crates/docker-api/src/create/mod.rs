@@ -47,6 +47,7 @@ pub(crate) fn read(mut body: Value, name: Option<&str>) -> Result<ContainerCreat
     let networking = Networking::read(endpoints, &host, mac.as_deref())?;
     let security = Security::read(host.security_opt.as_deref().unwrap_or_default())?;
     Ok(ContainerCreate {
+        of_build: false,
         name: name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned()),
         mounts: mounts::read(&host)?,
         volumes: body.volumes.unwrap_or_default().into_iter().collect(),
@@ -261,7 +262,7 @@ fn cpu_quota(quota: Option<i64>) -> Result<u64, ApiError> {
     not_negative("CpuQuota", quota.filter(|&quota| quota != -1))
 }
 
-fn rlimit(limit: ResourcesUlimits) -> Result<Rlimit, ApiError> {
+pub(crate) fn rlimit(limit: ResourcesUlimits) -> Result<Rlimit, ApiError> {
     let name = limit.name.unwrap_or_default();
     let (soft, hard) = (limit.soft.unwrap_or_default(), limit.hard.unwrap_or_default());
     let bound = |value| match value {

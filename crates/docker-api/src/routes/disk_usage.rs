@@ -9,7 +9,7 @@ use engine::{Engine, ListFilter, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{images, list, volumes};
+use super::{build, images, list, volumes};
 use crate::error::ApiError;
 use crate::query::Params;
 
@@ -64,6 +64,10 @@ pub(super) async fn disk_usage(
         true => Some(volumes::usage(&engine).await?),
         false => None,
     };
+    let cache = match is_wanted("build-cache") {
+        true => Some(build::usage(&engine).await?),
+        false => None,
+    };
     let images = usage.images.iter().map(|image| {
         let mut summary = images::summarize(&image.image);
         summary.shared_size = i64::try_from(image.shared_size).unwrap_or(i64::MAX);
@@ -75,7 +79,7 @@ pub(super) async fn disk_usage(
         images: is_wanted("image").then(|| images.collect()),
         containers: is_wanted("container").then_some(containers),
         volumes,
-        build_cache: is_wanted("build-cache").then(Vec::new),
-        builder_size: 0,
+        build_cache: cache.as_ref().map(|(records, _)| records.clone()),
+        builder_size: cache.map_or(0, |(_, size)| size),
     }))
 }

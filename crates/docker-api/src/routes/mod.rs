@@ -1,6 +1,7 @@
 //! The routes, one module for each part of the API.
 
 mod archive;
+mod build;
 mod check;
 mod commit;
 mod containers;
@@ -93,7 +94,9 @@ pub(crate) fn router(engine: Engine) -> Router {
         )
         .route("/networks/{name}/connect", post(networks::connect))
         .route("/networks/{name}/disconnect", post(networks::disconnect))
-        .route("/build/prune", post(prune::prune_build))
+        .route("/build", post(build::build))
+        .route("/build/prune", post(build::prune))
+        .route("/hull/images/{name}/files", get(build::files))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))

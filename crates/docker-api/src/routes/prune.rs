@@ -5,7 +5,6 @@ use axum::extract::State;
 use engine::Engine;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::images::parse_until;
 use crate::error::ApiError;
@@ -18,11 +17,6 @@ use crate::query::Params;
 pub(super) struct Pruned {
     containers_deleted: Option<Vec<String>>,
     space_reclaimed: u64,
-}
-
-/// `POST /build/prune`: nothing is built here, so there is no cache of it.
-pub(super) async fn prune_build() -> Json<Value> {
-    Json(json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
 }
 
 /// `POST /containers/prune`

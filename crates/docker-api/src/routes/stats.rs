@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::Response;
-use engine::{DeviceUsage, Engine, GuestUsage, Sample};
+use engine::{DeviceUsage, Engine, GuestUsage, InterfaceUsage, Sample};
 use futures_util::stream;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -98,6 +98,7 @@ fn describe(id: &str, name: &str, sample: &Sample, before: Option<&Sample>) -> V
     };
     let usage = sample.usage.as_ref();
     let earlier = before.and_then(|sample| sample.usage.as_ref());
+    let interfaces = usage.map_or(&[][..], |usage| &usage.interfaces);
     json!({
         "id": id,
         "name": format!("/{name}"),
@@ -111,8 +112,26 @@ fn describe(id: &str, name: &str, sample: &Sample, before: Option<&Sample>) -> V
         "blkio_stats": blkio(usage.map_or(&[][..], |usage| &usage.io)),
         "num_procs": 0,
         "storage_stats": {},
-        "networks": {},
+        "networks": networks(interfaces),
     })
+}
+
+fn networks(interfaces: &[InterfaceUsage]) -> Map<String, Value> {
+    let entry = |interface: &InterfaceUsage| {
+        let InterfaceUsage { name, received, sent } = interface;
+        let counters = json!({
+            "rx_bytes": received.bytes,
+            "rx_packets": received.packets,
+            "rx_errors": received.errors,
+            "rx_dropped": received.dropped,
+            "tx_bytes": sent.bytes,
+            "tx_packets": sent.packets,
+            "tx_errors": sent.errors,
+            "tx_dropped": sent.dropped,
+        });
+        (name.clone(), counters)
+    };
+    interfaces.iter().map(entry).collect()
 }
 
 /// The use of the guest's CPUs: its clock for each of them is all that they could do.
@@ -193,6 +212,7 @@ fn counter(counters: &[(String, u64)], name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use engine::Traffic;
     use jiff::Timestamp;
 
     use super::*;
@@ -214,6 +234,17 @@ mod tests {
                     read_bytes: 5,
                     ..DeviceUsage::default()
                 }],
+                interfaces: vec![InterfaceUsage {
+                    name: "eth0".into(),
+                    received: Traffic {
+                        bytes: 7,
+                        ..Traffic::default()
+                    },
+                    sent: Traffic {
+                        packets: 8,
+                        ..Traffic::default()
+                    },
+                }],
             }),
         }
     }
@@ -233,6 +264,11 @@ mod tests {
         assert_eq!(
             io[0],
             json!({ "major": 254, "minor": 0, "op": "read", "value": 5 })
+        );
+        let interface = &told["networks"]["eth0"];
+        assert_eq!(
+            (&interface["rx_bytes"], &interface["tx_packets"]),
+            (&json!(7), &json!(8))
         );
         assert_eq!(told["preread"], "1970-01-01T00:00:01Z");
     }

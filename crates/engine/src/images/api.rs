@@ -10,6 +10,7 @@ use super::archives::{ArchiveInput, ArchiveOutput, ImportRequest};
 use super::config::ImageConfig;
 use super::containers::Users;
 use super::failure::ImageFailure;
+use super::is_between_steps;
 use super::manifest::{self, Manifest};
 use super::names::{RemoteImage, parse};
 use super::progress::ImageEvent;
@@ -25,7 +26,7 @@ const DOCKER_HUB: &str = "docker.io";
 
 /// A transfer that a client follows. Dropping it gives the transfer up, unless another client follows it, too.
 #[derive(Debug)]
-pub struct TransferEvents(Follower<()>);
+pub struct TransferEvents(pub(crate) Follower<()>);
 
 /// How a transfer ended.
 pub type TransferEnd = Result<(), ImageFailure>;
@@ -231,7 +232,7 @@ impl Engine {
                 .ask("remove images", move |store| {
                     let mut selected = HashSet::new();
                     let select = |image: &ImageSummary| {
-                        let is_wanted = select(image);
+                        let is_wanted = !is_between_steps(image) && select(image);
                         if is_wanted {
                             selected.insert(image.id.clone());
                         }
@@ -321,7 +322,11 @@ impl Engine {
     pub async fn image_usage(&self) -> Result<Usage> {
         self.shared
             .images
-            .ask("add up the images", image_store::ImageStore::usage)
+            .ask("add up the images", |store| {
+                let mut usage = store.usage()?;
+                usage.images.retain(|image| !is_between_steps(&image.image));
+                Ok(usage)
+            })
             .await
     }
 

@@ -39,6 +39,8 @@ pub(crate) use commit::commit;
 pub use config::ImageConfig;
 pub use failure::ImageFailure;
 pub use names::familiar;
+pub(crate) use names::{RemoteImage, parse};
+pub(crate) use pipe::{PipeWriter, pipe};
 pub use progress::{Bytes as ByteProgress, ImageEvent, LayerState};
 pub use pull::PullRequest;
 pub use push::PushRequest;
@@ -108,6 +110,19 @@ impl Images {
         })
     }
 
+    pub(crate) fn store(&self) -> &ImageStore {
+        &self.store
+    }
+
+    pub(crate) fn places(&self) -> &ArchivePlaces {
+        &self.archives
+    }
+
+    /// The client of registries, which fetches other things of the web, too.
+    pub(crate) fn web(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) async fn resolve(&self, name: &str) -> Result<Image> {
         let name = name.to_owned();
         self.ask("look up an image", move |store| store.resolve(&name))
@@ -115,7 +130,12 @@ impl Images {
     }
 
     pub(crate) async fn summaries(&self) -> Result<Vec<ImageSummary>> {
-        self.ask("list the images", ImageStore::summaries).await
+        let list = |store: &ImageStore| {
+            let mut all = store.summaries()?;
+            all.retain(|image| !is_between_steps(image));
+            Ok(all)
+        };
+        self.ask("list the images", list).await
     }
 
     /// Asks the store on a thread that may wait for the disk.
@@ -127,6 +147,11 @@ impl Images {
         let store = self.store.clone();
         blocking(what, move || question(&store).map_err(EngineError::from_store)).await
     }
+}
+
+/// Whether it is what a build has between its steps, which is the build cache's.
+pub(crate) fn is_between_steps(image: &ImageSummary) -> bool {
+    image.is_dangling() && image.labels.contains_key(builder::STEP_LABEL)
 }
 
 /// The same for what is told to several clients.

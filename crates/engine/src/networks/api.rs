@@ -20,8 +20,9 @@ use crate::{Engine, EngineError, Result, Status, guest_spec, network_files};
 const NO_NETWORK_ID: &str = "140bedbf9c3f6d56a9846d2ba7088798683f4da0c248231336e6a05679e4fdfe";
 
 impl Engine {
-    /// Gives back what the host has for networks that no container runs in. Containers go on in theirs.
+    /// Ends all builds, and gives back what the host has for networks that no container runs in. Containers go on in theirs.
     pub async fn close(&self) {
+        self.shared.builds.close().await;
         let networks = &self.shared.networks;
         spare::discard_all(networks).await;
         if let Some(host) = networks.opened_host() {
@@ -276,7 +277,7 @@ async fn leave(shared: &Arc<Shared>, live: &Arc<Live>, endpoint: &Endpoint) {
             tracing::warn!(container = live.id(), %error, "a network device stays plugged in");
         }
     }
-    attach::remove(shared, live, endpoint).await;
+    attach::remove(shared, live, endpoint, false).await;
     let Some(run) = live.run() else { return };
     if had_ports {
         live.change(|standing| standing.record.published.clear());

@@ -58,8 +58,9 @@ pub(crate) async fn attach(shared: &Arc<Shared>, live: &Live) -> Result<Attached
         return Ok(Attached::default());
     }
     let attached = attach_all(shared, live, &record, &joined).await;
-    if attached.is_err() {
-        detach(shared, live).await;
+    match attached {
+        Ok(_) => tell(shared, live, "connect", &live.watch().borrow().record.endpoints),
+        Err(_) => drop(detach(shared, live).await),
     }
     attached
 }
@@ -178,10 +179,12 @@ fn queues(record: &ContainerRecord) -> u16 {
     u16::from(record.vm.vcpus).clamp(1, sandbox::MAX_NIC_QUEUES)
 }
 
-/// Takes a container out of one network that it runs in, unless somebody has done that meanwhile.
-pub(super) async fn remove(shared: &Arc<Shared>, live: &Live, endpoint: &Endpoint) {
-    let mut was_there = false;
+/// Takes a container out of one network that it runs in, unless somebody has done that meanwhile. `has_ended` says that nobody has
+/// its interface any more.
+pub(super) async fn remove(shared: &Arc<Shared>, live: &Live, endpoint: &Endpoint, has_ended: bool) {
+    let (mut was_there, mut is_published) = (false, false);
     live.change(|standing| {
+        is_published = !standing.record.published.is_empty();
         let endpoints = &mut standing.record.endpoints;
         let before = endpoints.len();
         endpoints.retain(|other| other.id != endpoint.id);
@@ -190,20 +193,35 @@ pub(super) async fn remove(shared: &Arc<Shared>, live: &Live, endpoint: &Endpoin
     if !was_there {
         return;
     }
-    if let Ok(host) = shared.networks.host().await {
-        host.disconnect(&endpoint.tap);
+    if !spare::keep(shared, endpoint, has_ended && !is_published).await {
+        if let Ok(host) = shared.networks.host().await {
+            host.disconnect(&endpoint.tap);
+        }
+        shared.networks.give_back(&endpoint.network, &endpoint.addresses);
     }
-    shared.networks.give_back(&endpoint.network, &endpoint.addresses);
     spare::discard_later(shared, &endpoint.network);
 }
 
-/// Takes a container out of all networks, when it has ended.
-pub(crate) async fn detach(shared: &Arc<Shared>, live: &Live) {
+/// Takes a container out of all networks, when it has ended; answers its places in them.
+pub(crate) async fn detach(shared: &Arc<Shared>, live: &Live) -> Vec<Endpoint> {
     let endpoints = live.watch().borrow().record.endpoints.clone();
     for endpoint in &endpoints {
-        remove(shared, live, endpoint).await;
+        remove(shared, live, endpoint, true).await;
     }
     live.change(|standing| standing.record.published.clear());
+    endpoints
+}
+
+/// Tells what became of a container's places in networks.
+pub(crate) fn tell(shared: &Shared, live: &Live, action: &str, endpoints: &[Endpoint]) {
+    if live.record().config.of_build {
+        return;
+    }
+    for endpoint in endpoints {
+        if let Ok(network) = shared.networks.find(&endpoint.network) {
+            shared.tell_network(action, &network, Some(live.id()));
+        }
+    }
 }
 
 /// What a container's files tell of the networks that it runs in.
@@ -230,8 +248,29 @@ pub(super) fn addressing(shared: &Shared, live: &Live) -> Addressing {
     }
 }
 
+/// Plugs a microVM's network devices in while its guest makes the container. What keeps the guest from that says more than what
+/// keeps the VMM from the other.
+pub(crate) async fn plug_meanwhile(
+    sandbox: &Sandbox,
+    cables: &[Cable],
+    created: impl Future<Output = Result<(), sandbox::SandboxError>>,
+) -> Result<(), sandbox::SandboxError> {
+    let plugged = plug(sandbox, cables);
+    tokio::pin!(created, plugged);
+    tokio::select! {
+        created = &mut created => {
+            created?;
+            plugged.await
+        }
+        plugged = &mut plugged => {
+            created.await?;
+            plugged
+        }
+    }
+}
+
 /// Plugs a microVM's network devices in.
-pub(crate) async fn plug(sandbox: &Sandbox, cables: &[Cable]) -> Result<(), sandbox::SandboxError> {
+pub(super) async fn plug(sandbox: &Sandbox, cables: &[Cable]) -> Result<(), sandbox::SandboxError> {
     for cable in cables {
         let queues: Vec<_> = cable.queues.iter().map(AsFd::as_fd).collect();
         sandbox.plug(cable.nic, &queues).await?;

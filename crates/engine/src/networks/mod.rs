@@ -15,9 +15,9 @@ mod restore;
 mod spare;
 mod store;
 
-pub(crate) use attach::{Attached, Cable, attach, detach, plug, renamed};
+pub(crate) use attach::{Attached, Cable, attach, detach, plug_meanwhile, renamed, tell};
 pub(crate) use egress::{begin as begin_telling_refusals, check as check_egress};
-pub(crate) use mode::normalize;
+pub(crate) use mode::{nics, normalize};
 pub(crate) use restore::{adopt, begin};
 pub(crate) use store::Networks;
 

@@ -13,6 +13,11 @@ pub(super) fn primary(config: &ContainerCreate) -> &str {
     }
 }
 
+/// How many network devices its microVM has: those that it can come to need.
+pub(crate) fn nics(config: &ContainerCreate) -> u8 {
+    if config.no_network { 0 } else { sandbox::MAX_NICS }
+}
+
 /// The networks that a container is to be in, that of its mode first.
 pub(super) fn joined(config: &ContainerCreate) -> Vec<(String, EndpointConfig)> {
     if config.no_network {

@@ -3,7 +3,7 @@
 mod api;
 mod fill;
 mod store;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 256;
 
 /// Removes a folder with all that is in it, which nobody changes any more. Directories are moved to the top before they
 /// are emptied, so that no depth costs descriptors or memory.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let top = open(CWD, path)?;
     let mut moved = 0_u64;
     loop {
@@ -55,7 +55,7 @@ fn take_away(parent: &OwnedFd, name: &CString) -> io::Result<Option<OwnedFd>> {
 }
 
 /// How many bytes the files of a folder take, each counted for every name it has, as `du -l` does.
-pub(super) fn size(path: &Path) -> io::Result<u64> {
+pub(crate) fn size(path: &Path) -> io::Result<u64> {
     let top = open(CWD, path)?;
     let mut levels = vec![(names(&top)?, top)];
     let mut bytes = 0_u64;
@@ -89,7 +89,7 @@ pub(super) fn size(path: &Path) -> io::Result<u64> {
 }
 
 /// Whether there is nothing in a folder.
-pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_empty(path: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(path)?.next().is_none())
 }
 

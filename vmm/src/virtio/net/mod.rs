@@ -4,7 +4,8 @@
 //! send is the host's to enforce, on its end of the TAP device. Checksums and the segmentation of large frames are left to whoever
 //! needs them done; a frame that goes from guest to guest needs neither.
 //!
-//! Each pair of queues is one thread. A device without a TAP device is a port without a cable: its link is down.
+//! Each pair of queues is one thread. A device without a TAP device is a port without a cable: its link is down, and nobody serves
+//! its frames, so that it costs a microVM that has no use for it next to nothing.
 
 mod control;
 mod limiter;
@@ -121,7 +122,7 @@ pub struct Net {
     /// Whether the driver takes the link to be up; `None` before there is a driver.
     told: Option<bool>,
     workers: Vec<Worker<Vec<Virtqueue>>>,
-    /// Queues that nobody serves: the driver knows of one pair only.
+    /// Queues that nobody serves: of pairs that the driver does not know of, or without a cable.
     idle: Vec<Virtqueue>,
 }
 
@@ -230,6 +231,16 @@ fn take_taps(id: &str, pairs: u16, files: Vec<File>) -> Result<Vec<Tap>, NetErro
     Ok(files.into_iter().map(Tap::new).collect::<Result<_, _>>()?)
 }
 
+/// Returns what the driver has sent so far, which was without a cable.
+fn discard(frames: &mut [Virtqueue], interrupt: &Arc<dyn Interrupt>) {
+    for transmit in frames.iter_mut().skip(1).step_by(2) {
+        if let Err(error) = transmit.drain(|_| 0) {
+            log!("{error}; the device waits for a reset");
+            interrupt.failed();
+        }
+    }
+}
+
 /// The name of the device that a spec calls `id`.
 pub fn device_name(id: &str) -> String {
     format!("net-{id}")
@@ -303,9 +314,7 @@ impl VirtioDevice for Net {
         self.prepare_taps(features)?;
         let link = self.is_link_up();
         // A driver that has gone on from elsewhere, or whose cable was plugged in meanwhile.
-        if self.told.replace(link).is_some_and(|told| told != link) {
-            interrupt.config_changed();
-        }
+        let is_news = self.told.replace(link).is_some_and(|told| told != link);
 
         let agreed = |feature: u32| features & 1 << feature != 0;
         let mut queues = queues.into_iter();
@@ -318,14 +327,26 @@ impl VirtioDevice for Net {
         let mut frames: Vec<_> = queues.by_ref().take(2 * usize::from(known)).collect();
         let mut control = queues.next().filter(|_| agreed(VIRTIO_NET_F_CTRL_VQ));
         self.idle = queues.collect();
+        if is_news {
+            if link {
+                discard(&mut frames, &interrupt);
+            }
+            interrupt.config_changed();
+        }
         let mut index = usize::from(known);
         while let (Some(transmit), Some(receive)) = (frames.pop(), frames.pop()) {
             index -= 1;
+            let control = if index == 0 { control.take() } else { None };
+            // A driver waits for the answer to a command, cable or not.
+            if !link && control.is_none() {
+                self.idle.extend([receive, transmit]);
+                continue;
+            }
             let pair = Pair {
                 index,
                 receive,
                 transmit,
-                control: control.take(),
+                control,
                 receiver: Receiver::new(agreed(VIRTIO_NET_F_MRG_RXBUF)),
                 pairs: Arc::clone(&self.pairs),
                 limiters: self.limiters.clone(),

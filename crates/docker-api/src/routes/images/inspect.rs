@@ -131,6 +131,7 @@ fn describe_config(config: engine::ImageConfig) -> ImageConfig {
         working_dir: Some(config.working_dir),
         entrypoint: config.entrypoint,
         on_build: list(config.on_build),
+        shell: list(config.shell),
         labels: Some(HashMap::from_iter(config.labels)).filter(|labels| !labels.is_empty()),
         stop_signal: Some(config.stop_signal).filter(|signal| !signal.is_empty()),
         ..ImageConfig::default()

@@ -15,7 +15,7 @@ struct Encoded {
 }
 
 /// The platform of the parameter `platform`, if there is one.
-pub(super) fn one(params: &Params) -> Result<Option<String>, ApiError> {
+pub(in crate::routes) fn one(params: &Params) -> Result<Option<String>, ApiError> {
     match &all(params, "platform")?[..] {
         [] => Ok(None),
         [platform] => Ok(Some(platform.clone())),

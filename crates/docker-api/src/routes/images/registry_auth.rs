@@ -10,7 +10,7 @@ use serde::Deserialize;
 const HEADER: &str = "x-registry-auth";
 
 /// URL-safe base64; some clients leave the padding out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(in crate::routes) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -31,7 +31,7 @@ pub(in crate::routes) struct AuthConfig {
 }
 
 impl AuthConfig {
-    pub(super) fn credentials(self) -> RegistryCredentials {
+    pub(in crate::routes) fn credentials(self) -> RegistryCredentials {
         if !self.registry_token.is_empty() {
             return RegistryCredentials::RegistryToken(self.registry_token);
         }

@@ -1,0 +1,186 @@
+//! What is sent to the daemon: a folder's files, what comes on standard input, or a URL alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::folder::FolderContext;
+use super::local_dockerfile::LocalDockerfile;
+use super::need::{self, Question};
+use super::options::Arguments;
+use super::query::{Place, platform};
+use super::selection::Selection;
+use super::stdin::{self, Input};
+use super::upload::{BodyWriter, Upload};
+use crate::api::{Client, Content};
+use crate::format::decimal_size;
+use crate::progress::Stream;
+
+/// A Dockerfile that is sent alone.
+const ONLY_FILE: &str = "Dockerfile";
+
+/// A context on its way.
+pub(super) struct BuildContext {
+    pub(super) content: Content,
+    pub(super) place: Place,
+    pub(super) upload: Upload,
+}
+
+/// Opens what the command line names. How much was sent is told on `report`.
+pub(super) async fn open(
+    client: &Client,
+    arguments: &Arguments,
+    build_args: &BTreeMap<String, Option<String>>,
+    report: Option<Stream>,
+) -> anyhow::Result<BuildContext> {
+    let (context, file) = (arguments.context.as_str(), arguments.file.as_deref());
+    if context == "-" {
+        return from_stdin(file, arguments.compress).await;
+    }
+    if Path::new(context).is_dir() {
+        let folder = fs::canonicalize(context)
+            .with_context(|| format!("unable to prepare context: cannot find {context}"))?;
+        let dockerfile = match file {
+            Some("-") => LocalDockerfile::from_stdin(&folder, stdin::dockerfile().await?)?,
+            named => LocalDockerfile::find(&folder, named)?,
+        };
+        let platform = platform(arguments);
+        let question = Question {
+            build_args,
+            target: arguments.image.target.as_deref(),
+            platform: platform.as_deref(),
+            pull: arguments.image.pull,
+        };
+        let needed = need::needed(client, &folder, dockerfile.text.as_deref(), &question).await;
+        let packing = FolderContext {
+            folder: Some(folder),
+            selection: Selection {
+                ignore: dockerfile.ignore,
+                always: dockerfile.always.into_iter().collect(),
+                replaced: names(&dockerfile.added),
+                needed,
+            },
+            added: dockerfile.added,
+        };
+        let place = Place {
+            dockerfile: Some(dockerfile.name),
+            remote: None,
+        };
+        return Ok(packed(packing, place, arguments.compress, report));
+    }
+    if is_remote(context) {
+        return from_remote(context, file);
+    }
+    bail!("unable to prepare context: path {context:?} not found");
+}
+
+fn names(added: &[(String, Vec<u8>)]) -> BTreeSet<String> {
+    added.iter().map(|(name, _)| name.clone()).collect()
+}
+
+fn packed(packing: FolderContext, place: Place, compress: bool, report: Option<Stream>) -> BuildContext {
+    let (content, upload) = Upload::start(move |body| {
+        pack(&packing, body, compress)?;
+        // Before the last of it: the daemon prints nothing of the build until it has that.
+        tell(report, body.written())
+    });
+    BuildContext {
+        content,
+        place,
+        upload,
+    }
+}
+
+fn pack(packing: &FolderContext, body: &mut BodyWriter, compress: bool) -> anyhow::Result<()> {
+    if !compress {
+        return packing.pack(body);
+    }
+    let mut encoder = GzEncoder::new(body, Compression::default());
+    packing.pack(&mut encoder)?;
+    encoder.finish()?;
+    Ok(())
+}
+
+fn tell(report: Option<Stream>, bytes: u64) -> anyhow::Result<()> {
+    let size = decimal_size(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let line = format!("Sending build context to the daemon  {size}\n");
+    match report {
+        Some(Stream::Output) => io::stdout().write_all(line.as_bytes())?,
+        Some(Stream::Error) => io::stderr().write_all(line.as_bytes())?,
+        None => {}
+    }
+    Ok(())
+}
+
+async fn from_stdin(file: Option<&str>, compress: bool) -> anyhow::Result<BuildContext> {
+    if file == Some("-") {
+        bail!("invalid argument: can't use stdin for both build context and dockerfile");
+    }
+    match stdin::open().await? {
+        Input::Archive(head, rest) => {
+            let (content, upload) = Upload::start(move |body| {
+                io::copy(&mut head.chain(rest), body).context("cannot read standard input")?;
+                Ok(())
+            });
+            let place = Place {
+                dockerfile: file.map(str::to_owned),
+                remote: None,
+            };
+            Ok(BuildContext {
+                content,
+                place,
+                upload,
+            })
+        }
+        Input::Dockerfile(text) => {
+            let place = Place {
+                dockerfile: Some(ONLY_FILE.to_owned()),
+                remote: None,
+            };
+            let (content, upload) = Upload::start(move |body| only_dockerfile(&text, body, compress));
+            Ok(BuildContext {
+                content,
+                place,
+                upload,
+            })
+        }
+    }
+}
+
+/// A context of nothing but a Dockerfile.
+fn only_dockerfile(text: &[u8], body: &mut BodyWriter, compress: bool) -> anyhow::Result<()> {
+    let packing = FolderContext {
+        folder: None,
+        selection: Selection::default(),
+        added: vec![(ONLY_FILE.to_owned(), text.to_vec())],
+    };
+    pack(&packing, body, compress)
+}
+
+fn from_remote(url: &str, file: Option<&str>) -> anyhow::Result<BuildContext> {
+    if file == Some("-") {
+        bail!(
+            "the daemon fetches {url}, and cannot take a Dockerfile from standard input with it: fetch it yourself, and \
+             build the folder"
+        );
+    }
+    Ok(BuildContext {
+        content: Content::default(),
+        place: Place {
+            dockerfile: file.map(str::to_owned),
+            remote: Some(url.to_owned()),
+        },
+        upload: Upload::default(),
+    })
+}
+
+/// Whether the daemon can fetch it: a Git repository or an archive.
+fn is_remote(context: &str) -> bool {
+    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    schemes.iter().any(|scheme| context.starts_with(scheme))
+}

@@ -1,0 +1,11 @@
+//! Layers, contexts, and what COPY and ADD make of them.
+
+mod buildah;
+mod copy;
+mod fetch;
+mod git;
+mod hostile;
+mod layer_tree;
+mod solve;
+mod support;
+mod unpack;

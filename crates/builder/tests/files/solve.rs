@@ -1,0 +1,381 @@
+//! Builds, with commands that are answered here: what runs them for real is not this crate's.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use builder::{
+    BuildError, BuildRequest, Builder, Cache, Command, Context, Ended, Event, HeldImage, Host, HostError,
+    Layers, Network, Platform, Reporter, STEP_LABEL, Secrets,
+};
+use dockerfile::BuildOptions;
+use image_store::{Image, ImageStore};
+use registry::{Registry, RegistryConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::{Barrier, mpsc};
+
+use crate::support::Archive;
+
+/// A command prints its arguments and leaves a file that is named as its last word, if it is a path.
+struct Commands {
+    store: ImageStore,
+    ran: Mutex<Vec<Vec<String>>>,
+    /// How many have to run at the same time.
+    together: Barrier,
+    running: Arc<AtomicUsize>,
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Commands {
+    fn hold(&self, name: &str) -> Result<HeldImage, HostError> {
+        let image = self.store.resolve(name).map_err(HostError::of)?;
+        let hold = self.store.hold(&image);
+        Ok(HeldImage { image, hold })
+    }
+}
+
+impl Host for Commands {
+    async fn image(
+        &self,
+        name: &str,
+        _: Option<&Platform>,
+        _: bool,
+        _: &Reporter,
+    ) -> Result<HeldImage, HostError> {
+        self.hold(name)
+    }
+
+    fn key(&self) -> String {
+        String::new()
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<HeldImage>, HostError> {
+        Ok(self.hold(id).ok())
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        command: Command,
+        reporter: &Reporter,
+        keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
+    ) -> Result<Ended<T>, HostError> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let _running = Running(self.running.clone());
+        let line = command.arguments.join(" ");
+        self.ran.lock().unwrap().push(command.arguments.clone());
+        self.together.wait().await;
+        reporter.tell_line(format!("ran {line}\n"));
+        if line.contains("fail") {
+            return Ok(Ended::Failed(7));
+        }
+        if line.contains("hang") {
+            std::future::pending::<()>().await;
+        }
+        let path = line
+            .rsplit(' ')
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('/');
+        let archive = Archive::new()
+            .dir("etc", 0o755)
+            .file("etc/hosts", "")
+            .file(path, &command.environment.join("\n"))
+            .tar();
+        let kept = tokio::task::spawn_blocking(move || keep(Box::new(std::io::Cursor::new(archive))));
+        kept.await.map(Ended::Done).map_err(HostError::of)
+    }
+}
+
+struct Place {
+    folder: TempDir,
+    builder: Arc<Builder<Commands>>,
+    host: Arc<Commands>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with_together(1)
+    }
+
+    fn with_together(together: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(&folder.path().join("store")).unwrap();
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": { "Env": ["PATH=/bin", "A=below"], "Cmd": ["sh"], "OnBuild": ["ENV TRIGGERED=yes", "COPY a /triggered"] },
+        });
+        let base = Archive::new().dir("bin", 0o755).file("bin/sh", "sh").tar();
+        let name = "base".parse().unwrap();
+        store.import(base.as_slice(), Some(&name), config).unwrap();
+        let host = Arc::new(Commands {
+            store: store.clone(),
+            ran: Mutex::default(),
+            together: Barrier::new(together),
+            running: Arc::default(),
+        });
+        let cache = Cache::open(folder.path().join("cache")).unwrap();
+        let registry = Registry::new(RegistryConfig::default()).unwrap();
+        let builder = Builder::new(
+            host.clone(),
+            store,
+            cache,
+            Arc::new(Layers::default()),
+            registry,
+            folder.path().to_owned(),
+        );
+        Self {
+            folder,
+            builder: Arc::new(builder),
+            host,
+        }
+    }
+
+    fn request(&self, text: &str, context: &Archive) -> BuildRequest {
+        let context =
+            Context::from_tar(context.tar().as_slice(), self.folder.path(), Default::default()).unwrap();
+        BuildRequest {
+            dockerfile: dockerfile::parse(text).unwrap(),
+            options: BuildOptions::new(Platform::linux("amd64")),
+            context: Arc::new(context),
+            labels: BTreeMap::new(),
+            references: Vec::new(),
+            no_cache: false,
+            pull: false,
+            network: Network::Default,
+            secrets: Secrets::default(),
+            epoch: None,
+        }
+    }
+
+    async fn run(&self, request: BuildRequest) -> (Result<Image, BuildError>, Vec<Event>) {
+        let (sender, mut events) = mpsc::channel(1);
+        let listening = async {
+            let mut told = Vec::new();
+            while let Some(event) = events.recv().await {
+                told.push(event);
+            }
+            told
+        };
+        tokio::join!(self.builder.build(request, sender), listening)
+    }
+
+    async fn build(&self, text: &str, context: &Archive) -> (Image, usize) {
+        let (built, events) = self.run(self.request(text, context)).await;
+        let cached = events.iter().filter(|event| **event == Event::Cached).count();
+        (built.unwrap(), cached)
+    }
+
+    fn config(&self, image: &Image) -> Value {
+        serde_json::from_slice(&self.host.store.raw_config(image).unwrap()).unwrap()
+    }
+
+    fn commands(&self) -> usize {
+        self.host.ran.lock().unwrap().len()
+    }
+}
+
+fn context() -> Archive {
+    Archive::new().file("a", "1").file("b", "2")
+}
+
+const STEPS: &str =
+    "FROM base\nARG V=1\nCOPY a /x/\nRUN make $V /made\nENV B=c\nWORKDIR /w\nCOPY b .\nCMD [\"run\"]\n";
+
+#[tokio::test]
+async fn what_was_built_before_is_the_same_image_from_the_cache() {
+    let place = Place::new();
+    let (image, cached) = place.build(STEPS, &context()).await;
+    assert_eq!((cached, place.commands()), (0, 1));
+    let again = place.build(STEPS, &context()).await;
+    // The trigger, both COPY, RUN and WORKDIR.
+    assert_eq!(
+        (again.0.id.as_str(), again.1, place.commands()),
+        (image.id.as_str(), 5, 1)
+    );
+    let config = place.config(&image);
+    assert_eq!(
+        config["config"]["Env"],
+        json!(["PATH=/bin", "A=below", "TRIGGERED=yes", "B=c"])
+    );
+    assert_eq!(
+        (&config["config"]["Cmd"], &config["config"]["WorkingDir"]),
+        (&json!(["run"]), &json!("/w"))
+    );
+    assert_eq!(
+        config["config"].get("OnBuild"),
+        None,
+        "triggers are for one build"
+    );
+    let steps: Vec<&str> = config["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|step| step["created_by"].as_str())
+        .collect();
+    assert!(
+        steps.contains(&"RUN |1 V=1 /bin/sh -c make $V /made"),
+        "{steps:?}"
+    );
+    assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 6);
+    // Nothing but the image and the base is for people.
+    let seen = place.host.store.summaries().unwrap();
+    let seen: Vec<_> = seen
+        .iter()
+        .filter(|image| !image.labels.contains_key(STEP_LABEL))
+        .collect();
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
+async fn only_what_follows_a_change_is_built_again() {
+    let place = Place::new();
+    place.build(STEPS, &context()).await;
+    let other = Archive::new().file("a", "1").file("b", "other");
+    assert_eq!((place.build(STEPS, &other).await.1, place.commands()), (4, 1));
+    let other = Archive::new().file("a", "other").file("b", "2");
+    assert_eq!((place.build(STEPS, &other).await.1, place.commands()), (0, 2));
+    let newer = Archive::new()
+        .file("a", "1")
+        .with(|entry| entry.mtime.seconds = 5)
+        .file("b", "2");
+    assert_eq!(
+        (place.build(STEPS, &newer).await.1, place.commands()),
+        (5, 2),
+        "times do not count"
+    );
+    let mut request = place.request(STEPS, &context());
+    request.options.build_args.insert("V".into(), "2".into());
+    place.run(request).await.0.unwrap();
+    assert_eq!(place.commands(), 3);
+    let mut request = place.request(STEPS, &context());
+    request.no_cache = true;
+    let (_, events) = place.run(request).await;
+    assert!(!events.contains(&Event::Cached));
+    assert_eq!(place.commands(), 4);
+}
+
+#[tokio::test]
+async fn with_a_time_that_is_given_images_are_the_same_everywhere() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let place = Place::new();
+        let mut request = place.request(STEPS, &context());
+        request.epoch = Some(1_600_000_000);
+        ids.push(place.run(request).await.0.unwrap().manifest_digest);
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn stages_that_need_nothing_of_each_other_run_at_the_same_time_and_are_told_one_after_the_other() {
+    let place = Place::with_together(2);
+    let text = "FROM scratch AS a\nRUN a /1\nFROM scratch AS b\nRUN b /2\nFROM scratch AS unused\nRUN fail\nFROM scratch\n\
+                COPY --from=a /1 /\nCOPY --from=b /2 /\n";
+    let (built, events) = place.run(place.request(text, &context())).await;
+    assert_eq!(built.unwrap().layers.len(), 2);
+    let told: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Step { number, total, text } => Some(format!("{number}/{total} {text}")),
+            Event::Output { bytes, .. } => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        "1/7 FROM scratch AS a",
+        "2/7 RUN a /1",
+        "ran /bin/sh -c a /1\n",
+        "3/7 FROM scratch AS b",
+        "4/7 RUN b /2",
+        "ran /bin/sh -c b /2\n",
+        "5/7 FROM scratch",
+        "6/7 COPY --from=a /1 /",
+        "7/7 COPY --from=b /2 /",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_command_that_fails_ends_the_build_with_its_code_and_place() {
+    let place = Place::new();
+    let text = "FROM base\nCOPY a /a\nRUN fail\n";
+    let (built, _) = place.run(place.request(text, &context())).await;
+    let error = built.unwrap_err();
+    assert_eq!(error.exit_code(), Some(7));
+    assert_eq!(error.span().unwrap().start.line, 3);
+    let shown = error.render("Dockerfile", text);
+    assert!(
+        shown.starts_with("The command '/bin/sh -c fail' returned a non-zero code: 7\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("Dockerfile:3:1") && shown.contains("RUN fail"),
+        "{shown}"
+    );
+    let text = "FROM base\nCOPY a /a\nRUN make /b\n";
+    assert_eq!(
+        place.build(text, &context()).await.1,
+        2,
+        "what came before it is kept"
+    );
+}
+
+#[tokio::test]
+async fn a_build_that_is_given_up_stops_its_commands() {
+    let place = Place::new();
+    let (sender, mut events) = mpsc::channel(16);
+    let (builder, request) = (
+        place.builder.clone(),
+        place.request("FROM base\nRUN hang\n", &context()),
+    );
+    let task = tokio::spawn(async move { builder.build(request, sender).await.map(drop) });
+    while let Some(event) = events.recv().await {
+        if matches!(event, Event::Output { .. }) {
+            break;
+        }
+    }
+    assert_eq!(place.host.running.load(Ordering::SeqCst), 1);
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(place.host.running.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn secrets_reach_the_command_and_nothing_else() {
+    let place = Place::new();
+    let text = "FROM base\nRUN --mount=type=secret,id=key,env=KEY make /made\n";
+    let (built, _) = place.run(place.request(text, &context())).await;
+    // One that is not required is left out.
+    built.unwrap();
+    let text = "FROM base\nRUN --mount=type=secret,id=key,required=true make /made\n";
+    let error = place.run(place.request(text, &context())).await.0.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "secret key: not found; give it to the build with --secret id=key,src=FILE"
+    );
+    let mut request = place.request(text, &context());
+    request.secrets.0.insert("key".into(), b"hidden-value".to_vec());
+    assert!(!format!("{request:?}").contains("104, 105, 100"));
+    let (built, events) = place.run(request).await;
+    let config = place.config(&built.unwrap()).to_string();
+    assert!(!config.contains("hidden-value") && !format!("{events:?}").contains("hidden-value"));
+    assert!(!contains(&place.folder.path().join("cache"), b"hidden-value"));
+}
+
+fn contains(folder: &Path, needle: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let content = std::fs::read(entry.unwrap().path()).unwrap();
+        content.windows(needle.len()).any(|window| window == needle)
+    })
+}

@@ -1,0 +1,448 @@
+//! What an engine does about builds.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
+use std::sync::Arc;
+
+use ::registry::Credentials;
+use builder::{
+    BuildError, BuildRequest, Builder, CacheRecord, Context, ContextLimits, Event, FetchOptions, FileTree,
+    GitOptions, GitReference, LastLink, Network, Platform, Secrets, fetch, fetch_git, lookup, resolve_git,
+};
+use bytes::Bytes;
+use dockerfile::pattern::Ignore;
+use dockerfile::{BuildOptions, Dockerfile, lint};
+use image_store::NoUsers;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::host::{BuildHost, BuildLimits};
+use crate::engine::Shared;
+use crate::images::{PipeWriter, is_between_steps, parse, pipe};
+use crate::streams::blocking;
+use crate::{Engine, EngineError, Result};
+
+/// What a build tells before it waits for its client.
+const EVENTS: usize = 256;
+/// The largest Dockerfile or ignore file, in bytes.
+const MOST_TEXT: u64 = 1 << 20;
+
+/// What to build.
+#[derive(Clone, Debug, Default)]
+pub struct BuildSpec {
+    /// Where the Dockerfile is in the context; empty for `Dockerfile`.
+    pub dockerfile: String,
+    /// The names that the image gets.
+    pub names: Vec<String>,
+    /// `ARG`s.
+    pub arguments: BTreeMap<String, String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// The stage that is wanted; empty for the last one.
+    pub target: String,
+    /// `OS/ARCHITECTURE[/VARIANT]`; empty for what microVMs of this machine run.
+    pub platform: String,
+    /// Whether no earlier result is used.
+    pub no_cache: bool,
+    /// Whether images are asked for at their registries, there or not.
+    pub pull: bool,
+    /// The network of commands: empty, `default`, `bridge` or `none`.
+    pub network: String,
+    /// What commands may use.
+    pub limits: BuildLimits,
+    /// For registries, by their hosts.
+    pub credentials: HashMap<String, Credentials>,
+    /// What `RUN --mount=type=secret` finds.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+}
+
+/// A build context that comes in as a tar archive.
+pub struct ContextInput {
+    writer: PipeWriter,
+    read: JoinHandle<Result<Context, EngineError>>,
+}
+
+impl ContextInput {
+    /// The next piece of the archive. False: nobody wants more, [`ContextInput::finish`] says why.
+    pub async fn write(&self, piece: Bytes) -> bool {
+        self.writer.write(piece).await.is_ok()
+    }
+
+    /// The archive is over.
+    pub async fn finish(self) -> Result<Context> {
+        self.writer.finish().await;
+        self.read
+            .await
+            .unwrap_or_else(|error| Err(EngineError::Internal(error.to_string())))
+    }
+}
+
+/// A build that goes on until this is dropped.
+#[derive(Debug)]
+pub struct Build {
+    events: mpsc::Receiver<Event>,
+    task: JoinHandle<Result<String, BuildFailure>>,
+}
+
+/// Why a build failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BuildFailure {
+    /// For people.
+    pub message: String,
+    /// The exit code of the command that failed, if it was one.
+    pub code: Option<i32>,
+}
+
+impl Build {
+    /// What happens next; `None` at the end.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// How it ended: the identifier of the image.
+    pub async fn end(mut self) -> Result<String, BuildFailure> {
+        (&mut self.task).await.unwrap_or_else(|error| {
+            Err(BuildFailure {
+                message: error.to_string(),
+                code: None,
+            })
+        })
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the build cache takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheUsage {
+    /// Its entries, the one that was not used for longest first.
+    pub entries: Vec<CacheRecord>,
+    /// The bytes in folders of `RUN --mount=type=cache`.
+    pub mounts: u64,
+}
+
+/// What was removed of the build cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CachePruned {
+    /// The names of its entries.
+    pub entries: Vec<String>,
+    /// Bytes that are free now.
+    pub reclaimed: u64,
+}
+
+impl Engine {
+    /// Takes in a build context.
+    pub async fn build_context(&self) -> ContextInput {
+        let (writer, reader) = pipe();
+        // A client that sends slowly keeps no thread from others.
+        let reader = reader.at(self.shared.images.places().take().await);
+        let folder = self.shared.builds.temporary().to_owned();
+        let read = tokio::spawn(blocking("read a build context", move || {
+            let context = Context::from_tar(reader, &folder, ContextLimits::default());
+            context.map_err(|error| EngineError::Invalid(error.to_string()))
+        }));
+        ContextInput { writer, read }
+    }
+
+    /// Fetches a build context: a repository, an archive or a Dockerfile of the web.
+    pub async fn remote_build_context(&self, url: &str) -> Result<Context> {
+        let folder = self.shared.builds.temporary().to_owned();
+        let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(error.to_string());
+        if let Ok(reference) = url.parse::<GitReference>() {
+            return blocking("fetch a repository", move || {
+                let options = GitOptions::default();
+                let commit = resolve_git(&reference, &options, &folder).map_err(|error| invalid(&error))?;
+                fetch_git(&reference, &commit, &options, &folder).map_err(|error| invalid(&error))
+            })
+            .await;
+        }
+        let registry = self.shared.images.web();
+        let fetched = fetch(registry, url, None, &FetchOptions::default(), &folder).await;
+        let fetched = fetched.map_err(|error| invalid(&error))?;
+        let fetched = fetched.ok_or_else(|| EngineError::Internal(format!("{url} was not sent")))?;
+        blocking("read a build context", move || {
+            let file = lookup(&fetched.context, fetched.name.as_bytes(), LastLink::Keep)
+                .map_err(|error| invalid(&error))?
+                .ok_or_else(|| EngineError::Internal("the file that was fetched is not there".into()))?;
+            let archive = fetched
+                .context
+                .open(&file.node)
+                .map_err(|error| invalid(&error))?;
+            match Context::from_tar(archive, &folder, ContextLimits::default()) {
+                Ok(context) if !context.is_empty() => Ok(context),
+                // What is no archive is a Dockerfile.
+                _ => {
+                    let mut text = fetched
+                        .context
+                        .open(&file.node)
+                        .map_err(|error| invalid(&error))?;
+                    let mut builder = builder::ContextBuilder::new(&folder, ContextLimits::default())
+                        .map_err(|error| invalid(&error))?;
+                    let attributes = builder::ContextAttributes {
+                        mode: 0o644,
+                        ..Default::default()
+                    };
+                    builder
+                        .file(b"Dockerfile", attributes, &mut text)
+                        .map_err(|error| invalid(&error))?;
+                    builder.finish().map_err(|error| invalid(&error))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Builds an image.
+    ///
+    /// # Errors
+    /// What is wrong with the request or the Dockerfile; all else is how the build ends.
+    pub async fn build(&self, spec: BuildSpec, mut context: Context) -> Result<Build> {
+        let file = match spec.dockerfile.as_str() {
+            "" => "Dockerfile".to_owned(),
+            file => file.to_owned(),
+        };
+        let text;
+        (context, text) = blocking("read the Dockerfile", {
+            let file = file.clone();
+            move || {
+                let text = read_text(&context, &file)?.ok_or_else(|| {
+                    EngineError::Invalid(format!(
+                        "Cannot locate specified Dockerfile: {file}: it is not in the build context; name it with -f"
+                    ))
+                })?;
+                let own = format!("{file}.dockerignore");
+                let ignored = match read_text(&context, &own)? {
+                    None => read_text(&context, ".dockerignore")?,
+                    found => found,
+                };
+                if let Some(ignored) = ignored {
+                    let ignore = Ignore::parse(&ignored);
+                    context.ignore(&ignore.map_err(|error| EngineError::Invalid(format!(".dockerignore: {error}")))?);
+                }
+                Ok((context, text))
+            }
+        })
+        .await?;
+        let context = Arc::new(context);
+        let parsed = dockerfile::parse(&text).map_err(|errors| parse_error(&errors, &file, &text))?;
+        let warnings = lint_warnings(&parsed);
+        let request = request(&spec, parsed, context)?;
+        let shared = self.shared.clone();
+        let host = BuildHost {
+            shared: shared.clone(),
+            limits: spec.limits,
+            credentials: spec.credentials,
+        };
+        let builds = &shared.builds;
+        let builder = Arc::new(Builder::new(
+            Arc::new(host),
+            shared.images.store().clone(),
+            builds.cache.clone(),
+            builds.layers.clone(),
+            shared.images.web().clone(),
+            builds.temporary.clone(),
+        ));
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (tasks, stop) = (builds.tasks.clone(), builds.stop.clone());
+        let task = async move {
+            let built = builder.build(request, sender.clone()).await;
+            let image = built.map_err(|error| failure(&error, &file, &text))?;
+            for warning in warnings {
+                let _ = sender.send(Event::Warning(warning)).await;
+            }
+            let names: Vec<String> = image.references.clone();
+            for name in &spec.names {
+                shared.events.image("tag", &image.id, name);
+            }
+            let id = image.id.clone();
+            let _ = sender
+                .send(Event::Built {
+                    id: id.clone(),
+                    names,
+                })
+                .await;
+            Ok(id)
+        };
+        let shared = self.shared.clone();
+        let task = tasks.spawn(async move {
+            let running = shared.builds.running.clone().read_owned().await;
+            let built = stop.run_until_cancelled(task).await.unwrap_or_else(|| {
+                Err(BuildFailure {
+                    message: "the daemon ends, and the build with it".into(),
+                    code: None,
+                })
+            });
+            drop(running);
+            // Nobody waits for it.
+            tokio::spawn(async move { sweep(&shared).await });
+            built
+        });
+        Ok(Build { events, task })
+    }
+
+    /// What the build cache takes.
+    pub async fn build_cache(&self) -> Result<CacheUsage> {
+        let shared = self.shared.clone();
+        blocking("read the build cache", move || {
+            let entries = shared.builds.cache.list().map_err(cache_failed)?;
+            Ok(CacheUsage {
+                entries: entries
+                    .into_iter()
+                    .filter(|record| record.entry.image.is_some())
+                    .collect(),
+                mounts: shared.builds.caches.size(),
+            })
+        })
+        .await
+    }
+
+    /// Removes what `select` says yes to of the build cache; with `mounts` also the folders of `RUN --mount=type=cache`.
+    pub async fn prune_build_cache(
+        &self,
+        mounts: bool,
+        select: impl Fn(&CacheRecord) -> bool + Send + 'static,
+    ) -> Result<CachePruned> {
+        let shared = self.shared.clone();
+        blocking("prune the build cache", move || {
+            let builds = &shared.builds;
+            let mut pruned = CachePruned::default();
+            for record in builds.cache.list().map_err(cache_failed)? {
+                if select(&record) {
+                    builds.cache.remove(&record).map_err(cache_failed)?;
+                    pruned
+                        .entries
+                        .extend(record.entry.image.is_some().then_some(record.id));
+                }
+            }
+            builds.layers.close_unused();
+            pruned.reclaimed = remove_orphans(&shared)?;
+            if mounts {
+                let freed = builds.caches.prune().map_err(cache_failed)?;
+                pruned.reclaimed = pruned.reclaimed.saturating_add(freed);
+            }
+            Ok(pruned)
+        })
+        .await
+    }
+}
+
+/// Removes images between steps that the cache does not know; the bytes that are free now. As long as something is built nothing is
+/// removed: it may be what a step is about to begin with.
+fn remove_orphans(shared: &Shared) -> Result<u64> {
+    let (builds, store) = (&shared.builds, shared.images.store());
+    let Ok(_nobody_builds) = builds.running.try_write() else {
+        return Ok(0);
+    };
+    let known = builds.cache.list().map_err(cache_failed)?;
+    let known: HashSet<_> = known
+        .iter()
+        .filter_map(|record| record.entry.image.as_deref())
+        .collect();
+    let is_orphan =
+        |image: &image_store::ImageSummary| is_between_steps(image) && !known.contains(image.id.as_str());
+    let pruned = store
+        .prune(is_orphan, &NoUsers)
+        .map_err(EngineError::from_store)?;
+    Ok(pruned.reclaimed)
+}
+
+/// Removes what builds have left that nobody goes on with.
+pub(crate) async fn sweep(shared: &Arc<Shared>) {
+    let work = shared.clone();
+    let swept = blocking("sweep the build cache", move || remove_orphans(&work));
+    if let Err(error) = swept.await {
+        tracing::warn!(%error, "what a build has left stays");
+    }
+}
+
+fn cache_failed(error: std::io::Error) -> EngineError {
+    EngineError::Internal(format!("the build cache: {error}"))
+}
+
+/// A text in the context; `None` if it is not there.
+fn read_text(context: &Context, file: &str) -> Result<Option<String>> {
+    let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(format!("{file}: {error}"));
+    let Some(found) = lookup(context, file.as_bytes(), LastLink::Follow).map_err(|error| invalid(&error))?
+    else {
+        return Ok(None);
+    };
+    let content = context.open(&found.node).map_err(|error| invalid(&error))?;
+    let mut bytes = Vec::new();
+    let read = content.take(MOST_TEXT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| invalid(&error))?;
+    if bytes.len() as u64 > MOST_TEXT {
+        return Err(invalid(&format!("it has more than {MOST_TEXT} bytes")));
+    }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| invalid(&"it is no text in UTF-8"))
+}
+
+/// In the words that Docker's clients know, with the places beneath.
+fn parse_error(errors: &[dockerfile::Diagnostic], file: &str, text: &str) -> EngineError {
+    let shown = errors.iter().map(|error| error.with_place(file, text));
+    EngineError::Invalid(shown.collect::<Vec<_>>().join("\n\n"))
+}
+
+fn failure(error: &BuildError, file: &str, text: &str) -> BuildFailure {
+    BuildFailure {
+        message: error.render(file, text),
+        code: error.exit_code(),
+    }
+}
+
+fn lint_warnings(dockerfile: &Dockerfile) -> Vec<String> {
+    let found = lint::check(dockerfile, &lint::Options::default());
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn request(spec: &BuildSpec, dockerfile: Dockerfile, context: Arc<Context>) -> Result<BuildRequest> {
+    let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(error.to_string());
+    let own = Platform::linux("amd64");
+    let target_platform = match spec.platform.as_str() {
+        "" => own.clone(),
+        text => text.parse().map_err(|error| invalid(&error))?,
+    };
+    let mut options = BuildOptions::new(own);
+    options.target_platform = target_platform;
+    options.target = Some(spec.target.clone()).filter(|target| !target.is_empty());
+    options.build_args.clone_from(&spec.arguments);
+    let network = match spec.network.as_str() {
+        "" | "default" | "bridge" => Network::Default,
+        "none" => Network::None,
+        "host" => Network::Host,
+        other => {
+            return Err(EngineError::Invalid(format!(
+                "a build cannot be in network {other}: its commands have the default network, or none"
+            )));
+        }
+    };
+    let epoch = spec
+        .arguments
+        .get("SOURCE_DATE_EPOCH")
+        .filter(|text| !text.is_empty())
+        .map(|text| {
+            text.parse::<i64>().map_err(|_| {
+                EngineError::Invalid(format!(
+                    "invalid SOURCE_DATE_EPOCH: {text:?} is not a number of seconds"
+                ))
+            })
+        });
+    Ok(BuildRequest {
+        dockerfile,
+        options,
+        context,
+        labels: spec.labels.clone(),
+        references: spec.names.iter().map(|name| parse(name)).collect::<Result<_>>()?,
+        no_cache: spec.no_cache,
+        pull: spec.pull,
+        network,
+        secrets: Secrets(spec.secrets.clone()),
+        epoch: epoch.transpose()?,
+    })
+}

@@ -1,0 +1,135 @@
+//! The engine as the builder sees it.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use ::registry::Credentials;
+use builder::{Command, Ended, HeldImage, Host, HostError, Platform, Reporter};
+
+use super::step_vm::StepVm;
+use crate::engine::Shared;
+use crate::images::{ImageEvent, PullRequest, pipe};
+use crate::streams::blocking;
+use crate::{EngineError, Resources, Result, Rlimit, TransferEvents};
+
+/// What commands of a build may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BuildLimits {
+    /// Memory and CPUs.
+    pub resources: Resources,
+    /// Size of `/dev/shm` in bytes; 0 is 64 MiB.
+    pub shm_bytes: u64,
+    /// Resource limits of processes.
+    pub rlimits: Vec<Rlimit>,
+    /// Further lines of `/etc/hosts`, `name:address` each.
+    pub extra_hosts: Vec<String>,
+    /// Which CPUs they may use.
+    pub cpuset_cpus: String,
+}
+
+/// The engine, for one build.
+pub(super) struct BuildHost {
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: BuildLimits,
+    /// For registries, by their hosts.
+    pub(super) credentials: HashMap<String, Credentials>,
+}
+
+impl BuildHost {
+    async fn held(&self, name: &str) -> Result<HeldImage> {
+        let (image, hold) = self.shared.images.resolve_and_hold(name).await?;
+        Ok(HeldImage { image, hold })
+    }
+
+    async fn pull(&self, name: &str, platform: Option<&Platform>, reporter: &Reporter) -> Result<()> {
+        let host = crate::images::RemoteImage::parse(name)?.host;
+        let request = PullRequest {
+            name: name.to_owned(),
+            platform: platform.map(Platform::to_string),
+            credentials: self.credentials.get(&host).cloned().unwrap_or_default(),
+        };
+        let mut events = TransferEvents(self.shared.images.pull(&request).await?);
+        loop {
+            match events.next().await {
+                Ok(happened) => {
+                    for event in happened {
+                        if let ImageEvent::Line { about, text } = event {
+                            let about = if about.is_empty() {
+                                about
+                            } else {
+                                format!("{about}: ")
+                            };
+                            reporter.tell_line(format!("{about}{text}\n"));
+                        }
+                    }
+                }
+                Err(end) => return Ok(end?),
+            }
+        }
+    }
+}
+
+impl Host for BuildHost {
+    async fn image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        pull: bool,
+        reporter: &Reporter,
+    ) -> Result<HeldImage, HostError> {
+        if !pull {
+            match self.held(name).await {
+                Err(EngineError::NoSuchImage(_)) => {}
+                found => return found.map_err(HostError::of),
+            }
+        }
+        self.pull(name, platform, reporter).await.map_err(HostError::of)?;
+        self.held(name).await.map_err(HostError::of)
+    }
+    fn key(&self) -> String {
+        let BuildLimits {
+            shm_bytes,
+            rlimits,
+            extra_hosts,
+            cpuset_cpus,
+            // How much memory and time there is changes what a command can do, not what it does.
+            resources: _,
+        } = &self.limits;
+        format!("{shm_bytes} {rlimits:?} {extra_hosts:?} {cpuset_cpus}")
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<HeldImage>, HostError> {
+        match self.held(id).await {
+            Ok(held) => Ok(Some(held)),
+            Err(EngineError::NoSuchImage(_) | EngineError::Conflict(_)) => Ok(None),
+            Err(error) => Err(HostError::of(error)),
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        command: Command,
+        reporter: &Reporter,
+        keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
+    ) -> Result<Ended<T>, HostError> {
+        // More at once than the host has processors for would only be slower.
+        let _turn = self.shared.builds.turns.acquire().await.map_err(HostError::of)?;
+        let mut vm = StepVm::start(&self.shared, &self.limits, command)
+            .await
+            .map_err(HostError::of)?;
+        let ended = async {
+            let code = vm.run(reporter).await?;
+            if code != 0 {
+                return Ok(Ended::Failed(code));
+            }
+            let (writer, reader) = pipe();
+            let kept = blocking("keep what a command changed", move || Ok(keep(Box::new(reader))));
+            let (kept, ()) = tokio::try_join!(kept, vm.send_changes(writer))?;
+            Ok(Ended::Done(kept))
+        };
+        let ended = ended.await;
+        vm.end().await;
+        ended.map_err(|error: EngineError| HostError::of(error))
+    }
+}

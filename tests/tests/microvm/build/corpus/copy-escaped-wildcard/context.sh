@@ -1,0 +1,1 @@
+echo 1 >"a[1].txt"; echo 2 >"b*"; echo 3 >bc

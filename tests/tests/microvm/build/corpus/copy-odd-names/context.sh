@@ -1,0 +1,3 @@
+echo 1 >'a b'; echo 2 >"c'd"; echo 3 >'a[1].txt'; echo 4 >"$(printf '\303\251')"; echo 5 >'back\slash'; echo 6 >'$dollar'
+mkdir -p "$(printf 'l%.0s' $(seq 100))/$(printf 'm%.0s' $(seq 200))"; echo 7 >"$(printf 'l%.0s' $(seq 100))/$(printf 'm%.0s' $(seq 200))/file"
+mkdir .hidden; echo 8 >.hidden/.file; echo 9 >...
