@@ -12,7 +12,7 @@ fragment=$here/guest.config
 source=${HULL_KERNEL_SOURCE:-/usr/src/linux-source-6.12.tar.xz}
 [ -e "$source" ] || source=$("$here/../rootfs/debian-package.sh" linux-source-6.12)/usr/src/linux-source-6.12.tar.xz
 cache=${HULL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hull}
-out=${1:?usage: kernel-config/build.sh OUT}
+out=$(readlink -m "${1:?usage: kernel-config/build.sh OUT}")
 
 say() { echo "[kernel] $*"; }
 fail() { echo "[kernel] error: $*" >&2; exit 1; }
