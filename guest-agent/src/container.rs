@@ -1,7 +1,7 @@
 //! The one container of the microVM, as far as it lies outside of its processes.
 
 use guest_protocol::ContainerSpec;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::boot::make_directory;
 use crate::os_error::{During, OsError};
@@ -25,9 +25,16 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    pub(crate) fn create(spec: ContainerSpec) -> Result<Self, ContainerError> {
+    /// `left` is what a container that was removed has left.
+    pub(crate) fn create(spec: ContainerSpec, left: Option<Rootfs>) -> Result<Self, ContainerError> {
         let owners = spec.namespaces.user.then(UserNamespace::create).transpose()?;
-        let rootfs = Rootfs::mount(&spec.rootfs, owners.as_ref())?;
+        let rootfs = match left {
+            None => Rootfs::mount(&spec.rootfs, owners.as_ref())?,
+            Some(mut left) => {
+                left.stack(&spec.rootfs, owners.as_ref())?;
+                left
+            }
+        };
         let tags = shared_tags(&spec.mounts);
         if !tags.is_empty() {
             make_directory(SHARED)?;
@@ -39,5 +46,15 @@ impl Container {
                 .during("mount the virtio-fs device", tag)?;
         }
         Ok(Self { spec, rootfs })
+    }
+
+    /// Takes it apart, when all its processes have ended; what is left is for the next one.
+    pub(crate) fn remove(mut self) -> Result<Rootfs, ContainerError> {
+        for index in 0..shared_tags(&self.spec.mounts).len() {
+            let target = format!("{SHARED}/{index}");
+            unmount(&target, UnmountFlags::DETACH).during("unmount", target)?;
+        }
+        self.rootfs.clear()?;
+        Ok(self.rootfs)
     }
 }

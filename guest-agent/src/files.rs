@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use guest_protocol::File;
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, ftruncate, open, openat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchown, ftruncate, open, openat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
 use crate::boot::make_directory;
@@ -50,20 +50,32 @@ impl Files {
         }
     }
 
-    /// Writes the files before there is a process of the container. In a user namespace they belong to its root.
+    /// Writes the files before there is a process of the container. In a user namespace their owners are those of it.
     pub(crate) fn give(&mut self, files: &[File], user_namespace: bool) -> Result<(), OsError> {
-        let owner = user_namespace.then_some((Uid::from_raw(FIRST_ID), Gid::from_raw(FIRST_ID)));
+        let first = if user_namespace { FIRST_ID } else { 0 };
+        self.take_back()?;
         for (index, file) in files.iter().enumerate() {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(file.mode & 0o7777);
             let fd = openat(&self.directory, index.to_string(), flags, mode)
                 .during("make the file", &file.target)?;
-            if let Some((user, group)) = owner {
-                fchown(&fd, Some(user), Some(group)).during("change the owner of the file", &file.target)?;
+            let (uid, gid) = (first.saturating_add(file.uid), first.saturating_add(file.gid));
+            if (uid, gid) != (0, 0) {
+                fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .during("change the owner of the file", &file.target)?;
             }
             set_content(&fd, &file.content).during("write the file", &file.target)?;
         }
         self.targets = files.iter().map(|file| file.target.clone()).collect();
+        Ok(())
+    }
+
+    /// Deletes those that there are, when no process of the container is left.
+    fn take_back(&mut self) -> Result<(), OsError> {
+        for (index, target) in std::mem::take(&mut self.targets).iter().enumerate() {
+            unlinkat(&self.directory, index.to_string(), AtFlags::empty())
+                .during("delete the file", target)?;
+        }
         Ok(())
     }
 
@@ -144,6 +156,8 @@ mod tests {
         File {
             target: target.into(),
             mode: 0o444,
+            uid: 0,
+            gid: 0,
             content: content.into(),
         }
     }
@@ -189,13 +203,41 @@ mod tests {
     }
 
     #[test]
-    fn files_for_a_user_namespace_belong_to_its_root() {
+    fn the_next_container_has_its_own_files_only() {
+        let given = [
+            file("/etc/hosts", "first\n"),
+            file("/run/secrets/key", "secret\n"),
+        ];
+        let mut rig = Rig::new("again", &given, false);
+        rig.files.give(&[file("/etc/hosts", "second\n")], false).unwrap();
+        assert_eq!(fs::read_to_string(rig.path.join("0")).unwrap(), "second\n");
+        assert_eq!(fs::read_dir(&rig.path).unwrap().count(), 1);
+        assert!(rig.files.replace(&[file("/run/secrets/key", "")]).is_err());
+    }
+
+    #[test]
+    fn files_for_a_user_namespace_belong_to_its_users() {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: only root gives files away");
             return;
         }
-        let rig = Rig::new("owner", &[file("/etc/hosts", "given\n")], true);
-        let made = fs::metadata(rig.path.join("0")).unwrap();
-        assert_eq!((made.uid(), made.gid()), (FIRST_ID, FIRST_ID));
+        let own = File {
+            uid: 33,
+            gid: 34,
+            ..file("/run/secrets/key", "given\n")
+        };
+        for (user_namespace, first) in [(true, FIRST_ID), (false, 0)] {
+            let rig = Rig::new(
+                "owner",
+                &[file("/etc/hosts", "given\n"), own.clone()],
+                user_namespace,
+            );
+            let owner = |name| {
+                let made = fs::metadata(rig.path.join(name)).unwrap();
+                (made.uid(), made.gid())
+            };
+            assert_eq!(owner("0"), (first, first));
+            assert_eq!(owner("1"), (first + 33, first + 34));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The container's root file system: layers as EROFS files on virtio-fs, stacked under a writable one by overlayfs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,16 +22,16 @@ use crate::user_namespace::UserNamespace;
 pub(crate) const ROOT: &str = "/run/root";
 /// Where the device with the layer files is.
 const LAYER_FILES: &str = "/run/layers";
-/// Where each layer is mounted, in a directory named by its index.
+/// Where each layer is mounted, in a directory named as its file is.
 const LAYERS: &str = "/run/layer";
 /// Where the writable file system is.
 const DISK: &str = "/run/disk";
 /// The writable layer.
 pub(crate) const UPPER: &str = "/run/disk/upper";
+const WORK: &str = "/run/disk/work";
 /// Where the kernel has the settings of every mounted file system's device.
 const READ_AHEADS: &str = "/sys/class/bdi";
 const READ_AHEAD_KIB: &str = "1024";
-const WORK: &str = "/run/disk/work";
 
 /// Why a root file system could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +48,12 @@ pub(crate) enum RootfsError {
     LayerName(String),
 }
 
-/// The mounted root file system.
+/// The mounted root file system, or what is left of one for the next.
 pub(crate) struct Rootfs {
     has_disk: bool,
+    has_layer_files: bool,
+    /// The names of all layers that are mounted.
+    layers: BTreeSet<String>,
 }
 
 impl Rootfs {
@@ -61,18 +65,46 @@ impl Rootfs {
             Some(serial) => mount_disk(serial)?,
             None => mount_memory()?,
         }
-        if !spec.layers.is_empty() {
+        let mut rootfs = Self {
+            has_disk: spec.disk.is_some(),
+            has_layer_files: false,
+            layers: BTreeSet::new(),
+        };
+        rootfs.stack(spec, owners)?;
+        Ok(rootfs)
+    }
+
+    /// Stacks these layers under the writable one. Those that were mounted before stay so, with what is cached of them.
+    pub(crate) fn stack(
+        &mut self,
+        spec: &RootfsSpec,
+        owners: Option<&UserNamespace>,
+    ) -> Result<(), RootfsError> {
+        if !spec.layers.is_empty() && !self.has_layer_files {
             mount_layer_files(&spec.layers_tag)?;
+            self.has_layer_files = true;
         }
-        for (index, name) in spec.layers.iter().enumerate() {
-            mount_layer(index, name, owners)?;
+        for name in &spec.layers {
+            if !self.layers.contains(name) {
+                mount_layer(name, owners)?;
+                self.layers.insert(name.clone());
+            }
         }
         read_ahead().map_err(RootfsError::ReadAhead)?;
-        make_upper(spec.layers.len())?;
-        stack(spec.layers.len())?;
-        Ok(Self {
-            has_disk: spec.disk.is_some(),
-        })
+        make_upper(&spec.layers)?;
+        Ok(stack(&spec.layers)?)
+    }
+
+    /// Takes the stack apart and deletes the writable layer, when no process uses it any more.
+    pub(crate) fn clear(&mut self) -> Result<(), OsError> {
+        unmount(ROOT, UnmountFlags::DETACH).during("unmount", ROOT)?;
+        for directory in [UPPER, WORK] {
+            let removed = fs::remove_dir_all(directory);
+            removed
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+                .during("delete", directory)?;
+        }
+        Ok(())
     }
 
     /// Writes everything to the disk and lets go of it.
@@ -105,11 +137,11 @@ fn mount_layer_files(tag: &str) -> Result<(), OsError> {
     mount(tag, LAYER_FILES, c"virtiofs", flags, c"dax=never").during("mount the virtio-fs device", tag)
 }
 
-fn mount_layer(index: usize, name: &str, owners: Option<&UserNamespace>) -> Result<(), RootfsError> {
+fn mount_layer(name: &str, owners: Option<&UserNamespace>) -> Result<(), RootfsError> {
     if name.is_empty() || name == "." || name == ".." || name.contains('/') {
         return Err(RootfsError::LayerName(name.into()));
     }
-    let target = format!("{LAYERS}/{index}");
+    let target = format!("{LAYERS}/{name}");
     make_directory(&target)?;
     let file = format!("{LAYER_FILES}/{name}");
     mount(file, &target, c"erofs", MountFlags::RDONLY, c"directio").during("mount the layer", name)?;
@@ -179,13 +211,13 @@ fn find_disk(serial: &str) -> Result<String, RootfsError> {
 
 /// Makes the writable layer on a new disk. Its root directory stands for the root of the whole stack, so it takes owner
 /// and mode from the layer below.
-fn make_upper(layers: usize) -> Result<(), OsError> {
+fn make_upper(layers: &[String]) -> Result<(), OsError> {
     match mkdirat(CWD, UPPER, Mode::from_raw_mode(0o755)) {
         Err(Errno::EXIST) => return Ok(()),
         result => result.during("make the directory", UPPER)?,
     }
     make_directory(WORK)?;
-    if let Some(top) = layers.checked_sub(1) {
+    if let Some(top) = layers.last() {
         let top = format!("{LAYERS}/{top}");
         let status = stat(&top).during("look at", top)?;
         let owner = rustix::fs::Uid::from_raw(status.st_uid);
@@ -204,31 +236,29 @@ fn make_upper(layers: usize) -> Result<(), OsError> {
 }
 
 /// The layers below the writable one as one directory, mounted nowhere; `None` when there are none.
-pub(crate) fn lower(layers: usize) -> Result<Option<OwnedFd>, OsError> {
-    if layers < 2 {
-        let open = || {
-            open(
-                format!("{LAYERS}/0"),
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
+pub(crate) fn lower(layers: &[String]) -> Result<Option<OwnedFd>, OsError> {
+    if let [] | [_] = layers {
+        let open = |name| {
+            let path = format!("{LAYERS}/{name}");
+            open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         };
-        return (layers == 1).then(open).transpose().during("open", "the layer");
+        return layers.first().map(open).transpose().during("open", "the layer");
     }
     let overlay = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("create", "an overlay")?;
-    for index in (0..layers).rev() {
-        let layer = format!("{LAYERS}/{index}");
+    for name in layers.iter().rev() {
+        let layer = format!("{LAYERS}/{name}");
         fsconfig_set_string(&overlay, "lowerdir+", &layer).during("set the overlay option", layer)?;
     }
     let lower = mounts::finish(&overlay, MountAttrFlags::MOUNT_ATTR_RDONLY);
-    lower.during("stack", format!("{layers} layers")).map(Some)
+    let count = layers.len();
+    lower.during("stack", format!("{count} layers")).map(Some)
 }
 
 /// Stacks the layers under the writable one. Layers are named one by one: in one string, many of them would not fit in
 /// the page that mount(2) takes.
-fn stack(layers: usize) -> Result<(), OsError> {
+fn stack(layers: &[String]) -> Result<(), OsError> {
     let target = open(ROOT, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", ROOT)?;
-    if layers == 0 {
+    if layers.is_empty() {
         let upper = open(UPPER, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", UPPER)?;
         let root = mounts::bind(&upper).during("bind", UPPER)?;
         return mounts::attach(&root, &target).during("mount", ROOT);
@@ -237,8 +267,8 @@ fn stack(layers: usize) -> Result<(), OsError> {
     let set = |key: &str, value: &str| {
         fsconfig_set_string(&overlay, key, value).during("set the overlay option", format!("{key}={value}"))
     };
-    for index in (0..layers).rev() {
-        set("lowerdir+", &format!("{LAYERS}/{index}"))?;
+    for name in layers.iter().rev() {
+        set("lowerdir+", &format!("{LAYERS}/{name}"))?;
     }
     set("upperdir", UPPER)?;
     set("workdir", WORK)?;
@@ -251,7 +281,8 @@ fn stack(layers: usize) -> Result<(), OsError> {
     ] {
         set(key, value)?;
     }
+    let count = layers.len();
     let root =
-        mounts::finish(&overlay, MountAttrFlags::empty()).during("stack", format!("{layers} layers"))?;
+        mounts::finish(&overlay, MountAttrFlags::empty()).during("stack", format!("{count} layers"))?;
     mounts::attach(&root, &target).during("mount", ROOT)
 }

@@ -6,7 +6,7 @@ mod save;
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::thread::{self, ScopedJoinHandle};
 
 use thiserror::Error;
@@ -25,7 +25,7 @@ use crate::snapshot::{RamError, SnapshotError};
 use crate::vcpu::{VcpuError, Vcpus};
 use crate::virtio;
 use crate::virtio::registry::RegistryError;
-use crate::virtio::transport::TransportError;
+use crate::virtio::transport::{MmioTransport, TransportError};
 
 use parts::{Built, Legacy, LegacyState, Plan, Transport, lock};
 
@@ -135,13 +135,8 @@ impl Microvm {
 
     /// Plugs a network device into what the host has for it, or unplugs it. The vCPUs may go on meanwhile: whoever needs the
     /// device waits for it.
-    pub fn plug(&mut self, device: &str, ends: Vec<File>) -> Result<(), PlugError> {
-        let name = virtio::net::device_name(device);
-        let mut found = self.transports.iter().map(|transport| lock(transport));
-        let transport = found.find(|transport| transport.name() == name);
-        let mut transport = transport.ok_or_else(|| PlugError::NoDevice {
-            device: device.to_owned(),
-        })?;
+    pub fn plug(&mut self, device: &str, ends: Vec<File>) -> Result<(), DeviceRequestError> {
+        let mut transport = self.device("network", device, &virtio::net::device_name(device))?;
         transport.pause();
         let plugged = transport.plug(ends);
         if self.state == State::Running {
@@ -149,18 +144,41 @@ impl Microvm {
         }
         Ok(plugged?)
     }
+
+    /// Adds layer files to those that the guest sees.
+    pub fn add_layers(&mut self, tag: &str, files: Vec<(String, File)>) -> Result<(), DeviceRequestError> {
+        let mut transport = self.device("virtio-fs", tag, &virtio::fs::device_name(tag))?;
+        Ok(transport.add_layers(files)?)
+    }
+
+    /// The device whose whole name this is; a client knows it as one of a kind.
+    fn device(
+        &self,
+        kind: &'static str,
+        id: &str,
+        name: &str,
+    ) -> Result<MutexGuard<'_, MmioTransport>, DeviceRequestError> {
+        let mut found = self.transports.iter().map(|transport| lock(transport));
+        let transport = found.find(|transport| transport.name() == name);
+        transport.ok_or_else(|| DeviceRequestError::NoDevice {
+            kind,
+            id: id.to_owned(),
+        })
+    }
 }
 
-/// The device that a client names is not there.
+/// Why a device is not as a client wants it.
 #[derive(Debug, Error)]
-pub enum PlugError {
-    /// No network device of this name.
-    #[error("this microVM has no network device '{device}'")]
+pub enum DeviceRequestError {
+    /// There is none of this kind and name.
+    #[error("this microVM has no {kind} device '{id}'")]
     NoDevice {
+        /// What the client asked for.
+        kind: &'static str,
         /// The name.
-        device: String,
+        id: String,
     },
-    /// It would not be plugged in.
+    /// It refused.
     #[error(transparent)]
     Transport(#[from] TransportError),
 }

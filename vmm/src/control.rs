@@ -11,8 +11,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use thiserror::Error;
-use vm_spec::control::{MAX_REQUEST, Request, Response, State};
-use vm_spec::{ExitReason, ExitReport, MAX_QUEUE_PAIRS};
+use vm_spec::control::{MAX_DESCRIPTORS, MAX_REQUEST, Request, Response, State};
+use vm_spec::{ExitReason, ExitReport};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::board::Microvm;
@@ -164,31 +164,37 @@ fn answer(line: &[u8], descriptors: Vec<OwnedFd>, microvm: &mut Microvm, ending:
         Ok(request) => request,
         Err(error) => return Response::Error(format!("not a request: {error}")),
     };
-    match request {
-        Request::State => Response::State(microvm.state()),
+    let files = descriptors.into_iter().map(File::from);
+    let done = match request {
+        Request::State => Ok(()),
         Request::Pause => {
             microvm.pause();
-            Response::State(microvm.state())
+            Ok(())
         }
         Request::Resume => {
             microvm.resume();
-            Response::State(microvm.state())
+            Ok(())
         }
-        Request::Plug { device } => {
-            let ends = descriptors.into_iter().map(File::from).collect();
-            match microvm.plug(&device, ends) {
-                Ok(()) => Response::State(microvm.state()),
-                Err(error) => Response::Error(error.to_string()),
-            }
-        }
-        Request::Save => match microvm.save() {
-            Ok(()) => Response::State(microvm.state()),
-            Err(error) => Response::Error(error.to_string()),
-        },
+        Request::Plug { device } => microvm
+            .plug(&device, files.collect())
+            .map_err(|error| error.to_string()),
+        Request::AddLayers { device, names } if names.len() == files.len() => microvm
+            .add_layers(&device, names.into_iter().zip(files).collect())
+            .map_err(|error| error.to_string()),
+        Request::AddLayers { names, .. } => Err(format!(
+            "{} layers are named, and {} files came with the request",
+            names.len(),
+            files.len()
+        )),
+        Request::Save => microvm.save().map_err(|error| error.to_string()),
         Request::Stop => {
             ending.end(ExitReason::Stopped, "");
-            Response::State(State::Stopped)
+            return Response::State(State::Stopped);
         }
+    };
+    match done {
+        Ok(()) => Response::State(microvm.state()),
+        Err(error) => Response::Error(error),
     }
 }
 
@@ -211,9 +217,9 @@ impl Client {
                 );
             }
         }
-        if self.descriptors.len() > usize::from(MAX_QUEUE_PAIRS) {
+        if self.descriptors.len() > MAX_DESCRIPTORS {
             self.send(&Response::Error(format!(
-                "a request has at most {MAX_QUEUE_PAIRS} descriptors"
+                "a request has at most {MAX_DESCRIPTORS} descriptors"
             )));
             return false;
         }
@@ -236,7 +242,7 @@ impl Client {
     /// Receives what there is; returns the number of bytes.
     fn receive(&mut self) -> io::Result<usize> {
         let mut chunk = [0; MAX_REQUEST];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_QUEUE_PAIRS as usize + 1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS + 1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut chunk)];
         let message = recvmsg(&self.stream, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;

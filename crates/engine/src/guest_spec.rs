@@ -127,7 +127,8 @@ pub(crate) fn hostname(record: &ContainerRecord) -> String {
     }
 }
 
-fn init(record: &ContainerRecord) -> Result<ProcessSpec> {
+/// The container's init.
+pub(crate) fn init(record: &ContainerRecord) -> Result<ProcessSpec> {
     let config = &record.config;
     Ok(ProcessSpec {
         id: INIT,

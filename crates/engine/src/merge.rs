@@ -71,7 +71,7 @@ fn command(create: &mut ContainerCreate, image: &oci_spec::image::Config) -> Res
 }
 
 /// The variables asked for, and then those of the image that are not among them, in Docker's order; a name without a value takes a variable away.
-fn environment(image: &[String], asked: &[String]) -> Vec<String> {
+pub(crate) fn environment(image: &[String], asked: &[String]) -> Vec<String> {
     let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
     let named: Vec<String> = asked.iter().map(name).collect();
     let mut env = Vec::new();

@@ -34,6 +34,8 @@ pub(crate) fn files(config: &ContainerCreate, hostname: &str, addressing: &Addre
     let file = |target: &str, content: String| File {
         target: target.into(),
         mode: 0o644,
+        uid: 0,
+        gid: 0,
         content: content.into(),
     };
     vec![

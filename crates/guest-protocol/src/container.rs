@@ -173,6 +173,10 @@ pub struct File {
     pub target: String,
     /// Permission bits.
     pub mode: u32,
+    /// Its user in the container.
+    pub uid: u32,
+    /// Its group in the container.
+    pub gid: u32,
     /// What is in it.
     pub content: Vec<u8>,
 }

@@ -67,6 +67,10 @@ pub enum Call {
     /// hostname, sysctls, hidden paths) is made together with the container's init, and what is wrong with it is told by
     /// the [`Call::StartProcess`] of that.
     CreateContainer(Box<ContainerSpec>),
+    /// Take the container away, so that there can be another one. All its processes and tasks must have ended; they are forgotten. Its
+    /// writable layer is deleted. The layers below it stay mounted, its interfaces up, its limits set, until the next
+    /// container has others. One with devices or a user namespace of its own has to stay. Answered with [`Reply::Done`].
+    RemoveContainer,
     /// Start a process in the container. The first one is the container's init: its end is the end of the container
     /// and of every other process in it. Answered with [`Reply::Started`].
     StartProcess(Box<ProcessSpec>),

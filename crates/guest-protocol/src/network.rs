@@ -62,6 +62,8 @@ mod tests {
         let hosts = File {
             target: "/etc/hosts".into(),
             mode: 0o644,
+            uid: 0,
+            gid: 0,
             content: b"172.17.0.2 box\n".to_vec(),
         };
         let calls = [

@@ -96,6 +96,12 @@ impl Guest {
         self.done(Call::CreateContainer(Box::new(spec)))
     }
 
+    /// Takes the container away, when its init has ended and no task goes on: its processes are forgotten, its writable layer is
+    /// deleted, and the layers below, its limits and its interfaces wait for the next one, which the microVM may have now.
+    pub fn remove_container(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        self.done(Call::RemoveContainer)
+    }
+
     /// Starts a process; answers its pid in the root pid namespace of the guest.
     pub fn start_process(&self, spec: ProcessSpec) -> impl Future<Output = Result<i32>> + Send + use<> {
         let reply = self.send(Call::StartProcess(Box::new(spec)));

@@ -266,7 +266,7 @@ fn listen(path: &Path) -> Result<std::os::unix::net::UnixListener> {
     std::os::unix::net::UnixListener::bind(path).map_err(SandboxError::file("listen on", path))
 }
 
-fn open(path: &Path) -> Result<File> {
+pub(crate) fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(SandboxError::file("open", path))
 }
 

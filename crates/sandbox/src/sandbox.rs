@@ -1,21 +1,22 @@
 //! A running microVM.
 
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use vm_spec::control::{Request, Response};
+use vm_spec::control::{MAX_DESCRIPTORS, Request, Response};
 
 use crate::boot::{Boot, END_AFTER_LOSS, Link, ended};
-use crate::launch::{Launched, control_socket, launch, nic_name, vsock_socket};
+use crate::launch::{Launched, control_socket, launch, nic_name, open, vsock_socket};
 use crate::process::{Process, start_time};
 use crate::supervise::{self, Supervised, Watch, ask, remove_cgroup};
 use crate::{
-    Clock, CpuShare, Guest, InputStream, OutputStream, ProcessId, Result, SandboxEnd, SandboxError,
-    SandboxSpec, Step, StreamKind, Timeline, cgroup,
+    Clock, CpuShare, Guest, InputStream, LAYERS_TAG, OutputStream, ProcessId, Result, SandboxEnd,
+    SandboxError, SandboxSpec, Step, StreamKind, Timeline, cgroup,
 };
 
 /// How long a VMM that was asked to stop may take before it is killed.
@@ -210,6 +211,19 @@ impl Sandbox {
     pub async fn plug(&self, nic: u8, queues: &[BorrowedFd<'_>]) -> Result<()> {
         let plugged = supervise::plug(&self.shared.record.runtime, nic_name(nic), queues).await;
         self.done("plug in a network device", plugged).await
+    }
+
+    /// Shows the guest more layer files, by their names, beside those that it has. It must have been started with one at least.
+    pub async fn add_layers(&self, layers: &[(String, PathBuf)]) -> Result<()> {
+        for some in layers.chunks(MAX_DESCRIPTORS) {
+            let names = some.iter().map(|(name, _)| name.clone()).collect();
+            let files: Vec<File> = some.iter().map(|(_, path)| open(path)).collect::<Result<_>>()?;
+            let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+            let runtime = &self.shared.record.runtime;
+            let added = supervise::add_layers(runtime, LAYERS_TAG.into(), names, &files).await;
+            self.done("add a layer", added).await?;
+        }
+        Ok(())
     }
 
     /// Gives it its share of the host's CPUs. Boots and restores are done with all that they can take.

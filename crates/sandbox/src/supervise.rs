@@ -11,8 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interes
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::watch;
-use vm_spec::MAX_QUEUE_PAIRS;
-use vm_spec::control::{Request, Response};
+use vm_spec::control::{MAX_DESCRIPTORS, Request, Response};
 
 use crate::launch::control_socket;
 use crate::process::Process;
@@ -96,6 +95,17 @@ pub(crate) async fn plug(runtime: &Path, device: String, queues: &[BorrowedFd<'_
     in_time(PLUG_TIMEOUT, exchange(runtime, Request::Plug { device }, queues)).await
 }
 
+/// Adds files to those that the guest sees on a device.
+pub(crate) async fn add_layers(
+    runtime: &Path,
+    device: String,
+    names: Vec<String>,
+    files: &[BorrowedFd<'_>],
+) -> Result<Response> {
+    let request = Request::AddLayers { device, names };
+    in_time(ANSWER_TIMEOUT, exchange(runtime, request, files)).await
+}
+
 async fn in_time(limit: Duration, answer: impl Future<Output = Result<Response>>) -> Result<Response> {
     let answer = tokio::time::timeout(limit, answer).await;
     answer.unwrap_or_else(|_| {
@@ -130,7 +140,7 @@ async fn exchange(runtime: &Path, request: Request, descriptors: &[BorrowedFd<'_
 /// Sends bytes with descriptors along; returns how many bytes went.
 async fn send(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<usize> {
     let send = || {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_QUEUE_PAIRS as usize))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(std::io::ErrorKind::InvalidInput.into());

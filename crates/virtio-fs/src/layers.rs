@@ -1,4 +1,4 @@
-//! A flat, immutable, read-only directory of files that were handed over as open descriptors.
+//! A flat, read-only directory of files that were handed over as open descriptors. Files may be added, and never go.
 
 mod filesystem;
 #[cfg(test)]
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::stat64;
@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::attributes;
 use crate::name::{NameError, entry_name};
 
-/// How long the guest may keep what it was told: nothing here ever changes.
+/// How long the guest may keep what it was told of a file: none ever changes.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Node number of the first file; the root is 1.
@@ -75,17 +75,23 @@ struct Layer {
 
 /// The file system of a layers device.
 ///
-/// The guest sees files of mode 0444 and length as they were at the start, owned by root, without times and without
+/// The guest sees files of mode 0444 and length as they were when they came, owned by root, without times and without
 /// anything else that the host knows of them. The files must not change as long as this lives: the guest caches them
 /// without limit.
 pub struct LayerDirectory {
-    layers: Vec<Layer>,
-    by_name: HashMap<CString, u64>,
+    files: RwLock<LayerFiles>,
     // The guest's kernel takes ENOSYS from OPEN as "no need to ask again", which saves two exits a file.
     open_needless: AtomicBool,
     opendir_needless: AtomicBool,
     // By offset in the window.
     mappings: Mutex<BTreeMap<u64, Mapping>>,
+}
+
+/// In the order in which they came.
+#[derive(Default)]
+struct LayerFiles {
+    layers: Vec<Arc<Layer>>,
+    by_name: HashMap<CString, u64>,
 }
 
 /// A part of a file that the guest sees in the DAX window.
@@ -115,34 +121,20 @@ pub struct LayersState {
 impl LayerDirectory {
     /// A directory of `files`, listed in the order given.
     pub fn new(files: Vec<(String, File)>) -> Result<LayerDirectory, LayersError> {
-        let mut layers = Vec::with_capacity(files.len());
-        let mut by_name = HashMap::with_capacity(files.len());
-        for (node, (name, file)) in (FIRST_FILE..).zip(files) {
-            let entry = entry_name(&name)?;
-            let metadata = file.metadata().map_err(|source| LayersError::Attributes {
-                name: name.clone(),
-                source,
-            })?;
-            if !metadata.is_file() {
-                return Err(LayersError::NotAFile { name });
-            }
-            if by_name.insert(entry.clone(), node).is_some() {
-                return Err(LayersError::Duplicate { name });
-            }
-            layers.push(Layer {
-                name: entry,
-                fd: file.as_raw_fd(),
-                file: Mutex::new(file),
-                len: metadata.len(),
-            });
-        }
+        let mut known = LayerFiles::default();
+        known.add(files)?;
         Ok(LayerDirectory {
-            layers,
-            by_name,
+            files: RwLock::new(known),
             open_needless: AtomicBool::new(false),
             opendir_needless: AtomicBool::new(false),
             mappings: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// Adds files at its end, all of them or none. A guest that has listed the directory before may not list them.
+    pub fn add(&self, files: Vec<(String, File)>) -> Result<(), LayersError> {
+        let mut known = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        known.add(files)
     }
 
     /// What the guest agreed on and mapped.
@@ -175,6 +167,10 @@ impl LayerDirectory {
             self.map(mapping, DAX_RANGE, window)?;
         }
         Ok(())
+    }
+
+    fn files(&self) -> RwLockReadGuard<'_, LayerFiles> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mappings(&self) -> MutexGuard<'_, BTreeMap<u64, Mapping>> {
@@ -210,11 +206,12 @@ impl LayerDirectory {
         )
     }
 
-    fn layer(&self, node: u64) -> io::Result<&Layer> {
+    fn layer(&self, node: u64) -> io::Result<Arc<Layer>> {
         let index = node
             .checked_sub(FIRST_FILE)
             .and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| self.layers.get(index)).ok_or_else(|| {
+        let layer = index.and_then(|index| self.files().layers.get(index).cloned());
+        layer.ok_or_else(|| {
             let root = node == ROOT_ID;
             if root {
                 Errno::ISDIR.into()
@@ -257,7 +254,9 @@ impl LayerDirectory {
             return Err(Errno::NOTDIR.into());
         }
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (index, layer) in self.layers.iter().enumerate().skip(skip) {
+        // Entries are looked at again while they are added.
+        let layers = self.files().layers.clone();
+        for (index, layer) in layers.iter().enumerate().skip(skip) {
             let ino = FIRST_FILE + index as u64;
             let entry = DirEntry {
                 ino,
@@ -269,6 +268,35 @@ impl LayerDirectory {
                 break;
             }
         }
+        Ok(())
+    }
+}
+
+impl LayerFiles {
+    fn add(&mut self, files: Vec<(String, File)>) -> Result<(), LayersError> {
+        let mut added = LayerFiles::default();
+        for (name, file) in files {
+            let entry = entry_name(&name)?;
+            let metadata = file.metadata().map_err(|source| LayersError::Attributes {
+                name: name.clone(),
+                source,
+            })?;
+            if !metadata.is_file() {
+                return Err(LayersError::NotAFile { name });
+            }
+            let node = FIRST_FILE + (self.layers.len() + added.layers.len()) as u64;
+            if self.by_name.contains_key(&entry) || added.by_name.insert(entry.clone(), node).is_some() {
+                return Err(LayersError::Duplicate { name });
+            }
+            added.layers.push(Arc::new(Layer {
+                name: entry,
+                fd: file.as_raw_fd(),
+                file: Mutex::new(file),
+                len: metadata.len(),
+            }));
+        }
+        self.layers.append(&mut added.layers);
+        self.by_name.extend(added.by_name);
         Ok(())
     }
 }

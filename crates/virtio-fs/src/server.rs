@@ -1,5 +1,6 @@
 //! One FUSE server over either kind of file system, fed from descriptor chains.
 
+use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use thiserror::Error;
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemory;
 
-use crate::{Folders, FoldersState, LayerDirectory, LayersState};
+use crate::{Folders, FoldersState, LayerDirectory, LayersError, LayersState};
 
 /// The most bytes that a request or its reply may have: the largest transfer and room for its headers.
 pub const MAX_REQUEST: usize = MAX_BUFFER_SIZE as usize + 4096;
@@ -86,6 +87,14 @@ impl FileServer {
     /// A server over host folders.
     pub fn folders(folders: Folders) -> FileServer {
         FileServer::Folders(Served::new(folders))
+    }
+
+    /// Adds layer files at the end of those that there are, all of them or none; `None` for a server over folders.
+    pub fn add_layers(&self, files: Vec<(String, File)>) -> Option<Result<(), LayersError>> {
+        match self {
+            FileServer::Layers(served) => Some(served.files.add(files)),
+            FileServer::Folders(_) => None,
+        }
     }
 
     /// Forgets the guest: all it looked up, opened and mapped. The DAX window is the caller's to empty.

@@ -5,8 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::MAX_QUEUE_PAIRS;
+
 /// The longest request line the VMM reads, in bytes.
 pub const MAX_REQUEST: usize = 4096;
+
+/// The most descriptors that come with a request.
+pub const MAX_DESCRIPTORS: usize = MAX_QUEUE_PAIRS as usize;
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +30,14 @@ pub enum Request {
     Plug {
         /// The device's [`NetSpec::id`](crate::NetSpec::id).
         device: String,
+    },
+    /// Add files to those that the guest sees on a device with layers: they come with the request (SCM_RIGHTS), one for each name, at
+    /// most [`MAX_DESCRIPTORS`]. All of them are added or none.
+    AddLayers {
+        /// The device's [`LayersSpec::tag`](crate::LayersSpec::tag).
+        device: String,
+        /// What they are called there.
+        names: Vec<String>,
     },
     /// Hold the microVM and write a VM snapshot of it to [`VmSpec::save`](crate::VmSpec::save); it stays paused. What is
     /// in the two files after an error is no snapshot.

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::os::fd::AsFd;
 
 use guest_protocol::{
-    Call, CallError, ContainerSpec, ErrorKind, File, Message, ProcessId, ProcessSpec, Reply, Request, Task,
+    Call, CallError, ContainerSpec, Devices, ErrorKind, File, Message, ProcessId, ProcessSpec, Reply,
+    Request, Task,
 };
 use rustix::io::Errno;
 
@@ -28,6 +29,7 @@ impl Agent {
                 Ok(Reply::Done)
             }
             Call::CreateContainer(spec) => self.create_container(*spec),
+            Call::RemoveContainer => self.remove_container(),
             Call::StartProcess(spec) => match self.start_process(id, &spec) {
                 // Answered when its report comes.
                 Ok(()) => return,
@@ -78,12 +80,36 @@ impl Agent {
         allowed.map_err(|error| failed(error.to_string()))?;
         let given = self.files.give(&spec.files, spec.namespaces.user);
         given.map_err(|error| failed(error.to_string()))?;
-        let container = Container::create(spec).map_err(|error| failed(error.to_string()))?;
+        let container =
+            Container::create(spec, self.left.take()).map_err(|error| failed(error.to_string()))?;
         let limited = self.cgroup.limit_io(&container.spec.io, UPPER);
         limited.map_err(|error| failed(error.to_string()))?;
         let added = self.network.begin(&container.spec.interfaces);
         added.map_err(|error| failed(error.to_string()))?;
         self.container = Some(container);
+        Ok(Reply::Done)
+    }
+
+    fn remove_container(&mut self) -> Result<Reply, CallError> {
+        if let Some((id, _)) = self.processes.iter().find(|(_, process)| !process.has_ended()) {
+            return Err(failed(format!("process {id} is still running")));
+        }
+        let Some(container) = self.container.take() else {
+            return Err(failed("there is no container to remove"));
+        };
+        let spec = &container.spec;
+        if spec.namespaces.user || spec.devices != Devices::default() {
+            self.container = Some(container);
+            return Err(failed(
+                "a container with devices or a user namespace of its own cannot be removed",
+            ));
+        }
+        self.init = None;
+        self.processes.clear();
+        self.tasks.clear();
+        // If this fails there is neither a container nor a place for one: the microVM is of no use any more.
+        let left = container.remove().map_err(|error| failed(error.to_string()))?;
+        self.left = Some(left);
         Ok(Reply::Done)
     }
 

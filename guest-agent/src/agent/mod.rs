@@ -20,6 +20,7 @@ use crate::network::Network;
 use crate::os_error::{During, OsError};
 use crate::poll::{EventFlags, Poller, Token, Watched};
 use crate::process::Process;
+use crate::rootfs::Rootfs;
 use crate::stream::{self, Greeting};
 use crate::{boot, init};
 use starting::Starting;
@@ -46,6 +47,8 @@ pub(crate) struct Agent {
     network: Network,
     files: Files,
     container: Option<Container>,
+    /// What a container that was removed has left for the next one.
+    left: Option<Rootfs>,
     processes: BTreeMap<ProcessId, Process>,
     /// The container's init, once it has been started.
     init: Option<ProcessId>,
@@ -86,6 +89,7 @@ impl Agent {
             network,
             files,
             container: None,
+            left: None,
             processes: BTreeMap::new(),
             init: None,
             starting: None,

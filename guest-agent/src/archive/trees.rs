@@ -74,7 +74,7 @@ pub(super) fn full_root(container: &ContainerSpec) -> Result<Root> {
 /// The layers, and nothing else in sight.
 pub(super) fn layers(container: &ContainerSpec) -> Result<Layers> {
     let upper = open_directory(rootfs::UPPER)?;
-    let lower = rootfs::lower(container.rootfs.layers.len())?;
+    let lower = rootfs::lower(&container.rootfs.layers)?;
     view::leave_agent(false)?;
     Ok(Layers {
         upper: Tree::new(upper),

@@ -42,6 +42,8 @@ pub(crate) enum NetworkError {
 pub(crate) struct Network {
     /// In the order of their slots.
     nics: Vec<Nic>,
+    /// The container's interfaces.
+    interfaces: Vec<Interface>,
     /// Those that the host has set, one of a family at most.
     gateways: Vec<Gateway>,
 }
@@ -64,13 +66,23 @@ impl Network {
         }
         Ok(Self {
             nics,
+            interfaces: Vec::new(),
             gateways: Vec::new(),
         })
     }
 
-    /// Gives a new container all of these interfaces, and no other, or none.
+    /// Gives a new container all of these interfaces, and no other, or none. Those that the one before had just so stay as they are.
     pub(crate) fn begin(&mut self, interfaces: &[Interface]) -> Result<(), NetworkError> {
-        self.add_all(interfaces)?;
+        let others: Vec<u8> = self
+            .interfaces
+            .iter()
+            .filter(|known| !interfaces.contains(known))
+            .map(|known| known.nic)
+            .collect();
+        others.into_iter().try_for_each(|nic| self.remove(nic))?;
+        let mut new = interfaces.to_vec();
+        new.retain(|interface| !self.interfaces.contains(interface));
+        self.add_all(&new)?;
         Ok(self.nics.iter_mut().try_for_each(Nic::hide)?)
     }
 
@@ -112,6 +124,8 @@ impl Network {
                 // It did lead there: only the container itself can be in the way.
                 let _ = self.lead_to(gateway);
             }
+        } else {
+            self.interfaces.push(interface.clone());
         }
         led
     }
@@ -120,6 +134,7 @@ impl Network {
     pub(crate) fn remove(&mut self, nic: u8) -> Result<(), NetworkError> {
         self.nic(nic)?.disconnect()?;
         self.gateways.retain(|gateway| gateway.nic != nic);
+        self.interfaces.retain(|interface| interface.nic != nic);
         Ok(())
     }
 

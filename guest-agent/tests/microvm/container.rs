@@ -100,6 +100,8 @@ fn mounts_and_files_land_inside_however_the_image_bends_its_links() {
     container.files = vec![File {
         target: "/etc/hosts".into(),
         mode: 0o644,
+        uid: 0,
+        gid: 0,
         content: b"given\n".to_vec(),
     }];
     vm.create(container);
@@ -237,6 +239,8 @@ fn a_user_namespace_makes_root_an_ordinary_user_of_the_guest() {
     container.files = vec![File {
         target: "/etc/hosts".into(),
         mode: 0o644,
+        uid: 0,
+        gid: 0,
         content: b"given\n".to_vec(),
     }];
     vm.create(container);
@@ -308,4 +312,63 @@ fn what_is_missing_is_named() {
         "{}",
         error.message
     );
+}
+
+#[test]
+fn a_container_that_was_removed_leaves_its_place_and_nothing_else() {
+    let Some(library) = library() else { return };
+    let added = make_layer("added", |root| fs::write(root.join("added"), "above\n").unwrap());
+    let setup = Setup {
+        layers: vec![base_layer().to_path_buf(), added],
+        disk: true,
+        ..Setup::default()
+    };
+    let mut vm = Vm::boot(&library, &setup);
+    let (mut first, second) = (vm.container(), vm.container());
+    first.rootfs.layers.truncate(1);
+    first.files = vec![File {
+        target: "/run/secrets/key".into(),
+        mode: 0o400,
+        uid: 33,
+        gid: 0,
+        content: b"secret\n".to_vec(),
+    }];
+    first.mounts = vec![tmpfs("/scratch", "")];
+    let none = vm.call(Call::RemoveContainer).unwrap_err();
+    assert_eq!(none.message, "there is no container to remove");
+    vm.create(first);
+    // What is left behind ends with its init.
+    let script = "stat -c '%u %a' /run/secrets/key; echo changed >/etc/new; sleep 1000 & test ! -e /added";
+    let mut spec = vm.script(&format!("{script}; read line"));
+    spec.stdin = true;
+    vm.start(&spec);
+    let running = vm.call(Call::RemoveContainer).unwrap_err();
+    assert!(
+        running.message.ends_with("is still running"),
+        "{}",
+        running.message
+    );
+    let kill = Call::Signal {
+        process: spec.id,
+        signal: libc::SIGKILL,
+    };
+    vm.call(kill).unwrap();
+    vm.wait(spec.id);
+    assert_eq!(vm.call(Call::RemoveContainer), Ok(Reply::Done));
+    let orphan = vm.script("true");
+    let orphan = vm.call(Call::StartProcess(Box::new(orphan))).unwrap_err();
+    assert!(orphan.message.contains("no container"), "{}", orphan.message);
+
+    vm.create(second);
+    let script = "cat /added; ls /etc/new /run/secrets /scratch; ps | grep -c '[s]leep'; echo fine >/etc/new; cat /etc/new";
+    let spec = vm.script(script);
+    let outcome = vm.run(&spec);
+    assert_eq!(outcome.stdout, "above\n0\nfine\n");
+    for gone in ["/etc/new", "/run/secrets", "/scratch"] {
+        assert!(
+            outcome.stderr.contains(&format!("{gone}: No such file")),
+            "{}",
+            outcome.stderr
+        );
+    }
 }

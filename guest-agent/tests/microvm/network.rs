@@ -8,6 +8,8 @@ fn hosts(content: &str) -> File {
     File {
         target: "/etc/hosts".into(),
         mode: 0o644,
+        uid: 0,
+        gid: 0,
         content: content.into(),
     }
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use vm_spec::{DeviceSpec, NetSpec, RateLimit};
+use vm_spec::{DeviceSpec, LayersSpec, NetSpec, RateLimit};
 
 use super::*;
 use crate::board::tests::{spec, start};
@@ -28,6 +28,48 @@ fn ask(stream: &UnixStream, request: &str, descriptors: &[BorrowedFd]) -> String
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).unwrap();
     answer.trim_end().to_owned()
+}
+
+#[test]
+fn a_client_adds_layers_that_it_sends() {
+    let layers = LayersSpec {
+        tag: "layers".into(),
+        files: Vec::new(),
+        dax_window_mib: 0,
+    };
+    let mut bench = start(spec(vec![DeviceSpec::Rng, DeviceSpec::Layers(layers)]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control");
+    let listener = UnixListener::bind(&path).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    let client = std::thread::spawn(move || {
+        let stream = UnixStream::connect(path).unwrap();
+        let add = |device: &str, names: &str, count| {
+            let request = format!(r#"{{"add-layers":{{"device":"{device}","names":[{names}]}}}}"#);
+            ask(&stream, &request, &vec![file.as_fd(); count])
+        };
+        let answers = [
+            add("layers", r#""0","1""#, 2),
+            add("layers", r#""2","1""#, 2),
+            add("layers", r#""2""#, 1),
+            add("layers", r#""3""#, 2),
+            add("rng", r#""3""#, 1),
+        ];
+        ask(&stream, r#""stop""#, &[]);
+        answers
+    });
+    let mut controls = Controls::new(listener, hold_signals().unwrap()).unwrap();
+    controls.serve(&mut bench.microvm, &bench.ending).unwrap();
+    let [two, known, one, unlike, other] = client.join().unwrap();
+    assert_eq!(two, r#"{"state":"running"}"#);
+    assert!(known.contains(r#"two layer files are named \"1\""#), "{known}");
+    // None of those that came with one that was refused is there.
+    assert_eq!(one, r#"{"state":"running"}"#);
+    assert!(
+        unlike.contains("1 layers are named, and 2 files came"),
+        "{unlike}"
+    );
+    assert!(other.contains("has no virtio-fs device 'rng'"), "{other}");
 }
 
 #[test]

@@ -81,6 +81,11 @@ pub trait VirtioDevice: Send {
         Err("it has nothing to be plugged into".into())
     }
 
+    /// Shows the guest more files, by their names, while it serves; all of them or none. Only the device with layers shows files.
+    fn add_layers(&mut self, _files: Vec<(String, File)>) -> Result<(), DeviceError> {
+        Err("it shows no layers".into())
+    }
+
     /// Forgets what the driver did: the state of a new device of the same spec.
     fn reset(&mut self);
 

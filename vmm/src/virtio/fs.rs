@@ -5,7 +5,7 @@
 //! the device itself, mounted with `dax=always`; an EROFS mount on such a file needs the page cache of the guest, and
 //! Linux refuses it on a DAX file, so the device never asks for DAX by itself.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -132,7 +132,7 @@ impl Fs {
         config[TAG_LEN..].copy_from_slice(&1u32.to_le_bytes());
         let identity = Identity {
             device_id: VIRTIO_ID_FS,
-            name: format!("fs-{tag}"),
+            name: device_name(&tag),
             features: 0,
             queue_sizes: QUEUE_SIZES.to_vec(),
             shared_memory,
@@ -146,6 +146,11 @@ impl Fs {
             worker: None,
         })
     }
+}
+
+/// What the device with this tag is called.
+pub fn device_name(tag: &str) -> String {
+    format!("fs-{tag}")
 }
 
 fn open_folder(spec: SharedFolder) -> Result<Folder, FsError> {
@@ -223,6 +228,13 @@ impl VirtioDevice for Fs {
 
     fn quiesce(&mut self) -> Vec<Virtqueue> {
         self.worker.take().map(Worker::stop).unwrap_or_default()
+    }
+
+    fn add_layers(&mut self, files: Vec<(String, File)>) -> Result<(), DeviceError> {
+        match self.server.add_layers(files) {
+            Some(added) => Ok(added?),
+            None => Err("it shows folders".into()),
+        }
     }
 
     fn reset(&mut self) {

@@ -174,10 +174,20 @@ impl MmioTransport {
     pub fn plug(&mut self, ends: Vec<File>) -> Result<(), TransportError> {
         let plugged = self.device.plug(ends);
         self.show();
-        plugged.map_err(|source| TransportError::Device {
+        plugged.map_err(|source| self.failed(source))
+    }
+
+    /// Shows the guest more files, paused or not.
+    pub fn add_layers(&mut self, files: Vec<(String, File)>) -> Result<(), TransportError> {
+        let added = self.device.add_layers(files);
+        added.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: DeviceError) -> TransportError {
+        TransportError::Device {
             device: self.name().to_owned(),
             source,
-        })
+        }
     }
 
     fn offered_features(&self) -> u64 {

@@ -11,6 +11,9 @@ use super::progress::Reporter;
 
 /// Where images come from and where commands run.
 pub trait Host: Send + Sync + 'static {
+    /// What the commands of one stage have in common while they run one after the other. Nothing is left of it when it is dropped.
+    type Stage: Default + Send + Sync;
+
     /// The image that a name means, from its registry if it is not there, or if it is asked for.
     fn image(
         &self,
@@ -25,14 +28,18 @@ pub trait Host: Send + Sync + 'static {
     /// The image with this identifier (`sha256:HEX`), if it is there.
     fn find(&self, id: &str) -> impl Future<Output = Result<Option<HeldImage>, HostError>> + Send;
 
-    /// Runs a command in a microVM. What it prints goes to `reporter`; what it changes is read by `keep`, on a thread that may
-    /// block, unless it fails. Nothing is left of it if this is dropped.
+    /// Runs the next command of a stage, in a microVM. What it prints goes to `reporter`; what it changes is read by `keep`, on a
+    /// thread that may block, unless it fails. Nothing is left of it if this is dropped.
     fn run<T: Send + 'static>(
         &self,
+        stage: &mut Self::Stage,
         command: Command,
         reporter: &Reporter,
         keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
     ) -> impl Future<Output = Result<Ended<T>, HostError>> + Send;
+
+    /// Waits until nothing is left of what the commands of a stage had in common.
+    fn end(&self, stage: Self::Stage) -> impl Future<Output = ()> + Send;
 }
 
 /// An image whose layers stay as long as this is there.
@@ -82,6 +89,8 @@ pub struct Command {
     pub network: bool,
     /// Whether it has every capability.
     pub privileged: bool,
+    /// Whether its stage has further commands.
+    pub has_next: bool,
     /// What is mounted over its root.
     pub mounts: Vec<CommandMount>,
     /// Files that are there while it runs, and are on no disk.
@@ -134,6 +143,8 @@ pub struct CommandFile {
     pub target: String,
     /// Permission bits.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     /// What is in it.
     pub content: Vec<u8>,
 }

@@ -52,6 +52,7 @@ struct Bound {
 
 impl<H: Host> StageBuild<H> {
     pub(super) async fn run(&mut self, run: &Run) -> Result<(), BuildError> {
+        self.commands_left = self.commands_left.saturating_sub(1);
         let environment = self.scope.run_environment();
         let mut files = Vec::new();
         let shell = self.state.config.shell();
@@ -66,6 +67,7 @@ impl<H: Host> StageBuild<H> {
                 files.push(CommandFile {
                     target: target.clone(),
                     mode: 0o755,
+                    owner: (0, 0),
                     content: content.clone().into_bytes(),
                 });
                 (interpreter(&content, target), content)
@@ -116,6 +118,7 @@ impl<H: Host> StageBuild<H> {
             working_directory: self.state.config.working_directory().to_owned(),
             network: network != Network::None,
             privileged,
+            has_next: self.commands_left > 0,
             mounts: mounted.mounts,
             files,
         };
@@ -137,7 +140,10 @@ impl<H: Host> StageBuild<H> {
         );
         let keep = move |changes: Box<dyn Read + Send>| builder.filtered(&state, changes, targets, latest);
         let host = self.shared.builder.host.clone();
-        match host.run(command, &self.reporter, keep).await? {
+        match host
+            .run(&mut self.commands, command, &self.reporter, keep)
+            .await?
+        {
             Ended::Done(image) => self.take_made(key, text, image?).await,
             Ended::Failed(code) => Err(BuildError::Command { command: shown, code }),
         }
@@ -219,7 +225,7 @@ impl<H: Host> StageBuild<H> {
                 env,
                 required,
                 mode,
-                ..
+                owner,
             } => {
                 let Some(content) = self.shared.request.secrets.0.get(&id).cloned() else {
                     return if required {
@@ -238,6 +244,7 @@ impl<H: Host> StageBuild<H> {
                     mounted.files.push(CommandFile {
                         target,
                         mode,
+                        owner: (owner.uid, owner.gid),
                         content,
                     });
                 }

@@ -64,12 +64,16 @@ impl Base {
 }
 
 /// A stage that is being built.
-pub(super) struct StageBuild<H> {
+pub(super) struct StageBuild<H: Host> {
     pub(super) shared: Arc<Shared<H>>,
     pub(super) index: usize,
     pub(super) reporter: Reporter,
     pub(super) scope: StageScope,
     pub(super) state: Finished,
+    /// What its commands have in common.
+    pub(super) commands: H::Stage,
+    /// How many of them are yet to come.
+    pub(super) commands_left: usize,
 }
 
 /// A stage that was built.
@@ -100,6 +104,8 @@ impl<H: Host> StageBuild<H> {
             .await
             .map_err(|error| error.at(origin.span))?;
         let triggers = stage.triggers.len();
+        let is_command = |statement: &&Statement| matches!(statement.instruction, Instruction::Run(_));
+        let commands_left = stage.instructions().filter(is_command).count();
         state.config = state.config.begin_stage();
         let scope = match state.scope.take() {
             Some(scope) => scope,
@@ -120,6 +126,8 @@ impl<H: Host> StageBuild<H> {
             reporter,
             scope,
             state,
+            commands: H::Stage::default(),
+            commands_left,
         })
     }
 
@@ -138,6 +146,7 @@ impl<H: Host> StageBuild<H> {
                 self.reporter.tell(Event::Warning(undefined.warning().message));
             }
         }
+        shared.builder.host.end(self.commands).await;
         self.state.scope = Some(self.scope);
         Ok(Built { state: self.state })
     }

@@ -45,6 +45,8 @@ impl Commands {
 }
 
 impl Host for Commands {
+    type Stage = ();
+
     async fn image(
         &self,
         name: &str,
@@ -65,6 +67,7 @@ impl Host for Commands {
 
     async fn run<T: Send + 'static>(
         &self,
+        (): &mut (),
         command: Command,
         reporter: &Reporter,
         keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
@@ -94,6 +97,8 @@ impl Host for Commands {
         let kept = tokio::task::spawn_blocking(move || keep(Box::new(std::io::Cursor::new(archive))));
         kept.await.map(Ended::Done).map_err(HostError::of)
     }
+
+    async fn end(&self, (): ()) {}
 }
 
 struct Place {

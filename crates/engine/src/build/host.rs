@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ::registry::Credentials;
 use builder::{Command, Ended, HeldImage, Host, HostError, Platform, Reporter};
+use tokio::task::JoinHandle;
 
-use super::step_vm::StepVm;
+use super::stage_vm::StageVm;
 use crate::engine::Shared;
 use crate::images::{ImageEvent, PullRequest, pipe};
 use crate::streams::blocking;
@@ -70,7 +71,37 @@ impl BuildHost {
     }
 }
 
+/// The microVM of a stage, between two of its commands or on its way down.
+#[derive(Default)]
+pub(super) struct Stage {
+    waiting: Option<StageVm>,
+    ending: Option<JoinHandle<()>>,
+}
+
+impl BuildHost {
+    /// Starts a command: in the microVM of those before it, if it can be had there.
+    async fn start(&self, stage: &mut Stage, command: Command) -> Result<StageVm> {
+        if let Some(mut vm) = stage.waiting.take_if(|vm| vm.suits(&command)) {
+            match vm.next(&command).await {
+                Ok(()) => return Ok(vm),
+                // The program's own failure is that in any microVM.
+                Err(error @ EngineError::Start(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "a microVM cannot be used for another command of a build: a new one is");
+                    stage.ending = vm.end();
+                }
+            }
+        }
+        if let Some(vm) = stage.waiting.take() {
+            stage.ending = vm.end();
+        }
+        StageVm::start(&self.shared, &self.limits, command).await
+    }
+}
+
 impl Host for BuildHost {
+    type Stage = Stage;
+
     async fn image(
         &self,
         name: &str,
@@ -109,27 +140,43 @@ impl Host for BuildHost {
 
     async fn run<T: Send + 'static>(
         &self,
+        stage: &mut Stage,
         command: Command,
         reporter: &Reporter,
         keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
     ) -> Result<Ended<T>, HostError> {
         // More at once than the host has processors for would only be slower.
         let _turn = self.shared.builds.turns.acquire().await.map_err(HostError::of)?;
-        let mut vm = StepVm::start(&self.shared, &self.limits, command)
-            .await
-            .map_err(HostError::of)?;
-        let ended = async {
-            let code = vm.run(reporter).await?;
-            if code != 0 {
-                return Ok(Ended::Failed(code));
+        let has_next = command.has_next;
+        let mut vm = self.start(stage, command).await.map_err(HostError::of)?;
+        let code = vm.run(reporter).await.map_err(HostError::of)?;
+        if code != 0 {
+            stage.ending = vm.end();
+            return Ok(Ended::Failed(code));
+        }
+        let (writer, reader) = pipe();
+        let kept = blocking("keep what a command changed", move || Ok(keep(Box::new(reader))));
+        let sent = async {
+            vm.send_changes(writer).await?;
+            // The layer is made meanwhile.
+            if has_next && vm.wait() {
+                stage.waiting = Some(vm);
+            } else {
+                stage.ending = vm.end();
             }
-            let (writer, reader) = pipe();
-            let kept = blocking("keep what a command changed", move || Ok(keep(Box::new(reader))));
-            let (kept, ()) = tokio::try_join!(kept, vm.send_changes(writer))?;
-            Ok(Ended::Done(kept))
+            Ok(())
         };
-        let ended = ended.await;
-        vm.end().await;
-        ended.map_err(|error: EngineError| HostError::of(error))
+        let (kept, ()) = tokio::try_join!(kept, sent).map_err(HostError::of)?;
+        Ok(Ended::Done(kept))
+    }
+
+    async fn end(&self, stage: Stage) {
+        let ending = match stage.waiting {
+            Some(vm) => vm.end(),
+            None => stage.ending,
+        };
+        if let Some(ending) = ending {
+            let _ = ending.await;
+        }
     }
 }

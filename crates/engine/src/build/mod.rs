@@ -2,9 +2,11 @@
 
 mod api;
 mod caches;
+mod command_mounts;
 mod files;
 mod host;
-mod step_vm;
+mod output;
+mod stage_vm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,8 @@ pub(crate) struct Builds {
     running: Arc<RwLock<()>>,
     /// Commands that run at the same time.
     turns: Semaphore,
+    /// MicroVMs that wait for the next command of their stage.
+    waiting: Arc<Semaphore>,
     /// For files without a name, and what a crash left of others.
     temporary: PathBuf,
 }
@@ -71,11 +75,13 @@ impl Builds {
             tracing::warn!(%error, "what was removed of the build cache stays");
         }
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let turns = processors.max(LEAST_TURNS);
         Ok(Self {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             running: Arc::default(),
-            turns: Semaphore::new(processors.max(LEAST_TURNS)),
+            turns: Semaphore::new(turns),
+            waiting: Arc::new(Semaphore::new(turns)),
             cache: Cache::open(cache.clone()).map_err(EngineError::io("make the folder", cache))?,
             layers: Arc::default(),
             caches,

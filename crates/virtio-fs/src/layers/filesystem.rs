@@ -47,15 +47,9 @@ impl FileSystem for LayerDirectory {
             self.layer(parent)?;
             return Err(Errno::NOTDIR.into());
         }
-        match self.by_name.get(name) {
-            Some(&node) => self.entry(node),
-            // Node 0 is an answer that may be cached: there will never be such a file.
-            None => Ok(Entry {
-                inode: 0,
-                entry_timeout: FOREVER,
-                ..Entry::default()
-            }),
-        }
+        let node = self.files().by_name.get(name).copied();
+        // One that is not there may be added.
+        node.map_or(Err(Errno::NOENT.into()), |node| self.entry(node))
     }
 
     fn getattr(&self, _: &Context, node: u64, _: Option<u64>) -> io::Result<(stat64, Duration)> {
@@ -174,7 +168,7 @@ impl FileSystem for LayerDirectory {
         if self.opendir_needless.load(Ordering::Relaxed) {
             return Err(Errno::NOSYS.into());
         }
-        Ok((None, OpenOptions::KEEP_CACHE | OpenOptions::CACHE_DIR))
+        Ok((None, OpenOptions::empty()))
     }
 
     fn releasedir(&self, _: &Context, _: u64, _: u32, _: u64) -> io::Result<()> {

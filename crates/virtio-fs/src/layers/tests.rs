@@ -93,17 +93,38 @@ fn files_are_found_with_attributes_that_tell_nothing_of_the_host() {
 }
 
 #[test]
-fn a_missing_name_is_a_negative_entry_that_may_be_kept() {
+fn a_missing_name_is_not_kept_as_missing() {
     let mut client = client();
     for name in ["", ".", "..", "nope", "base/", "../base", "/etc/passwd"] {
-        let entry = client.lookup(ROOT_ID, name).unwrap();
-        assert_eq!(entry.nodeid, 0, "{name:?}");
-        assert!(entry.entry_valid >= 86400);
+        let entry = client.lookup(ROOT_ID, name).map(|entry| entry.nodeid);
+        assert_eq!(entry, Err(libc::ENOENT), "{name:?}");
     }
     assert_eq!(
         client.lookup(2, "base").map(|entry| entry.nodeid),
         Err(libc::ENOTDIR)
     );
+}
+
+#[test]
+fn files_are_added_all_or_none_and_found_beside_those_that_were_there() {
+    let mut client = client();
+    let add = |client: &Client, names: &[&str]| {
+        let files = names.iter().map(|name| ((*name).to_owned(), file(b"added")));
+        client.server.add_layers(files.collect()).unwrap()
+    };
+    assert!(matches!(add(&client, &["new", "base"]), Err(LayersError::Duplicate { name }) if name == "base"));
+    assert!(matches!(
+        add(&client, &["new", "new"]),
+        Err(LayersError::Duplicate { .. })
+    ));
+    assert!(matches!(add(&client, &["new", ".."]), Err(LayersError::Name(_))));
+    assert_eq!(client.lookup(ROOT_ID, "new").map(drop), Err(libc::ENOENT));
+    add(&client, &["new", "newer"]).unwrap();
+    for (name, node) in [("base", 2), ("new", 5), ("newer", 6)] {
+        assert_eq!(client.lookup(ROOT_ID, name).unwrap().nodeid, node, "{name}");
+    }
+    assert_eq!(client.read(6, 0, 0, 100, 100).unwrap(), b"added");
+    assert_eq!(client.read(2, 0, 0, 4, 100).unwrap(), b"0123");
 }
 
 #[test]

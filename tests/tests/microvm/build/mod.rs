@@ -21,5 +21,6 @@ mod entries;
 mod errors;
 mod listing;
 mod sparse;
+mod stages;
 mod survival;
 mod workers;
