@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use builder::{
     BuildError, BuildRequest, Builder, Cache, Command, Context, Ended, Event, HeldImage, Host, HostError,
@@ -15,9 +15,12 @@ use image_store::{Image, ImageStore};
 use registry::{Registry, RegistryConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::{Barrier, mpsc};
+use tokio::sync::{Barrier, mpsc, watch};
 
 use crate::support::Archive;
+
+/// How long something may take that happens at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command prints its arguments and leaves a file that is named as its last word, if it is a path.
 struct Commands {
@@ -25,14 +28,15 @@ struct Commands {
     ran: Mutex<Vec<Vec<String>>>,
     /// How many have to run at the same time.
     together: Barrier,
-    running: Arc<AtomicUsize>,
+    /// How many run.
+    running: watch::Sender<usize>,
 }
 
-struct Running(Arc<AtomicUsize>);
+struct Running(watch::Sender<usize>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -41,6 +45,14 @@ impl Commands {
         let image = self.store.resolve(name).map_err(HostError::of)?;
         let hold = self.store.hold(&image);
         Ok(HeldImage { image, hold })
+    }
+
+    /// Waits until so many commands run.
+    async fn until_running(&self, count: usize) {
+        let mut running = self.running.subscribe();
+        let reached = running.wait_for(|running| *running == count);
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.expect("the commands do not begin or end").unwrap();
     }
 }
 
@@ -72,7 +84,7 @@ impl Host for Commands {
         reporter: &Reporter,
         keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
     ) -> Result<Ended<T>, HostError> {
-        self.running.fetch_add(1, Ordering::SeqCst);
+        self.running.send_modify(|count| *count += 1);
         let _running = Running(self.running.clone());
         let line = command.arguments.join(" ");
         self.ran.lock().unwrap().push(command.arguments.clone());
@@ -127,7 +139,7 @@ impl Place {
             store: store.clone(),
             ran: Mutex::default(),
             together: Barrier::new(together),
-            running: Arc::default(),
+            running: watch::Sender::new(0),
         });
         let cache = Cache::open(folder.path().join("cache")).unwrap();
         let registry = Registry::new(RegistryConfig::default()).unwrap();
@@ -339,21 +351,18 @@ async fn a_command_that_fails_ends_the_build_with_its_code_and_place() {
 #[tokio::test]
 async fn a_build_that_is_given_up_stops_its_commands() {
     let place = Place::new();
-    let (sender, mut events) = mpsc::channel(16);
+    // Nobody needs to hear what a build tells for it to go on.
+    let (sender, _events) = mpsc::channel(16);
     let (builder, request) = (
         place.builder.clone(),
         place.request("FROM base\nRUN hang\n", &context()),
     );
     let task = tokio::spawn(async move { builder.build(request, sender).await.map(drop) });
-    while let Some(event) = events.recv().await {
-        if matches!(event, Event::Output { .. }) {
-            break;
-        }
-    }
-    assert_eq!(place.host.running.load(Ordering::SeqCst), 1);
+    place.host.until_running(1).await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
-    assert_eq!(place.host.running.load(Ordering::SeqCst), 0);
+    // The stages are tasks of their own, which the runtime ends when it comes to them.
+    place.host.until_running(0).await;
 }
 
 #[tokio::test]
