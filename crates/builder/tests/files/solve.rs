@@ -324,6 +324,26 @@ async fn stages_that_need_nothing_of_each_other_run_at_the_same_time_and_are_tol
 }
 
 #[tokio::test]
+async fn triggers_of_a_stage_run_in_the_stages_that_begin_with_it() {
+    let place = Place::new();
+    let text = "FROM scratch AS a\nONBUILD ENV ON=a\nONBUILD COPY b /x/\nONBUILD RUN make /made\nFROM a AS b\nONBUILD WORKDIR /w\n\
+                FROM b\nCMD [\"run\"]\n";
+    let (built, events) = place.run(place.request(text, &context())).await;
+    let image = built.unwrap();
+    assert_eq!((image.layers.len(), place.commands()), (3, 1));
+    let config = &place.config(&image)["config"];
+    assert_eq!(config.get("OnBuild"), None, "each runs once");
+    assert_eq!(config["WorkingDir"], json!("/w"));
+    assert!(config["Env"].as_array().unwrap().contains(&json!("ON=a")));
+    let told = |line: &str| {
+        let is_it = |event: &&Event| matches!(event, Event::Output { bytes, .. } if bytes == line.as_bytes());
+        events.iter().filter(is_it).count()
+    };
+    assert_eq!(told("# Executing 3 build triggers\n"), 1);
+    assert_eq!(told("# Executing 1 build triggers\n"), 1);
+}
+
+#[tokio::test]
 async fn a_command_that_fails_ends_the_build_with_its_code_and_place() {
     let place = Place::new();
     let text = "FROM base\nCOPY a /a\nRUN fail\n";

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
 use crate::expansion::ExpansionError;
-use crate::limits::MAX_INSTRUCTIONS;
+use crate::limits::{MAX_FILE, MAX_INSTRUCTIONS};
 use crate::position::Span;
 use crate::scope::{PlatformError, ScopeError};
 use thiserror::Error;
@@ -70,7 +70,9 @@ pub enum GraphError {
         what: String,
     },
     /// Triggers without end.
-    #[error("the base image has more than {MAX_INSTRUCTIONS} ONBUILD triggers")]
+    #[error(
+        "the bases of the stages have more than {MAX_INSTRUCTIONS} ONBUILD triggers, or {MAX_FILE} bytes of them"
+    )]
     TooManyTriggers,
     /// A number that no stage has, asked for by the builder.
     #[error("there is no stage {0}")]

@@ -4,6 +4,7 @@ mod context;
 mod error;
 mod order;
 mod origin;
+mod triggers;
 
 pub use context::{ContextFiles, ContextNeed};
 pub use error::GraphError;
@@ -19,6 +20,7 @@ use crate::syntax::parse_trigger;
 use origin::Names;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use triggers::{TriggerBudget, triggers_of};
 
 /// The stages of a build.
 #[derive(Debug, Clone)]
@@ -43,7 +45,7 @@ pub struct BuildStage {
     pub platform: Option<Platform>,
     /// Its `FROM`.
     pub from: Statement<From>,
-    /// What its base image asks to be done first: see [`Graph::add_triggers`].
+    /// What its base asks to be done first (`ONBUILD`): a stage does so in the file, of an image see [`Graph::add_triggers`].
     pub triggers: Vec<Statement>,
     /// Its own instructions.
     pub body: Vec<Statement>,
@@ -52,7 +54,7 @@ pub struct BuildStage {
 }
 
 impl BuildStage {
-    /// What is to be done, in order: the triggers of the base image, then its own instructions.
+    /// What is to be done, in order: the triggers of the base, then its own instructions.
     pub fn instructions(&self) -> impl Iterator<Item = &Statement> {
         self.triggers.iter().chain(&self.body)
     }
@@ -76,8 +78,10 @@ impl Graph {
         let global = Arc::new(GlobalScope::new(dockerfile, options)?);
         let mut names = Names::new(options.contexts.clone());
         let mut stages = Vec::new();
+        let mut triggers = TriggerBudget::default();
         for (index, stage) in dockerfile.stages.iter().enumerate() {
-            let stage = build_stage(index, stage, &global, &names)?;
+            let mut stage = build_stage(index, stage, &global, &names)?;
+            stage.triggers = triggers_of(&stages, &stage.base, &mut triggers)?;
             names.add(stage.name.as_deref(), index);
             stages.push(stage);
         }

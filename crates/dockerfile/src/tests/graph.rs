@@ -151,6 +151,42 @@ fn triggers_come_first_and_have_needs() {
 }
 
 #[test]
+fn triggers_of_a_stage_are_for_the_stages_that_begin_with_it() {
+    let graph = graph(
+        "FROM tools AS t\nFROM image AS a\nONBUILD COPY --from=t x y\nUSER own\nONBUILD RUN z\nFROM a AS b\nARG c\n\
+         ONBUILD WORKDIR /w\nFROM b\nUSER last",
+    );
+    let keywords = |index: usize| -> Vec<_> {
+        let instructions = graph.stages()[index].instructions();
+        instructions
+            .map(|statement| statement.instruction.keyword())
+            .collect()
+    };
+    assert_eq!(keywords(1), ["ONBUILD", "USER", "ONBUILD"]);
+    assert_eq!(keywords(2), ["COPY", "RUN", "ARG", "ONBUILD"]);
+    assert_eq!(keywords(3), ["WORKDIR", "USER"]);
+    assert_eq!(graph.order().len(), 4, "what triggers name is needed");
+    assert_eq!(graph.stages()[2].triggers[0].span.start.line, 3);
+    let circular = read("FROM x AS a\nONBUILD COPY --from=b x y\nFROM a AS b");
+    assert!(matches!(
+        Graph::of(&circular, &options()),
+        Err(GraphError::Circular { .. })
+    ));
+}
+
+#[test]
+fn triggers_of_stages_are_bounded() {
+    let of = |trigger: &str, count: usize| {
+        let triggers = format!("ONBUILD RUN {trigger}\n").repeat(count);
+        let file = format!("FROM x AS a\n{triggers}{}", "FROM a\n".repeat(100));
+        Graph::of(&read(&file), &options()).map(|graph| graph.stages()[100].triggers.len())
+    };
+    assert_eq!(of("x", 100), Ok(100));
+    assert_eq!(of("x", 101), Err(GraphError::TooManyTriggers));
+    assert_eq!(of(&"x".repeat(20_000), 1), Err(GraphError::TooManyTriggers));
+}
+
+#[test]
 fn build_arguments_that_nothing_uses_are_told() {
     let mut options = options();
     let names = [
