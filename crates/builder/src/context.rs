@@ -15,6 +15,7 @@ use std::sync::Arc;
 use dockerfile::pattern::{Ignore, Walk};
 use image_store::Digest;
 use tar_stream::{Device, FileId, Timestamp, Xattr};
+use tokio_util::sync::CancellationToken;
 
 pub use self::builder::{ContextAttributes, ContextBuilder, ContextLimits};
 pub use self::error::ContextError;
@@ -225,7 +226,7 @@ impl FileTree for Context {
         }
     }
 
-    fn content_digest(&self, file: &Node) -> Result<Digest, TreeError> {
+    fn content_digest(&self, file: &Node, _: &CancellationToken) -> Result<Digest, TreeError> {
         Ok(self.regular(file)?.1)
     }
 }

@@ -28,6 +28,7 @@ use self::destination::place;
 pub use self::options::{CopyOptions, Excludes, Source, Times, What};
 use self::select::{Selected, select};
 use self::staging::Staging;
+use crate::cancellation::Cancelled;
 use crate::file_tree::{FileTree, TreeError};
 use crate::paths::is_directory_path;
 
@@ -118,6 +119,9 @@ pub enum CopyError {
         /// What is wrong with it.
         why: String,
     },
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// A tree cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),

@@ -4,10 +4,16 @@ use std::io::{self, Read, Seek};
 
 use image_store::Digest;
 use tar_stream::{Device, FileId, Timestamp, Xattr};
+use tokio_util::sync::CancellationToken;
+
+use crate::cancellation::Cancelled;
 
 /// Why a tree cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// A layer's file system image.
     #[error("cannot read layer {layer}: {source}")]
     Layer {
@@ -143,8 +149,8 @@ pub trait FileTree: Send + Sync {
     /// The content of a regular file, from its beginning.
     fn open(&self, file: &Node) -> Result<Box<dyn Content + '_>, TreeError>;
 
-    /// The digest of the content of a regular file.
-    fn content_digest(&self, file: &Node) -> Result<Digest, TreeError>;
+    /// The digest of the content of a regular file. To read it may take long: the token ends that.
+    fn content_digest(&self, file: &Node, token: &CancellationToken) -> Result<Digest, TreeError>;
 }
 
 /// Bytes as text for a message, safe for a terminal.

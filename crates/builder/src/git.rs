@@ -13,9 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use tar_stream::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use self::process::Git;
 pub use self::reference::{GitReference, GitReferenceError};
+use crate::cancellation::{Cancellable, Cancelled};
 use crate::context::{Context, ContextAttributes, ContextBuilder, ContextError, ContextLimits};
 
 /// Files of a repository that make a `.git` together with what was fetched.
@@ -40,6 +42,8 @@ pub struct GitOptions {
     pub max_bytes: u64,
     /// How long git may take for each of a few steps.
     pub time: Duration,
+    /// Ends git, and what is done with what it gives.
+    pub token: CancellationToken,
 }
 
 impl Default for GitOptions {
@@ -50,6 +54,7 @@ impl Default for GitOptions {
             allow_local: false,
             max_bytes: 16 << 30,
             time: Duration::from_secs(3600),
+            token: CancellationToken::new(),
         }
     }
 }
@@ -85,6 +90,9 @@ pub enum GitError {
         /// How long there was.
         time: Duration,
     },
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// A repository of this machine, which is not allowed.
     #[error(
         "{0} is a repository of the machine that builds, which a build may not read; push it to a server"
@@ -189,15 +197,14 @@ pub fn fetch_git(
         git.output("keep", &["read-tree", commit])?;
         git.output("keep", &["update-ref", "--no-deref", "HEAD", commit])?;
         git.output("keep", &["config", "core.bare", "false"])?;
+        let mut keeping = Keeping {
+            context: &mut context,
+            mtime,
+            token: &options.token,
+        };
         for name in GIT_FILES {
-            keep_file(
-                &mut context,
-                &repository.join(name),
-                &format!(".git/{name}"),
-                mtime,
-                0,
-            )
-            .map_err(temporary_error(folder))??;
+            let kept = keeping.keep(&repository.join(name), &format!(".git/{name}"), 0);
+            kept.map_err(temporary_error(folder))??;
         }
     }
     Ok(context.finish()?)
@@ -230,47 +237,49 @@ fn fetch_commit(git: &Git<'_>, reference: &GitReference, commit: &str) -> Result
 /// The deepest folder in a repository of git's own making.
 const MAX_DEPTH: usize = 64;
 
-/// Adds a file or a folder of the repository that git has just made. Only regular files and folders are there to be kept.
-fn keep_file(
-    context: &mut ContextBuilder,
-    from: &Path,
-    path: &str,
+/// What is made of the repository that git has just made. Only regular files and folders are there to be kept.
+struct Keeping<'a> {
+    context: &'a mut ContextBuilder,
     mtime: Timestamp,
-    depth: usize,
-) -> io::Result<Result<(), ContextError>> {
-    let attributes = |mode| ContextAttributes {
-        mode,
-        mtime,
-        xattrs: Vec::new(),
-    };
-    let kind = match fs::symlink_metadata(from) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
-        metadata => metadata?.file_type(),
-    };
-    if kind.is_file() {
-        let added = context.file(path.as_bytes(), attributes(0o644), &mut fs::File::open(from)?);
-        return Ok(added.map(drop));
-    }
-    if !kind.is_dir() || depth > MAX_DEPTH {
-        return Ok(Ok(()));
-    }
-    if let Err(error) = context.directory(path.as_bytes(), attributes(0o755)) {
-        return Ok(Err(error));
-    }
-    for entry in fs::read_dir(from)? {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if let Err(error) = keep_file(
-            context,
-            &from.join(name),
-            &format!("{path}/{name}"),
-            mtime,
-            depth + 1,
-        )? {
+    token: &'a CancellationToken,
+}
+
+impl Keeping<'_> {
+    /// Adds a file or a folder.
+    fn keep(&mut self, from: &Path, path: &str, depth: usize) -> io::Result<Result<(), ContextError>> {
+        let kind = match fs::symlink_metadata(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+            metadata => metadata?.file_type(),
+        };
+        if kind.is_file() {
+            let attributes = self.attributes(0o644);
+            let mut content = Cancellable::new(fs::File::open(from)?, self.token);
+            let added = self.context.file(path.as_bytes(), attributes, &mut content);
+            return Ok(added.map(drop));
+        }
+        if !kind.is_dir() || depth > MAX_DEPTH {
+            return Ok(Ok(()));
+        }
+        if let Err(error) = self.context.directory(path.as_bytes(), self.attributes(0o755)) {
             return Ok(Err(error));
         }
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Err(error) = self.keep(&from.join(name), &format!("{path}/{name}"), depth + 1)? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
     }
-    Ok(Ok(()))
+
+    fn attributes(&self, mode: u16) -> ContextAttributes {
+        ContextAttributes {
+            mode,
+            mtime: self.mtime,
+            xattrs: Vec::new(),
+        }
+    }
 }
 
 fn check_allowed(reference: &GitReference, options: &GitOptions) -> Result<(), GitError> {

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use erofs::{DirEntry, FileType, Inode, ReadError, Reader};
 use image_store::{Digest, Hasher};
+use tokio_util::sync::CancellationToken;
 
 use crate::block_file::BlockFile;
+use crate::cancellation::check;
 use crate::file_tree::TreeError;
 
 /// Memory for the directories of one layer that were read last, in bytes.
@@ -115,7 +117,7 @@ impl Layer {
     }
 
     /// The digest of the content of the file `nid`.
-    pub(crate) fn content_digest(&self, nid: u64) -> Result<Digest, TreeError> {
+    pub(crate) fn content_digest(&self, nid: u64, token: &CancellationToken) -> Result<Digest, TreeError> {
         let lock = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(digest) = lock().get(&nid) {
             return Ok(*digest);
@@ -124,6 +126,7 @@ impl Layer {
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 64 << 10];
         loop {
+            check(token)?;
             let read = content
                 .reader
                 .read_some(&content.inode, content.offset, &mut buffer);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use erofs::{FileType, Inode};
 use image_store::Digest;
 use tar_stream::{Device, FileId, Timestamp, Xattr};
+use tokio_util::sync::CancellationToken;
 
 use crate::file_tree::{Attributes, Content, FileTree, Node, NodeKind, Place, TreeError};
 use crate::layer::Layer;
@@ -179,9 +180,9 @@ impl FileTree for LayerTree {
         Ok(Box::new(layer.content(nid)?))
     }
 
-    fn content_digest(&self, file: &Node) -> Result<Digest, TreeError> {
+    fn content_digest(&self, file: &Node, token: &CancellationToken) -> Result<Digest, TreeError> {
         let (layer, nid) = self.content_place(file)?;
-        layer.content_digest(nid)
+        layer.content_digest(nid, token)
     }
 }
 

@@ -6,6 +6,7 @@
 //! data in an archive. Contents lie in files that have no name, or that are named by their digest.
 
 mod block_file;
+mod cancellation;
 mod context;
 mod copy;
 mod fetch;
@@ -20,6 +21,7 @@ mod solve;
 mod spool;
 mod users;
 
+pub use cancellation::{Cancellable, Cancelled};
 pub use context::{
     Context, ContextAttributes, ContextBuilder, ContextError, ContextLimits, ContextStore, ContextStoreError,
     Manifest, ManifestEntry, ManifestKind, PutOutcome,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::logging::LogLevel;
+use crate::time_limit::TimeLimit;
 
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -33,7 +34,7 @@ pub(crate) enum ConfigFileError {
     /// It is not understood.
     #[error(
         "the configuration {} is not understood: {source}; it is a JSON object, whose keys are those of Docker's \
-         daemon.json that hull knows, such as \"hosts\" and \"insecure-registries\"", path.display()
+         daemon.json that hull knows, such as \"hosts\" and \"insecure-registries\", and \"build-time-limit\"", path.display()
     )]
     Format {
         /// The file.
@@ -69,6 +70,8 @@ pub(crate) struct ConfigFile {
     pub(crate) insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub: URLs.
     pub(crate) registry_mirrors: Vec<String>,
+    /// How long a build may take; hull's own key.
+    pub(crate) build_time_limit: Option<TimeLimit>,
 }
 
 impl ConfigFile {
@@ -115,6 +118,7 @@ mod tests {
     fn dockers_keys_are_understood() {
         let config = read(
             r#"{"insecure-registries":["10.0.0.0/8"],"registry-mirrors":["https://m"],
+                "build-time-limit":"1h30m",
                 "hosts":["fd://"],"tlsverify":true,"tlscacert":"/ca","tlscert":"/cert","tlskey":"/key"}"#,
         )
         .unwrap();
@@ -125,12 +129,18 @@ mod tests {
         assert_eq!(config.tlskey, Some("/key".into()));
         assert_eq!(config.insecure_registries, ["10.0.0.0/8"]);
         assert_eq!(config.registry_mirrors, ["https://m"]);
+        assert_eq!(config.build_time_limit, Some("90m".parse().unwrap()));
         assert_eq!(read("{}").unwrap(), ConfigFile::default());
     }
 
     #[test]
     fn an_unknown_key_and_broken_json_are_refused_by_the_files_name() {
-        for text in [r#"{"insecure-registry":[]}"#, "{", r#"{"registry-mirrors":"x"}"#] {
+        for text in [
+            r#"{"insecure-registry":[]}"#,
+            "{",
+            r#"{"registry-mirrors":"x"}"#,
+            r#"{"build-time-limit":5}"#,
+        ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains("is not understood"), "{error}");
         }

@@ -10,6 +10,7 @@ mod lock;
 mod logging;
 mod options;
 mod socket;
+mod time_limit;
 mod tls;
 
 use std::fs;
@@ -81,6 +82,7 @@ async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> a
             forbidden: settings.forbidden.clone(),
             outer_host: settings.host_ports.clone(),
         },
+        build_time_limit: settings.build_time_limit,
     };
     // The engine's errors tell their cause themselves: as a context's source it would be told twice.
     let engine = Engine::open(spec)

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use crate::config_file::{ConfigFile, ConfigFileError};
 use crate::host::Host;
 use crate::logging::{LogLevel, LogSpec};
+use crate::time_limit::TimeLimit;
 use crate::tls::{TcpPolicy, TlsOptions};
 
 /// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
@@ -48,7 +50,7 @@ pub(crate) struct Options {
     certs_dirs: Vec<PathBuf>,
 
     /// Configuration file in JSON, with keys of Docker's daemon.json: "hosts", "tlsverify", "tlscacert", "tlscert",
-    /// "tlskey", "insecure-registries", "registry-mirrors" [default: /etc/hull/hulld.json, or ~/.config/hull/hulld.json
+    /// "tlskey", "insecure-registries", "registry-mirrors", and hull's own "build-time-limit" [default: /etc/hull/hulld.json, or ~/.config/hull/hulld.json
     /// without root]
     #[arg(long, value_name = "FILE")]
     config_file: Option<PathBuf>,
@@ -72,6 +74,10 @@ pub(crate) struct Options {
     /// Address for Prometheus, HOST:PORT: counters at /metrics
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
+
+    /// How long a build may take, such as 30m or 1h30m [default: no limit]
+    #[arg(long, value_name = "DURATION")]
+    build_time_limit: Option<TimeLimit>,
 
     /// How much is logged [default: info]
     #[arg(short = 'l', long, value_enum, value_name = "LEVEL")]
@@ -103,6 +109,7 @@ pub(crate) struct Settings {
     pub(crate) registry_mirrors: Vec<Mirror>,
     pub(crate) host_ports: Option<PathBuf>,
     pub(crate) forbidden: Vec<IpNet>,
+    pub(crate) build_time_limit: Option<Duration>,
 }
 
 impl Settings {
@@ -183,6 +190,10 @@ impl Options {
             registry_mirrors: parse_all(file.registry_mirrors, self.registry_mirrors)?,
             host_ports: self.host_ports.map(absolute).transpose()?,
             forbidden: self.forbidden,
+            build_time_limit: self
+                .build_time_limit
+                .or(file.build_time_limit)
+                .map(Duration::from),
             certs_dirs: self
                 .certs_dirs
                 .into_iter()
@@ -298,6 +309,7 @@ mod tests {
             registry_mirrors: Vec::new(),
             host_ports: None,
             forbidden: Vec::new(),
+            build_time_limit: None,
         };
         assert_eq!(settings, expected);
     }
@@ -365,6 +377,20 @@ mod tests {
         assert_eq!(registries.mirrors, ["https://mirror.example".parse().unwrap()]);
         assert!(settle(&["--root", "/r", "--registry-mirror", "mirror.example"]).is_err());
         assert!(settle(&["--root", "/r", "--config-file", "/nonexistent/hulld.json"]).is_err());
+    }
+
+    #[test]
+    fn the_limit_of_builds_comes_from_the_file_unless_the_command_line_has_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), r#"{"build-time-limit":"1h30m"}"#).unwrap();
+        let path = file.path().display().to_string();
+        let limit = |more: &[&str]| {
+            let arguments = [&["--root", "/r", "--config-file", &path], more].concat();
+            settle(&arguments).map(|settings| settings.build_time_limit.unwrap().as_secs())
+        };
+        assert_eq!(limit(&[]).unwrap(), 5400);
+        assert_eq!(limit(&["--build-time-limit", "90s"]).unwrap(), 90);
+        assert!(limit(&["--build-time-limit", "90"]).is_err());
     }
 
     #[test]

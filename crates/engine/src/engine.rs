@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use network::HostSettings;
 use sandbox::{Clock, Templates};
@@ -40,6 +41,8 @@ pub struct EngineSpec {
     pub registries: RegistryConfig,
     /// What holds for all networks.
     pub networks: HostSettings,
+    /// How long a build may take.
+    pub build_time_limit: Option<Duration>,
 }
 
 /// Containers, execs and images. Cloning is cheap and gives the same engine.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
@@ -10,6 +11,7 @@ use super::secrets::SecretSpec;
 use crate::commands::limit_options::{Ulimit, parse_cpus, parse_swap};
 use crate::format::parse_memory;
 use crate::progress::{Show, Stream};
+use crate::time::parse_duration;
 
 #[derive(Debug, Args)]
 #[command(
@@ -65,6 +67,10 @@ pub(crate) struct Arguments {
     /// Secret to expose to the build (id=NAME[,src=FILE][,env=VARIABLE])
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) secret: Vec<SecretSpec>,
+
+    /// Give the build up after this time, such as 30m or 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = parse_time_limit)]
+    pub(super) timeout: Option<Duration>,
 
     /// The context: a folder, the URL of a Git repository or an archive, or '-' for a Dockerfile or an archive on STDIN
     #[arg(value_name = "PATH | URL | -")]
@@ -277,6 +283,14 @@ impl Arguments {
         let load = self.load.then(Output::docker);
         let push = self.push.then(Output::registry);
         self.output.iter().cloned().chain(load).chain(push).collect()
+    }
+}
+
+/// More than no time.
+fn parse_time_limit(text: &str) -> Result<Duration, String> {
+    match u64::try_from(parse_duration(text)?) {
+        Ok(0) | Err(_) => Err("a build needs some time".to_owned()),
+        Ok(nanos) => Ok(Duration::from_nanos(nanos)),
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn target(
     place: &Place,
 ) -> anyhow::Result<Target> {
     let image = &arguments.image;
+    let timeout = arguments.timeout.map(|time| time.as_secs_f64().to_string());
     let target = tags
         .iter()
         .fold(Target::new(&["build"]), |target, tag| target.query("t", tag))
@@ -47,6 +48,7 @@ pub(super) fn target(
         .option("cachefrom", cache_from(&image.cache_from)?.as_deref())
         .flag("nocache", image.no_cache)
         .flag("pull", image.pull)
+        .option("timeout", timeout.as_deref())
         .query("rm", if image.rm { "1" } else { "0" })
         .flag("forcerm", image.force_rm);
     let target = with_limits(arguments, target)?;
@@ -187,7 +189,7 @@ mod tests {
     fn every_option_reaches_the_query() {
         let line = "-t a -t b:1 --label l=1 --target t --no-cache --pull --network none -m 64m --memory-swap -1 \
                     -c 7 --cpus 1.5 --cpuset-cpus 0 --cpuset-mems 0 --shm-size 1m --ulimit nofile=1:2 \
-                    --platform linux/arm64 --add-host h:1.2.3.4 --add-host=i=::1 --cache-from c,d \
+                    --platform linux/arm64 --timeout 1m1.5s --add-host h:1.2.3.4 --add-host=i=::1 --cache-from c,d \
                     --cache-from type=registry,ref=e --rm=false --force-rm --isolation default --cgroup-parent /p \
                     --output type=image,name=a,push=true --output type=image,name=z .";
         let expected = [
@@ -202,6 +204,7 @@ mod tests {
             ("cachefrom", r#"["c","d","e"]"#),
             ("nocache", "1"),
             ("pull", "1"),
+            ("timeout", "61.5"),
             ("rm", "0"),
             ("forcerm", "1"),
             ("memory", "67108864"),
@@ -242,5 +245,6 @@ mod tests {
             assert!(query(&["--cache-from", cache, "."]).is_err(), "{cache}");
         }
         assert!(query(&["-t", "", "."]).is_err());
+        assert!(Line::try_parse_from(["build", "--timeout", "0s", "."]).is_err());
     }
 }

@@ -83,7 +83,10 @@ fn an_archive_becomes_a_tree_however_it_is_compressed() {
             (0, 0o640, 2)
         );
         assert_eq!(file.id, node(&context, "hard").unwrap().id);
-        assert_eq!(context.content_digest(&file).unwrap(), Digest::of(b"content"));
+        assert_eq!(
+            context.content_digest(&file, &CancellationToken::new()).unwrap(),
+            Digest::of(b"content")
+        );
         assert_eq!(node(&context, "c/d").unwrap().attributes.mode, 0o755);
         assert!(node(&context, "a").is_none());
     }

@@ -84,7 +84,7 @@ impl SourceDigest {
         match node.kind {
             NodeKind::Regular => {
                 self.number(node.size);
-                self.bytes(tree.content_digest(node)?.as_bytes());
+                self.bytes(tree.content_digest(node, &options.token)?.as_bytes());
                 let next = self.linked.len() as u64;
                 let file = match node.links {
                     0 | 1 => u64::MAX,

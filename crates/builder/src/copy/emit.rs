@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{BufWriter, Read, Write};
 
 use tar_stream::{Entry, EntryKind, Writer};
+use tokio_util::sync::CancellationToken;
 
 use super::staging::{SharedFile, Staged, StagedBody, StagedContent, Staging};
 use super::{CopyError, CopySummary};
+use crate::cancellation::check;
 use crate::file_tree::{Attributes, NodeKind, TreeError, printable};
 use crate::spool::{Spool, SpoolWriter};
 
@@ -14,6 +16,7 @@ use crate::spool::{Spool, SpoolWriter};
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 pub(super) fn emit<W: Write>(staging: Staging<'_>, output: W) -> Result<CopySummary, CopyError> {
+    let token = staging.token.clone();
     let (entries, spool, folder) = staging.finish()?;
     let spool = spool.map(SpoolWriter::finish).transpose();
     let spool = spool.map_err(|source| CopyError::Temporary {
@@ -26,8 +29,10 @@ pub(super) fn emit<W: Write>(staging: Staging<'_>, output: W) -> Result<CopySumm
         first_names: HashMap::new(),
         buffer: vec![0; 64 << 10],
         summary: CopySummary::default(),
+        token,
     };
     for (path, staged) in depth_first(&entries) {
+        check(&emission.token)?;
         emission.entry(path, staged)?;
     }
     emission.archive.finish()?;
@@ -50,6 +55,7 @@ struct Emission<W> {
     first_names: HashMap<SharedFile, (Vec<u8>, Attributes)>,
     buffer: Vec<u8>,
     summary: CopySummary,
+    token: CancellationToken,
 }
 
 impl<W: Write> Emission<W> {
@@ -115,6 +121,7 @@ impl<W: Write> Emission<W> {
             (StagedContent::Spool(_), None) => Box::new(std::io::empty()),
         };
         loop {
+            check(&self.token)?;
             let count = match reader.read(&mut self.buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,

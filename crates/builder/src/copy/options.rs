@@ -2,6 +2,7 @@
 
 use dockerfile::Mode;
 use tar_stream::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::CopyError;
 use crate::file_tree::{Attributes, FileTree, Node, NodeKind};
@@ -75,6 +76,8 @@ pub struct CopyOptions<'a> {
     pub max_entries: u64,
     /// Bytes that archives may unpack to.
     pub max_unpacked: u64,
+    /// Ends the work on it, wherever it is.
+    pub token: CancellationToken,
 }
 
 impl CopyOptions<'_> {
@@ -89,6 +92,7 @@ impl CopyOptions<'_> {
             times,
             max_entries: 1 << 20,
             max_unpacked: 64 << 30,
+            token: CancellationToken::new(),
         }
     }
 

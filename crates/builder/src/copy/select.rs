@@ -2,6 +2,7 @@
 
 use super::CopyError;
 use super::options::{CopyOptions, Source, What};
+use crate::cancellation::check;
 use crate::file_tree::{Node, printable};
 use crate::lookup::{LastLink, lookup};
 use crate::paths::{components, join, last_name};
@@ -27,7 +28,7 @@ pub(super) fn select(source: &Source<'_>, options: &CopyOptions<'_>) -> Result<V
             let found = search(source, *matches, *depth, options)?;
             match parents {
                 true => found,
-                false => follow(source, found)?,
+                false => follow(source, found, options)?,
             }
         }
     };
@@ -118,6 +119,7 @@ fn search(
     let mut open = vec![Searched { path, node, names }];
     let mut selected = Vec::new();
     while let Some(directory) = open.last_mut() {
+        check(&options.token)?;
         let Some(name) = directory.names.next() else {
             open.pop();
             continue;
@@ -150,8 +152,13 @@ fn search(
 }
 
 /// What the links among the matches lead to; names without the directories before them.
-fn follow(source: &Source<'_>, found: Vec<Selected>) -> Result<Vec<Selected>, CopyError> {
+fn follow(
+    source: &Source<'_>,
+    found: Vec<Selected>,
+    options: &CopyOptions<'_>,
+) -> Result<Vec<Selected>, CopyError> {
     let followed = found.into_iter().map(|one| {
+        check(&options.token)?;
         // The base may be a link, so that the path is walked from the root.
         let path = [source.base.as_slice(), b"/", &one.name].concat();
         let node = lookup(source.tree, &path, LastLink::Follow)?

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use tar_stream::{Device, FileId};
+use tokio_util::sync::CancellationToken;
 
 use super::CopyError;
 use super::options::CopyOptions;
+use crate::cancellation::check;
 use crate::file_tree::{Attributes, FileTree, Node, NodeKind, TreeError, printable};
 use crate::lookup::{LastLink, StepKind, Walkable, Walked, walk};
 use crate::paths::{MAX_NAME, MAX_PATH, is_whiteout, join, last_name, parent};
@@ -24,6 +26,7 @@ pub(super) struct Staging<'a> {
     pub(super) copies: u64,
     instruction: &'static str,
     max_entries: u64,
+    pub(super) token: CancellationToken,
 }
 
 /// All files of a layer by their paths, what archives hold of them, and the folder for that.
@@ -82,6 +85,7 @@ impl<'a> Staging<'a> {
             copies: 0,
             instruction: options.instruction,
             max_entries: options.max_entries,
+            token: options.token.clone(),
         }
     }
 
@@ -253,6 +257,7 @@ impl<'a> Staging<'a> {
     pub(super) fn finish(mut self) -> Result<Finished<'a>, CopyError> {
         let mut repeated: HashMap<Vec<u8>, Node> = HashMap::new();
         for path in self.entries.keys() {
+            check(&self.token)?;
             self.repeat(parent(path), &mut repeated)?;
         }
         // Without an entry, the top directory is root's, 0755, in a layer.

@@ -13,6 +13,7 @@ use super::destination::merged;
 use super::options::{CopyOptions, Source};
 use super::select::Selected;
 use super::staging::{SharedFile, Spot, Staged, StagedBody, StagedContent, Staging};
+use crate::cancellation::{Cancellable, check};
 use crate::file_tree::{Attributes, NodeKind, TreeError, printable};
 use crate::lookup::{LastLink, StepKind, Walkable, walk};
 use crate::paths::{components, is_whiteout, join};
@@ -29,9 +30,12 @@ pub(super) fn unpack<'a>(
         return Ok(false);
     }
     let open = || -> Result<_, CopyError> {
-        let content = source.tree.open(&selected.node)?;
-        Ok(decompress(content, &Limits::default())
-            .map(|(_, plain)| Reader::new(BufReader::with_capacity(128 << 10, plain))))
+        // Little may become much, and much little.
+        let content = Cancellable::new(source.tree.open(&selected.node)?, &options.token);
+        Ok(decompress(content, &Limits::default()).map(|(_, plain)| {
+            let plain = Cancellable::new(plain, &options.token);
+            Reader::new(BufReader::with_capacity(128 << 10, plain))
+        }))
     };
     // Whatever has no first entry is a file like any other.
     let is_archive = open()?.is_ok_and(|mut archive| matches!(archive.next(), Ok(Some(_))));
@@ -49,6 +53,7 @@ pub(super) fn unpack<'a>(
         files: 0,
     };
     loop {
+        check(&options.token)?;
         let next = archive.next().map_err(|source| CopyError::Archive {
             path: unpacking.archive.clone(),
             source,

@@ -3,6 +3,7 @@
 use super::CopyError;
 use super::options::{CopyOptions, Source};
 use super::select::Selected;
+use crate::cancellation::check;
 use crate::file_tree::{FileTree, Node, printable};
 use crate::paths::{MAX_PATH, join};
 
@@ -46,6 +47,7 @@ pub(super) fn visit(
     let is_excluded = source.parents && options.is_excluded(&top);
     enter(tree, top, &selected.node, is_excluded, &mut open, visitor)?;
     while let Some(directory) = open.last_mut() {
+        check(&options.token)?;
         let Some(name) = directory.names.next() else {
             open.pop();
             continue;

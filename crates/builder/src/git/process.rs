@@ -4,13 +4,16 @@ use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{GitError, GitOptions, GitReference};
+use crate::cancellation::check;
 
 /// What is kept of git's answers and of its complaints, in bytes.
 const MAX_OUTPUT: u64 = 16 << 20;
@@ -58,9 +61,12 @@ impl<'a> Git<'a> {
         arguments: &[&str],
         consume: impl FnOnce(&mut dyn Read) -> T,
     ) -> Result<T, GitError> {
+        let token = &self.options.token;
+        check(token)?;
+        let watching = Watch::prepare().map_err(GitError::Run)?;
         let mut child = self.command(arguments).spawn().map_err(GitError::Run)?;
         let deadline = Instant::now() + self.options.time;
-        let watch = Watch::new(&child, deadline);
+        let watch = watching.begin(&child, deadline, token);
         let complaints = child
             .stderr
             .take()
@@ -72,7 +78,7 @@ impl<'a> Git<'a> {
             consumed
         });
         let was_killed = watch.end();
-        let status = wait(&mut child, deadline);
+        let status = wait(&mut child, deadline, token);
         if status.is_none() {
             kill_group(&child);
             // It has been killed: this does not wait for long.
@@ -82,6 +88,7 @@ impl<'a> Git<'a> {
         let complaint = complaints
             .and_then(|thread| thread.join().ok())
             .unwrap_or_default();
+        check(token)?;
         if is_late {
             return Err(GitError::TooSlow {
                 action,
@@ -176,12 +183,14 @@ fn read_complaint(mut stderr: impl Read) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Waits until the deadline.
-fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+/// Waits until the deadline, or until nobody waits any more.
+fn wait(child: &mut Child, deadline: Instant, token: &CancellationToken) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Ok(None) if Instant::now() < deadline && !token.is_cancelled() => {
+                thread::sleep(Duration::from_millis(5))
+            }
             Ok(None) | Err(_) => return None,
         }
     }
@@ -194,31 +203,47 @@ fn kill_group(child: &Child) {
     let _ = pid.map(|pid| kill_process_group(pid, Signal::KILL));
 }
 
-/// Ends git at a deadline, while its output is being read.
+/// Ends git at a deadline or when nobody waits for it any more, while its output is being read.
 struct Watch {
-    ended: mpsc::Sender<()>,
+    ended: oneshot::Sender<()>,
     thread: thread::JoinHandle<bool>,
 }
 
+/// What a watch needs, which may not be there: a thread without a runtime cannot wait for several things.
+struct Watching(Runtime);
+
 impl Watch {
-    /// The child must not have been waited for before [`Watch::end`]: its number could be another's then.
-    fn new(child: &Child, deadline: Instant) -> Self {
-        let (ended, end) = mpsc::channel();
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let thread = thread::spawn(move || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let is_late = end.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout);
-            if let Some(pid) = pid.filter(|_| is_late) {
-                let _ = kill_process_group(pid, Signal::KILL);
-            }
-            is_late
-        });
-        Self { ended, thread }
+    fn prepare() -> io::Result<Watching> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.map(Watching)
     }
 
-    /// Whether the deadline has come.
+    /// Whether git was killed.
     fn end(self) -> bool {
         let _ = self.ended.send(());
         self.thread.join().unwrap_or(false)
+    }
+}
+
+impl Watching {
+    /// The child must not have been waited for before [`Watch::end`]: its number could be another's then.
+    fn begin(self, child: &Child, deadline: Instant, token: &CancellationToken) -> Watch {
+        let (ended, end) = oneshot::channel();
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let token = token.clone();
+        let thread = thread::spawn(move || {
+            let watched = self.0.block_on(async {
+                let end = token.run_until_cancelled(end);
+                tokio::time::timeout_at(deadline.into(), end).await
+            });
+            let has_ended = matches!(watched, Ok(Some(_)));
+            if let Some(pid) = pid.filter(|_| !has_ended) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+            !has_ended
+        });
+        Watch { ended, thread }
     }
 }

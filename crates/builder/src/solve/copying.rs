@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dockerfile::{Add, Copy, ExpandedFiles, ExpandedSource, Span};
+use tokio_util::sync::CancellationToken;
 
 use super::BuildError;
 use super::cache::Key;
@@ -26,6 +27,7 @@ struct Copying {
     destination: String,
     owner: Option<crate::Owner>,
     times: Times,
+    token: CancellationToken,
 }
 
 impl Copying {
@@ -35,6 +37,7 @@ impl Copying {
             owner: self.owner,
             chmod: self.files.chmod.clone(),
             excludes: self.excluded.as_ref().map(|excluded| excluded as _),
+            token: self.token.clone(),
             ..CopyOptions::to(self.destination.as_bytes(), self.times)
         }
     }
@@ -144,6 +147,7 @@ impl<H: Host> StageBuild<H> {
         let builder = self.shared.builder.clone();
         let options = crate::GitOptions {
             keep_git_dir,
+            token: self.shared.run.token.clone(),
             ..builder.git.clone()
         };
         let tree = blocking(move || {
@@ -186,6 +190,7 @@ impl<H: Host> StageBuild<H> {
                 wanted,
                 destination,
                 times,
+                token: shared.run.token.clone(),
             };
             copying.add_to(&mut key)?;
             Ok((copying, key))
@@ -251,7 +256,7 @@ impl<H: Host> StageBuild<H> {
         if self.take_cached(&key, &text).await? {
             return Ok(());
         }
-        let time = self.shared.time();
+        let (time, token) = (self.shared.time(), self.shared.run.token.clone());
         self.make_layer(&key, &text, move |state, output, folder| {
             let empty: Context = ContextBuilder::new(folder, ContextLimits::default())?.finish()?;
             let source = crate::Source {
@@ -263,6 +268,7 @@ impl<H: Host> StageBuild<H> {
             };
             let options = CopyOptions {
                 owner,
+                token,
                 ..CopyOptions::to(format!("{path}/").as_bytes(), Times::Kept { created: time })
             };
             copy(&state.tree, &[source], &options, folder, output)?;

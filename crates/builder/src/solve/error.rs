@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dockerfile::{Diagnostic, GraphError, ScopeError, Span};
 use image_store::StoreError;
@@ -9,6 +10,7 @@ use tar_stream::WriteError;
 
 use super::archive::ChangesError;
 use super::host::HostError;
+use super::time_limit::{self, TimeLimit};
 use crate::{ContextError, CopyError, FetchError, GitError, OwnerError, TreeError};
 
 /// Why no image was made.
@@ -49,6 +51,14 @@ pub enum BuildError {
     /// What a command has changed.
     #[error(transparent)]
     Changes(#[from] ChangesError),
+    /// It takes longer than it may.
+    #[error("{}", time_limit::message(limit, at.as_ref()))]
+    TooSlow {
+        /// How long it may take.
+        limit: TimeLimit,
+        /// What it was at, and for how long.
+        at: Option<(String, Duration)>,
+    },
     /// A pattern is none.
     #[error("{0}")]
     Pattern(String),

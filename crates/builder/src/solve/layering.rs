@@ -10,6 +10,7 @@ use image_store::{Digest, Image};
 use jiff::Timestamp as Time;
 use serde_json::{Map, Value};
 use tar_stream::Timestamp;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::cache::{CacheEntry, Key};
 use super::config::Config;
@@ -260,7 +261,8 @@ pub(super) fn layers_of(image: Option<&Image>) -> impl Iterator<Item = &str> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {
-    match tokio::task::spawn_blocking(work).await {
+    // What nobody waits for any more before it has a thread does not begin.
+    match AbortOnDropHandle::new(tokio::task::spawn_blocking(work)).await {
         Ok(done) => done,
         Err(error) => Err(BuildError::Ended(error.to_string())),
     }

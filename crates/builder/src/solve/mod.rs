@@ -15,6 +15,8 @@ mod progress;
 mod running;
 mod sources;
 mod stage;
+mod time_limit;
+mod underway;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ use image_store::{Image, ImageStore, Reference};
 use registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub use self::archive::ChangesError;
 pub use self::cache::{Cache, CacheEntry, CacheRecord};
@@ -34,8 +37,12 @@ pub use self::error::BuildError;
 pub use self::host::{
     Command, CommandFile, CommandMount, Ended, HeldImage, Host, HostError, SecretVariables, Secrets,
 };
+use self::progress::OutputBudget;
 pub use self::progress::{Event, Reporter};
 use self::stage::{Base, Finished, StageBuild};
+use self::time_limit::Deadline;
+pub use self::time_limit::{LimitOwner, TimeLimit};
+use self::underway::Underway;
 use crate::{Context, GitOptions, Layers};
 pub use dockerfile::{Network, Platform, Sharing};
 
@@ -65,6 +72,8 @@ pub struct BuildRequest {
     pub secrets: Secrets,
     /// The time of everything that is made (`SOURCE_DATE_EPOCH`), in seconds since 1970.
     pub epoch: Option<i64>,
+    /// How long it may take.
+    pub time_limit: Option<TimeLimit>,
 }
 
 /// Builds images. What it has made is shared by all its builds.
@@ -91,6 +100,15 @@ pub(super) struct Shared<H> {
     /// The number of the first step of each stage.
     pub(super) first_steps: HashMap<usize, usize>,
     pub(super) steps: usize,
+    pub(super) run: BuildRun,
+}
+
+/// What is known of a build while it goes on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BuildRun {
+    /// Ends the work of threads that block.
+    pub(super) token: CancellationToken,
+    pub(super) underway: Underway,
 }
 
 /// An image as a stage calls it, and the platform that the stage asks for.
@@ -123,20 +141,24 @@ impl<H: Host> Builder<H> {
         request: BuildRequest,
         events: mpsc::Sender<Event>,
     ) -> Result<Image, BuildError> {
+        let run = BuildRun::default();
+        let _cancelled = run.token.clone().drop_guard();
+        let deadline = Deadline::begin(request.time_limit, run.underway.clone());
         let graph = Graph::of(&request.dockerfile, &request.options)?;
-        let (mut reporters, forward) = progress::reporters(1, events.clone());
+        let output = OutputBudget::default();
+        let (mut reporters, forward) = progress::reporters(1, &output, events.clone());
         let pulling = reporters.remove(0);
-        let resolve = async move {
-            self.resolve(graph, &request, &pulling)
-                .await
-                .map(|found| (found, request))
+        let resolve = async {
+            let pulling = pulling;
+            let resolving = self.resolve(graph, &request, &run, &pulling);
+            deadline.hold(resolving).await
         };
         let (resolved, ()) = tokio::join!(resolve, forward);
-        let ((graph, images), request) = resolved?;
+        let (graph, images) = resolved?;
         let order: Vec<usize> = graph.order().iter().map(|stage| stage.index).collect();
-        let (reporters, forward) = progress::reporters(order.len(), events);
-        let building = self.build_stages(graph, images, request, order, reporters);
-        let (built, ()) = tokio::join!(building, forward);
+        let (reporters, forward) = progress::reporters(order.len(), &output, events);
+        let building = self.build_stages(graph, images, request, order, reporters, run);
+        let (built, ()) = tokio::join!(deadline.hold(building), forward);
         built
     }
 
@@ -145,6 +167,7 @@ impl<H: Host> Builder<H> {
         &self,
         mut graph: Graph,
         request: &BuildRequest,
+        run: &BuildRun,
         reporter: &Reporter,
     ) -> Result<(Graph, HashMap<ImageKey, HeldImage>), BuildError> {
         let mut images = HashMap::new();
@@ -162,6 +185,7 @@ impl<H: Host> Builder<H> {
                 _ => None,
             });
             if let Some((span, key)) = missing {
+                let _underway = run.underway.begin(0, span, || format!("the image {}", key.0));
                 let platform = key.1.as_ref().or(Some(&request.options.target_platform));
                 let found = self.host.image(&key.0, platform, request.pull, reporter).await;
                 images.insert(key, found.map_err(|error| BuildError::from(error).at(span))?);
@@ -196,6 +220,7 @@ impl<H: Host> Builder<H> {
         request: BuildRequest,
         order: Vec<usize>,
         reporters: Vec<Reporter>,
+        run: BuildRun,
     ) -> Result<Image, BuildError> {
         let (mut senders, mut finished) = (Vec::new(), HashMap::new());
         let (mut first_steps, mut steps) = (HashMap::new(), 0);
@@ -216,6 +241,7 @@ impl<H: Host> Builder<H> {
             finished,
             first_steps,
             steps,
+            run,
         });
         let mut stages = JoinSet::new();
         for ((index, sender), reporter) in order.into_iter().zip(senders).zip(reporters) {
@@ -261,7 +287,10 @@ impl<H: Host> Shared<H> {
             Origin::Scratch => Ok(Base::scratch(Config::scratch(
                 &self.request.options.target_platform,
             ))),
-            Origin::Stage(index) => Ok(Base::stage(&*self.finished(*index).await?)),
+            Origin::Stage(index) => {
+                let _waits = self.run.underway.wait(stage);
+                Ok(Base::stage(&*self.finished(*index).await?))
+            }
             Origin::Image(name) => {
                 let held = self
                     .images

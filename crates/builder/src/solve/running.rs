@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dockerfile::{MountSpec, Network, Run, Script, Security, Span, Word};
 use image_store::{Digest, Image};
 use tar_stream::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::archive::Filter;
 use super::cache::Key;
@@ -48,6 +49,7 @@ struct Bound {
     tree: Arc<dyn FileTree>,
     source: String,
     target: String,
+    token: CancellationToken,
 }
 
 impl<H: Host> StageBuild<H> {
@@ -187,7 +189,12 @@ impl<H: Host> StageBuild<H> {
                     return Err(BuildError::Pattern("invalid mount target \"/\"".into()));
                 }
                 mounted.targets.push(target.clone());
-                mounted.bound.push(Bound { tree, source, target });
+                mounted.bound.push(Bound {
+                    tree,
+                    source,
+                    target,
+                    token: self.shared.run.token.clone(),
+                });
             }
             MountSpec::Cache {
                 id,
@@ -282,7 +289,10 @@ impl Bound {
     fn options(&self, is_folder: bool, time: Timestamp) -> CopyOptions<'static> {
         let slash = if is_folder { "/" } else { "" };
         let target = format!("{}{slash}", self.target.trim_end_matches('/'));
-        CopyOptions::to(target.as_bytes(), Times::Kept { created: time })
+        CopyOptions {
+            token: self.token.clone(),
+            ..CopyOptions::to(target.as_bytes(), Times::Kept { created: time })
+        }
     }
 
     fn digest(&self) -> Result<Digest, BuildError> {

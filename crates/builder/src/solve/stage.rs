@@ -138,6 +138,9 @@ impl<H: Host> StageBuild<H> {
         for (statement, number) in shared.stage(self.index)?.instructions().zip(first + 1..) {
             let text = text_of(statement);
             let total = shared.steps;
+            let _underway = shared.run.underway.begin(self.index, statement.span, || {
+                format!("step {number}/{total} ({text})")
+            });
             self.reporter.tell(Event::Step { number, total, text });
             self.step(statement)
                 .await

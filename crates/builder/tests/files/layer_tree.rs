@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::support::{Archive, Stage, content, listing};
 use builder::{FileTree, LastLink, LayerTree, Owner, TreeError, lookup, resolve_owner};
 use tar_stream::{Device, EntryKind, Xattr};
+use tokio_util::sync::CancellationToken;
 
 fn layers() -> Vec<Vec<u8>> {
     let lowest = Archive::new()
@@ -287,7 +288,7 @@ fn content_is_read_from_any_offset_and_has_a_digest() {
     }
     for _ in 0..2 {
         assert_eq!(
-            tree.content_digest(&a).unwrap(),
+            tree.content_digest(&a, &CancellationToken::new()).unwrap(),
             builder::Digest::of(text.as_bytes())
         );
     }

@@ -4,6 +4,7 @@ mod buildah;
 mod copy;
 mod fetch;
 mod git;
+mod given_up;
 mod hostile;
 mod layer_tree;
 mod solve;

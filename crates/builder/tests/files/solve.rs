@@ -20,10 +20,10 @@ use tokio::sync::{Barrier, mpsc, watch};
 use crate::support::Archive;
 
 /// How long something may take that happens at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command prints its arguments and leaves a file that is named as its last word, if it is a path.
-struct Commands {
+pub(crate) struct Commands {
     store: ImageStore,
     ran: Mutex<Vec<Vec<String>>>,
     /// How many have to run at the same time.
@@ -48,7 +48,7 @@ impl Commands {
     }
 
     /// Waits until so many commands run.
-    async fn until_running(&self, count: usize) {
+    pub(crate) async fn until_running(&self, count: usize) {
         let mut running = self.running.subscribe();
         let reached = running.wait_for(|running| *running == count);
         let reached = tokio::time::timeout(PATIENCE, reached).await;
@@ -113,14 +113,14 @@ impl Host for Commands {
     async fn end(&self, (): ()) {}
 }
 
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
-    builder: Arc<Builder<Commands>>,
-    host: Arc<Commands>,
+    pub(crate) builder: Arc<Builder<Commands>>,
+    pub(crate) host: Arc<Commands>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_together(1)
     }
 
@@ -158,7 +158,7 @@ impl Place {
         }
     }
 
-    fn request(&self, text: &str, context: &Archive) -> BuildRequest {
+    pub(crate) fn request(&self, text: &str, context: &Archive) -> BuildRequest {
         let context =
             Context::from_tar(context.tar().as_slice(), self.folder.path(), Default::default()).unwrap();
         BuildRequest {
@@ -172,10 +172,11 @@ impl Place {
             network: Network::Default,
             secrets: Secrets::default(),
             epoch: None,
+            time_limit: None,
         }
     }
 
-    async fn run(&self, request: BuildRequest) -> (Result<Image, BuildError>, Vec<Event>) {
+    pub(crate) async fn run(&self, request: BuildRequest) -> (Result<Image, BuildError>, Vec<Event>) {
         let (sender, mut events) = mpsc::channel(1);
         let listening = async {
             let mut told = Vec::new();
@@ -187,7 +188,7 @@ impl Place {
         tokio::join!(self.builder.build(request, sender), listening)
     }
 
-    async fn build(&self, text: &str, context: &Archive) -> (Image, usize) {
+    pub(crate) async fn build(&self, text: &str, context: &Archive) -> (Image, usize) {
         let (built, events) = self.run(self.request(text, context)).await;
         let cached = events.iter().filter(|event| **event == Event::Cached).count();
         (built.unwrap(), cached)
@@ -202,7 +203,7 @@ impl Place {
     }
 }
 
-fn context() -> Archive {
+pub(crate) fn context() -> Archive {
     Archive::new().file("a", "1").file("b", "2")
 }
 
@@ -366,23 +367,6 @@ async fn a_command_that_fails_ends_the_build_with_its_code_and_place() {
         2,
         "what came before it is kept"
     );
-}
-
-#[tokio::test]
-async fn a_build_that_is_given_up_stops_its_commands() {
-    let place = Place::new();
-    // Nobody needs to hear what a build tells for it to go on.
-    let (sender, _events) = mpsc::channel(16);
-    let (builder, request) = (
-        place.builder.clone(),
-        place.request("FROM base\nRUN hang\n", &context()),
-    );
-    let task = tokio::spawn(async move { builder.build(request, sender).await.map(drop) });
-    place.host.until_running(1).await;
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    // The stages are tasks of their own, which the runtime ends when it comes to them.
-    place.host.until_running(0).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::pin::pin;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -108,11 +109,22 @@ fn read_spec(params: &Params, headers: &HeaderMap) -> Result<BuildSpec, ApiError
         platform: platform::one(params)?.unwrap_or_default(),
         no_cache: params.flag("nocache"),
         pull: params.flag("pull"),
+        time_limit: time_limit(params)?,
         network: text("networkmode"),
         limits: limits(params)?,
         credentials: credentials(headers),
         secrets: secrets(headers)?,
     })
+}
+
+/// How many seconds the build may take, with decimals; 0 is no limit.
+fn time_limit(params: &Params) -> Result<Option<Duration>, ApiError> {
+    let seconds: Option<f64> = params.number("timeout")?;
+    let time = seconds.map(Duration::try_from_secs_f64).transpose();
+    let time = time.map_err(|error| {
+        ApiError::bad_request(format!("invalid value of the query parameter `timeout`: {error}"))
+    })?;
+    Ok(time.filter(|time| !time.is_zero()))
 }
 
 fn limits(params: &Params) -> Result<BuildLimits, ApiError> {

@@ -116,6 +116,7 @@ impl Server {
             client_files: Default::default(),
             registries: Default::default(),
             networks: Default::default(),
+            build_time_limit: None,
         };
         let socket = folder.path().join("api.sock");
         let (stop, stopped) = oneshot::channel();

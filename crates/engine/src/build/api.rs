@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::registry::Credentials;
 use builder::{
-    BuildError, BuildRequest, Builder, CacheRecord, Context, ContextLimits, Event, FetchOptions, FileTree,
-    GitOptions, GitReference, LastLink, Network, Platform, Secrets, fetch, fetch_git, lookup, resolve_git,
+    BuildError, BuildRequest, Builder, CacheRecord, Cancellable, Context, ContextLimits, Event, FetchOptions,
+    FileTree, GitOptions, GitReference, LastLink, LimitOwner, Network, Platform, Secrets, TimeLimit, fetch,
+    fetch_git, lookup, resolve_git,
 };
 use bytes::Bytes;
 use dockerfile::pattern::Ignore;
@@ -15,6 +17,7 @@ use dockerfile::{BuildOptions, Dockerfile, lint};
 use image_store::NoUsers;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::host::{BuildHost, BuildLimits};
 use crate::engine::Shared;
@@ -46,6 +49,8 @@ pub struct BuildSpec {
     pub no_cache: bool,
     /// Whether images are asked for at their registries, there or not.
     pub pull: bool,
+    /// How long it may take, if that is less than the engine allows.
+    pub time_limit: Option<Duration>,
     /// The network of commands: empty, `default`, `bridge` or `none`.
     pub network: String,
     /// What commands may use.
@@ -154,8 +159,9 @@ impl Engine {
         let folder = self.shared.builds.temporary().to_owned();
         let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(error.to_string());
         if let Ok(reference) = url.parse::<GitReference>() {
+            let options = GitOptions::default();
+            let _cancelled = options.token.clone().drop_guard();
             return blocking("fetch a repository", move || {
-                let options = GitOptions::default();
                 let commit = resolve_git(&reference, &options, &folder).map_err(|error| invalid(&error))?;
                 fetch_git(&reference, &commit, &options, &folder).map_err(|error| invalid(&error))
             })
@@ -165,6 +171,8 @@ impl Engine {
         let fetched = fetch(registry, url, None, &FetchOptions::default(), &folder).await;
         let fetched = fetched.map_err(|error| invalid(&error))?;
         let fetched = fetched.ok_or_else(|| EngineError::Internal(format!("{url} was not sent")))?;
+        let token = CancellationToken::new();
+        let _cancelled = token.clone().drop_guard();
         blocking("read a build context", move || {
             let file = lookup(&fetched.context, fetched.name.as_bytes(), LastLink::Keep)
                 .map_err(|error| invalid(&error))?
@@ -173,7 +181,11 @@ impl Engine {
                 .context
                 .open(&file.node)
                 .map_err(|error| invalid(&error))?;
-            match Context::from_tar(archive, &folder, ContextLimits::default()) {
+            match Context::from_tar(
+                Cancellable::new(archive, &token),
+                &folder,
+                ContextLimits::default(),
+            ) {
                 Ok(context) if !context.is_empty() => Ok(context),
                 // What is no archive is a Dockerfile.
                 _ => {
@@ -231,8 +243,9 @@ impl Engine {
         let context = Arc::new(context);
         let parsed = dockerfile::parse(&text).map_err(|errors| parse_error(&errors, &file, &text))?;
         let warnings = lint_warnings(&parsed);
-        let request = request(&spec, parsed, context)?;
         let shared = self.shared.clone();
+        let mut request = request(&spec, parsed, context)?;
+        request.time_limit = time_limit(spec.time_limit, shared.spec.build_time_limit);
         let host = BuildHost {
             shared: shared.clone(),
             limits: spec.limits,
@@ -444,5 +457,30 @@ fn request(spec: &BuildSpec, dockerfile: Dockerfile, context: Arc<Context>) -> R
         network,
         secrets: Secrets(spec.secrets.clone()),
         epoch: epoch.transpose()?,
+        time_limit: None,
     })
+}
+
+/// The smaller one of two limits.
+fn time_limit(request: Option<Duration>, daemon: Option<Duration>) -> Option<TimeLimit> {
+    let of = |time: Option<Duration>, owner| time.map(|time| TimeLimit { time, owner });
+    let both = [of(request, LimitOwner::Request), of(daemon, LimitOwner::Daemon)];
+    both.into_iter().flatten().min_by_key(|limit| limit.time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smaller_limit_holds() {
+        let [short, long] = [1, 2].map(|seconds| Some(Duration::from_secs(seconds)));
+        let owner =
+            |request, daemon| time_limit(request, daemon).map(|limit| (limit.time.as_secs(), limit.owner));
+        assert_eq!(owner(short, long), Some((1, LimitOwner::Request)));
+        assert_eq!(owner(long, short), Some((1, LimitOwner::Daemon)));
+        assert_eq!(owner(None, long), Some((2, LimitOwner::Daemon)));
+        assert_eq!(owner(long, None), Some((2, LimitOwner::Request)));
+        assert_eq!(owner(None, None), None);
+    }
 }
