@@ -1,40 +1,27 @@
 //! The files of an image as one archive.
 
-use std::io::{self, Write};
+use std::io;
 
 use builder::{CopyOptions, LayerTree, Source, Times, Timestamp, What, copy};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::images::ArchiveOutput;
 use crate::streams::blocking;
 use crate::{Engine, EngineError, Result};
 
-/// Pieces that wait to be read, and the size of each in bytes.
-const PIECES: usize = 4;
-const PIECE: usize = 128 << 10;
-
 /// An archive that is made while it is read.
 #[derive(Debug)]
-pub struct ImageFiles(mpsc::Receiver<io::Result<Bytes>>);
+pub struct ImageFiles {
+    archive: ArchiveOutput,
+    /// Ends the work on it.
+    _cancelled: DropGuard,
+}
 
 impl ImageFiles {
     /// The next piece; `None` at the end. Nothing comes after an error.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        self.0.recv().await
-    }
-}
-
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.archive.next().await
     }
 }
 
@@ -59,8 +46,11 @@ impl Engine {
         });
         let tree = tree.await?;
         let folder = self.shared.builds.temporary().to_owned();
-        let (sender, receiver) = mpsc::channel(PIECES);
-        tokio::task::spawn_blocking(move || {
+        let token = CancellationToken::new();
+        let cancelled = token.clone().drop_guard();
+        // A client that reads slowly keeps no thread from others.
+        let place = self.shared.images.places().take().await;
+        let archive = ArchiveOutput::of(place, move |output| {
             let _hold = hold;
             let all = Source {
                 tree: &tree,
@@ -70,15 +60,16 @@ impl Engine {
                 unpack: false,
             };
             let created = Timestamp::default();
-            let options = CopyOptions::to(b"/", Times::Kept { created });
-            let mut output = io::BufWriter::with_capacity(PIECE, Pieces(sender.clone()));
-            let copied = copy(&LayerTree::default(), &[all], &options, &folder, &mut output);
-            let written = copied.map_err(io::Error::other).and_then(|_| output.flush());
-            if let Err(error) = written {
-                // A reader that has gone needs no error.
-                let _ = sender.blocking_send(Err(error));
-            }
+            let options = CopyOptions {
+                token,
+                ..CopyOptions::to(b"/", Times::Kept { created })
+            };
+            let copied = copy(&LayerTree::default(), &[all], &options, &folder, output);
+            copied.map(drop).map_err(io::Error::other)
         });
-        Ok(ImageFiles(receiver))
+        Ok(ImageFiles {
+            archive,
+            _cancelled: cancelled,
+        })
     }
 }

@@ -59,6 +59,28 @@ pub struct ArchiveOutput {
 }
 
 impl ArchiveOutput {
+    /// What `write` writes on a thread that may block, while it is read.
+    pub(crate) fn of(
+        place: ArchivePlace,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> ArchiveOutput {
+        let (pieces, output) = mpsc::channel(PIECES);
+        tokio::task::spawn_blocking(move || {
+            let writer = PieceWriter {
+                pieces: pieces.clone(),
+                place,
+            };
+            let mut writer = io::BufWriter::with_capacity(PIECE, writer);
+            if let Err(error) = write(&mut writer).and_then(|()| writer.flush()) {
+                tracing::warn!(%error, "an archive was not written to its end");
+                // The client sees that the archive is cut. One that has gone sees nothing, and one that does not read sees that
+                // there is nothing more.
+                let _ = pieces.try_send(Err(error));
+            }
+        });
+        ArchiveOutput { pieces: output }
+    }
+
     /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
         self.pieces.recv().await
@@ -124,34 +146,18 @@ impl Images {
         for name in &names {
             ids.extend(self.saveable(name).await?);
         }
-        let (pieces, output) = mpsc::channel(PIECES);
         let (store, events) = (self.store.clone(), self.events.clone());
         let place = self.archives.take().await;
-        tokio::task::spawn_blocking(move || {
+        Ok(ArchiveOutput::of(place, move |writer| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let mut writer = io::BufWriter::with_capacity(
-                PIECE,
-                PieceWriter {
-                    pieces: pieces.clone(),
-                    place,
-                },
-            );
-            let saved = store
-                .save(&names, &mut writer)
-                .map_err(io::Error::other)
-                .and_then(|()| writer.flush());
-            if let Err(error) = saved {
-                tracing::warn!(%error, "an archive was not written to its end");
-                // The client sees that the archive is cut. One that has gone sees nothing, and one that does not read sees that
-                // there is nothing more.
-                let _ = pieces.try_send(Err(error));
-                return;
-            }
+            let saved = store.save(&names, &mut *writer);
+            saved.map_err(io::Error::other)?;
+            writer.flush()?;
             for id in ids {
                 events.image("save", &id, &id);
             }
-        });
-        Ok(ArchiveOutput { pieces: output })
+            Ok(())
+        }))
     }
 
     /// The images that a name, an identifier, or a repository some of whose tags are there leads to.
