@@ -220,13 +220,7 @@ impl<T: Piece> Outlet<T> {
             return Ok(Some(first));
         }
         let Some(job) = &mut self.job else { return Ok(None) };
-        let piece = tokio::time::timeout(PIECE_TIMEOUT, T::read(&mut job.task)).await;
-        let silent = |_| {
-            Err(SandboxError::Silent {
-                seconds: PIECE_TIMEOUT.as_secs(),
-            })
-        };
-        let piece = piece.unwrap_or_else(silent);
+        let piece = unless_silent(T::read(&mut job.task)).await;
         if let Some(piece) = piece.map_err(|error| job.subject.failed(error))? {
             return Ok(Some(piece));
         }
@@ -235,6 +229,26 @@ impl<T: Piece> Outlet<T> {
             None => Ok(None),
         }
     }
+}
+
+/// Waits for the next thing that a guest sends, and gives it up when it sends nothing.
+pub(crate) async fn unless_silent<T>(
+    sent: impl Future<Output = Result<T, SandboxError>>,
+) -> Result<T, SandboxError> {
+    within(PIECE_TIMEOUT, sent).await
+}
+
+async fn within<T>(
+    patience: Duration,
+    sent: impl Future<Output = Result<T, SandboxError>>,
+) -> Result<T, SandboxError> {
+    let silent = |_| {
+        Err(SandboxError::Silent {
+            seconds: patience.as_secs(),
+        })
+    };
+    let sent = tokio::time::timeout(patience, sent).await;
+    sent.unwrap_or_else(silent)
 }
 
 /// A tar archive on its way out of a guest. Dropping it ends it.
@@ -355,5 +369,17 @@ pub(crate) async fn unpack(
             let ended = job.task.end().await;
             Err(job.subject.failed(ended.err().unwrap_or(error)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guest_that_sends_nothing_is_given_up() {
+        assert_eq!(unless_silent(async { Ok(1) }).await.unwrap(), 1);
+        let silent = within(Duration::ZERO, std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(silent, Err(SandboxError::Silent { .. })), "{silent:?}");
     }
 }

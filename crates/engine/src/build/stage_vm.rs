@@ -19,6 +19,7 @@ use super::caches::CacheFolder;
 use super::command_mounts::{add_mounts, take_caches};
 use super::host::BuildLimits;
 use super::output::carry;
+use crate::archive::unless_silent;
 use crate::boot::Boot;
 use crate::container::Live;
 use crate::creation;
@@ -194,18 +195,15 @@ impl StageVm {
     /// Sends what the command changed as a layer.
     pub(super) async fn send_changes(&mut self, writer: PipeWriter) -> Result<()> {
         let lost = lost("read what a command changed in");
-        let mut task = self
-            .sandbox
-            .start_task(next_process(), Task::Layer)
-            .await
-            .map_err(&lost)?;
-        while let Some(piece) = task.read().await.map_err(&lost)? {
+        let started = self.sandbox.start_task(next_process(), Task::Layer);
+        let mut task = unless_silent(started).await.map_err(&lost)?;
+        while let Some(piece) = unless_silent(task.read()).await.map_err(&lost)? {
             if writer.write(piece.freeze()).await.is_err() {
                 // The store says why.
                 return Ok(());
             }
         }
-        task.end().await.map_err(&lost)?;
+        unless_silent(task.end()).await.map_err(&lost)?;
         writer.finish().await;
         Ok(())
     }
