@@ -81,6 +81,30 @@ fn what_is_cut_short_leaves_its_finished_steps_and_nothing_else() -> Result<()> 
 }
 
 #[test]
+fn a_build_that_takes_too_long_says_at_which_step_and_leaves_nothing() -> Result<()> {
+    let hull = hull!();
+    let image = Image::new(&hull, "too-long");
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("Dockerfile"),
+        format!("{FROM}RUN echo begun; sleep 1000\n"),
+    )?;
+    let before = traces(&hull);
+    let path = folder.path().display().to_string();
+    let outcome = hull.hull(["build", "--timeout", "10s", "-t", &image.name, &path]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stdout.contains("begun\n"), "{outcome}");
+    for expected in [
+        "the build was given up after 10s, its limit of time: it had been at step 2/2 (RUN echo begun; sleep 1000) for",
+        "give it more with --timeout",
+    ] {
+        assert!(outcome.stderr.contains(expected), "{outcome}");
+    }
+    settle(&hull, &before);
+    Ok(())
+}
+
+#[test]
 fn eight_builds_at_once_do_not_disturb_each_other_and_share_what_they_made() -> Result<()> {
     let hull = hull!();
     let text = format!(
