@@ -61,7 +61,7 @@ fuzz: ## run each fuzzer in fuzz/ for FUZZ_SECONDS (60); what it finds is in fuz
 	@scripts/fuzz.sh
 
 .PHONY: bench
-bench: testdeps build $(debian) ## measure hull against crun, runc, QEMU, skopeo and umoci, in one run; PARTS="start memory exec hogs idle storage network images" is all of it
+bench: testdeps build $(debian) ## measure hull against crun, runc, QEMU, buildah, skopeo and umoci, in one run; PARTS="start memory exec hogs idle storage network build images" is all of it
 	cargo run --release --locked --quiet -p system-tests --bin bench -- $(PARTS)
 
 .PHONY: kernel

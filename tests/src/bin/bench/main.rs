@@ -6,6 +6,7 @@
 //! the argument `workload` what is measured of storage, wherever that is, and with `network-guest` what others are measured with
 //! over the network.
 
+mod build;
 mod bundle;
 mod exec;
 mod figures;
@@ -30,14 +31,15 @@ const HERE: &str = "here";
 /// The part that is measured on this host.
 const IMAGES: &str = "images";
 
-/// The part that needs programs of its own.
+/// The parts that need programs of their own.
 const NETWORK: &str = "network";
+const BUILD: &str = "build";
 
 /// A part that is measured where microVMs run.
 type Part = fn(&Places) -> Result<()>;
 
 /// Those parts, in the order in which they are measured.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("exec", exec::measure),
@@ -45,6 +47,7 @@ const PARTS: [(&str, Part); 7] = [
     ("idle", idle::measure),
     ("storage", storage::measure),
     (NETWORK, network::measure),
+    (BUILD, build::measure),
 ];
 
 /// Where the programs are that are measured.
@@ -127,6 +130,9 @@ fn measure_where_microvms_run(hull: &Hull, parts: &[String]) -> Result<()> {
     peers::prepare(&folder, &program)?;
     if wanted(parts, NETWORK) {
         network::prepare(&folder, &program)?;
+    }
+    if wanted(parts, BUILD) {
+        build::prepare(&folder, hull)?;
     }
     let status = match hull.place() {
         Place::Host => {
