@@ -1,7 +1,7 @@
 //! Local files as entries of an archive.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -67,12 +67,18 @@ pub(super) fn fill<W: Write>(
 
 /// The names in a directory, in an order that is always the same.
 pub(super) fn sorted_names(directory: &Path) -> anyhow::Result<Vec<OsString>> {
+    let entries = sorted_entries(directory)?;
+    Ok(entries.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same, and what kind of file each is.
+pub(super) fn sorted_entries(directory: &Path) -> anyhow::Result<Vec<(OsString, FileType)>> {
     let cannot = || format!("cannot read the directory {}", directory.display());
     let entries = fs::read_dir(directory).with_context(cannot)?;
-    let mut names = entries
-        .map(|entry| entry.map(|entry| entry.file_name()))
+    let mut sorted = entries
+        .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))))
         .collect::<io::Result<Vec<_>>>()
         .with_context(cannot)?;
-    names.sort_unstable();
-    Ok(names)
+    sorted.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(sorted)
 }

@@ -1,18 +1,19 @@
 //! The archive of a folder: equal folders give equal archives.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use dockerfile::pattern::Walk;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tar_stream::{Entry, EntryKind, FileId, HardLinks, Writer, Xattr};
 
 use super::selection::Selection;
-use crate::commands::local_file::{describe, fill, kind, sorted_names};
+use crate::commands::local_file::{describe, fill, kind, sorted_entries};
 
 const PIECE: usize = 128 << 10;
 /// The one attribute that Docker's clients send: what a program may do without being root.
@@ -74,20 +75,25 @@ impl<W: Write> Packer<'_, W> {
 
     /// What is in a directory, which the archive calls `name`.
     fn add_below(&mut self, directory: &Path, name: &[u8], walk: &Walk<'_>) -> anyhow::Result<()> {
-        for below in sorted_names(directory)? {
+        for (below, kind) in sorted_entries(directory)? {
             let mut inside = name.to_vec();
             if !name.is_empty() {
                 inside.push(b'/');
             }
             inside.extend_from_slice(below.as_bytes());
-            self.add(&directory.join(below), &inside, walk)?;
+            let path = directory.join(below);
+            let is_taken = self.selection.takes(walk, &String::from_utf8_lossy(&inside));
+            match kind.is_file() {
+                true if is_taken => self.add_file(&path, &inside)?,
+                true => {}
+                false => self.add_other(&path, &inside, is_taken, walk)?,
+            }
         }
         Ok(())
     }
 
-    fn add(&mut self, path: &Path, name: &[u8], walk: &Walk<'_>) -> anyhow::Result<()> {
-        let text = String::from_utf8_lossy(name);
-        let is_taken = self.selection.takes(walk, &text);
+    /// Anything but a regular file.
+    fn add_other(&mut self, path: &Path, name: &[u8], is_taken: bool, walk: &Walk<'_>) -> anyhow::Result<()> {
         let looked = || format!("cannot look at {}", path.display());
         let metadata = fs::symlink_metadata(path).with_context(looked)?;
         if metadata.is_dir() {
@@ -98,20 +104,18 @@ impl<W: Write> Packer<'_, W> {
         let Some(kind) = kind(&metadata).filter(|_| is_taken) else {
             return Ok(());
         };
+        if kind == EntryKind::Regular {
+            // It has only just become one.
+            return self.add_file(path, name);
+        }
         let mut entry = plain(describe(name, kind, &metadata));
         if kind == EntryKind::Symlink {
             let target = fs::read_link(path).with_context(looked)?;
             entry.link = target.as_os_str().as_bytes().to_vec();
         }
         self.write_above()?;
-        let file = FileId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        };
-        if self.links.link(&mut entry, file, metadata.nlink()) || kind != EntryKind::Regular {
-            return Ok(self.archive.begin(&entry)?);
-        }
-        self.add_file(path, entry)
+        self.links.link(&mut entry, file_id(&metadata), metadata.nlink());
+        Ok(self.archive.begin(&entry)?)
     }
 
     fn add_directory(
@@ -146,18 +150,46 @@ impl<W: Write> Packer<'_, W> {
         Ok(())
     }
 
-    fn add_file(&mut self, path: &Path, mut entry: Entry) -> anyhow::Result<()> {
+    /// A regular file. What it is shows when it is open, so that nothing but its name is looked up, once.
+    fn add_file(&mut self, path: &Path, name: &[u8]) -> anyhow::Result<()> {
         let cannot = || {
             format!(
                 "cannot read {} (what the build does not need can be left out with .dockerignore)",
                 path.display()
             )
         };
-        let mut file = File::open(path).with_context(cannot)?;
-        entry.size = file.metadata().with_context(cannot)?.len();
+        let mut file = open(path).with_context(cannot)?;
+        let metadata = file.metadata().with_context(cannot)?;
+        ensure!(
+            metadata.is_file(),
+            "{} was replaced while it was read: build again",
+            path.display()
+        );
+        let mut entry = plain(describe(name, EntryKind::Regular, &metadata));
+        self.write_above()?;
+        if self.links.link(&mut entry, file_id(&metadata), metadata.nlink()) {
+            return Ok(self.archive.begin(&entry)?);
+        }
+        entry.size = metadata.len();
         entry.xattrs.extend(capability(&file).with_context(cannot)?);
         self.archive.begin(&entry)?;
         fill(&mut self.archive, &mut file, path, &mut self.buffer)
+    }
+}
+
+/// Opens a file. What has taken its place meanwhile is neither followed nor waited for.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
+fn file_id(metadata: &Metadata) -> FileId {
+    FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
     }
 }
 

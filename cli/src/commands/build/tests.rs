@@ -10,9 +10,10 @@ use std::time::Instant;
 
 use ::dockerfile::pattern::Ignore;
 use ::dockerfile::{BuildOptions, ContextFiles, ContextNeed, Graph, Platform};
+use rustix::fs::FileType;
 use tar_stream::{Entry, EntryKind, Reader};
 
-use super::folder::FolderContext;
+use super::folder::{FolderContext, open};
 use super::selection::Selection;
 
 /// A folder with these files; a name that ends with a slash is a folder.
@@ -242,6 +243,17 @@ fn what_cannot_be_read_is_named() {
     context.folder = Some(PathBuf::from("/nonexistent/folder"));
     let error = context.pack(Vec::new()).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/folder"), "{error}");
+}
+
+#[test]
+fn what_takes_the_place_of_a_file_is_neither_followed_nor_waited_for() {
+    let folder = tree(&["file"]);
+    let (link, pipe) = (folder.path().join("link"), folder.path().join("pipe"));
+    symlink("file", &link).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(open(&folder.path().join("file")).is_ok());
+    assert!(open(&link).is_err());
+    assert!(!open(&pipe).unwrap().metadata().unwrap().is_file());
 }
 
 #[test]
