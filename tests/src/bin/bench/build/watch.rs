@@ -72,3 +72,40 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn steps_are_seen_in_what_both_print() {
+        let lines = [
+            "Sending build context",
+            "Step 1/3 : FROM x",
+            " ---> Step 1/1 : no",
+            "[1/2] STEP 2/2: RUN y",
+            "STEP 3/3: CMD z",
+        ];
+        let script = lines.map(|line| format!("echo '{line}'")).join("; ");
+        let seen = watch(&mut shell(&script)).unwrap();
+        let steps: Vec<&str> = seen.steps.iter().map(|(step, _)| step.as_str()).collect();
+        assert_eq!(steps, ["FROM x", "RUN y", "CMD z"]);
+        let sum: Duration = seen.steps.iter().map(|(_, time)| *time).sum();
+        assert_eq!(seen.before + sum, seen.whole);
+    }
+
+    #[test]
+    fn a_failure_shows_what_was_printed() {
+        let Err(error) = watch(&mut shell("echo said; echo complained >&2; exit 3")) else {
+            panic!("it failed");
+        };
+        let error = error.to_string();
+        assert!(error.contains("said\ncomplained"), "{error}");
+    }
+}
