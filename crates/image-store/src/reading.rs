@@ -2,6 +2,7 @@
 
 use crate::catalog::NamedImage;
 use crate::digest::Digest;
+use crate::holds::Hold;
 use crate::image::{BlobDescriptor, HistoryEntry, Image, ImageSummary};
 use crate::reference::Reference;
 use crate::state::StateError;
@@ -151,6 +152,25 @@ impl ImageStore {
             }
         }
         Ok(blobs)
+    }
+
+    /// The blobs of an image's layers, bottom first, one for each of [`Image::layers`]; they stay as long as the hold does.
+    pub fn layer_blobs(&self, image: &Image) -> Result<(Vec<BlobDescriptor>, Hold)> {
+        let (id, manifest) = digests_of(image)?;
+        let mut hold = Hold::nothing(&self.shared);
+        let rows = self.shared.catalog.image_layers(&manifest)?;
+        rows.iter().for_each(|row| hold.add_blob(row.blob));
+        let blobs = rows.into_iter().map(|row| {
+            let what = || format!("its blob {} is missing", row.blob);
+            let found = self.shared.find_blob(&row.blob)?;
+            found.ok_or_else(|| StoreError::Damaged { id, what: what() })?;
+            Ok(BlobDescriptor {
+                media_type: row.media_type,
+                digest: row.blob,
+                size: row.blob_size,
+            })
+        });
+        Ok((blobs.collect::<Result<_>>()?, hold))
     }
 
     /// A blob of an image, to be read from its beginning.

@@ -31,6 +31,9 @@ pub enum SaveError {
     },
 }
 
+/// What the file `oci-layout` says (image-layout.md).
+const LAYOUT_VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 /// An image to save, with the names that it is saved under.
 struct Saved {
     image: Image,
@@ -60,6 +63,18 @@ impl ImageStore {
         }
         let images: Vec<Saved> = images.into_values().collect();
         Ok(write_archive(self, &images, output)?)
+    }
+
+    /// Writes one manifest, its documents and its layers as the archive of an OCI layout. The index is its last file: where it is,
+    /// everything is.
+    pub fn save_layout(
+        &self,
+        manifest: &RawManifest,
+        documents: &[&[u8]],
+        layers: &[BlobDescriptor],
+        output: impl Write,
+    ) -> Result<()> {
+        Ok(write_layout(self, manifest, documents, layers, output)?)
     }
 
     fn examine(&self, manifest: &Digest, hold: &mut Hold) -> Result<Saved> {
@@ -106,12 +121,53 @@ impl Shared {
     }
 }
 
-fn write_archive(store: &ImageStore, images: &[Saved], output: impl Write) -> Result<(), SaveError> {
+fn write_layout(
+    store: &ImageStore,
+    manifest: &RawManifest,
+    documents: &[&[u8]],
+    layers: &[BlobDescriptor],
+    output: impl Write,
+) -> Result<(), SaveError> {
+    let mut archive = begin_layout(output)?;
+    for document in documents.iter().chain([&manifest.bytes.as_slice()]) {
+        append_bytes(&mut archive, &blob_path(&Digest::of(document)), document)?;
+    }
+    for layer in layers {
+        append_blob(&mut archive, store, layer)?;
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [{
+            "mediaType": manifest.media_type,
+            "digest": manifest.digest,
+            "size": manifest.bytes.len(),
+        }],
+    });
+    append_bytes(&mut archive, "oci-layout", LAYOUT_VERSION)?;
+    append_bytes(&mut archive, "index.json", index.to_string().as_bytes())?;
+    finish(archive)
+}
+
+/// An archive with the folders of a layout.
+fn begin_layout<W: Write>(output: W) -> Result<Builder<W>, SaveError> {
     let mut archive = Builder::new(output);
-    let mut written: Vec<Digest> = Vec::new();
     for directory in ["blobs/", "blobs/sha256/"] {
         append(&mut archive, EntryType::Directory, directory, 0, io::empty())?;
     }
+    Ok(archive)
+}
+
+fn finish(archive: Builder<impl Write>) -> Result<(), SaveError> {
+    archive
+        .into_inner()
+        .and_then(|mut output| output.flush())
+        .map_err(SaveError::Output)
+}
+
+fn write_archive(store: &ImageStore, images: &[Saved], output: impl Write) -> Result<(), SaveError> {
+    let mut archive = begin_layout(output)?;
+    let mut written: Vec<Digest> = Vec::new();
     for saved in images {
         let manifest = &saved.manifest;
         if !written.contains(&manifest.digest) {
@@ -131,11 +187,8 @@ fn write_archive(store: &ImageStore, images: &[Saved], output: impl Write) -> Re
         "manifest.json",
         docker_manifest(images).to_string().as_bytes(),
     )?;
-    append_bytes(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    archive
-        .into_inner()
-        .and_then(|mut output| output.flush())
-        .map_err(SaveError::Output)
+    append_bytes(&mut archive, "oci-layout", LAYOUT_VERSION)?;
+    finish(archive)
 }
 
 /// `index.json` (image-layout.md): a descriptor for each name, and one for an image without a name.
