@@ -72,6 +72,8 @@ pub(crate) struct ConfigFile {
     pub(crate) registry_mirrors: Vec<String>,
     /// How long a build may take; hull's own key.
     pub(crate) build_time_limit: Option<TimeLimit>,
+    /// What the build cache may take: a size, or `none`.
+    pub(crate) build_cache_limit: Option<String>,
 }
 
 impl ConfigFile {

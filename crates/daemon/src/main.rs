@@ -83,6 +83,7 @@ async fn serve(settings: &Settings, mut inherited: Inherited, mut log: Log) -> a
             outer_host: settings.host_ports.clone(),
         },
         build_time_limit: settings.build_time_limit,
+        build_cache_bytes: settings.build_cache_limit,
     };
     // The engine's errors tell their cause themselves: as a context's source it would be told twice.
     let engine = Engine::open(spec)

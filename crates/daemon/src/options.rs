@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use anyhow::Context;
 use clap::Parser;
-use engine::{ClientFiles, InsecureHost, Mirror, RegistryConfig, RegistryConfigError};
+use engine::{ClientFiles, InsecureHost, Mirror, RegistryConfig, RegistryConfigError, binary_size};
 use ipnet::IpNet;
 
 use crate::config_file::{ConfigFile, ConfigFileError};
@@ -15,6 +15,9 @@ use crate::host::Host;
 use crate::logging::{LogLevel, LogSpec};
 use crate::time_limit::TimeLimit;
 use crate::tls::{TcpPolicy, TlsOptions};
+
+/// What the layers in the build cache may take where nothing is said, in bytes.
+const BUILD_CACHE_LIMIT: u64 = 20 << 30;
 
 /// Runs containers, each inside a microVM of its own, behind the Docker Engine API.
 #[derive(Debug, Parser)]
@@ -50,8 +53,8 @@ pub(crate) struct Options {
     certs_dirs: Vec<PathBuf>,
 
     /// Configuration file in JSON, with keys of Docker's daemon.json: "hosts", "tlsverify", "tlscacert", "tlscert",
-    /// "tlskey", "insecure-registries", "registry-mirrors", and hull's own "build-time-limit" [default: /etc/hull/hulld.json, or ~/.config/hull/hulld.json
-    /// without root]
+    /// "tlskey", "insecure-registries", "registry-mirrors", and hull's own "build-time-limit" and "build-cache-limit"
+    /// [default: /etc/hull/hulld.json, or ~/.config/hull/hulld.json without root]
     #[arg(long, value_name = "FILE")]
     config_file: Option<PathBuf>,
 
@@ -70,6 +73,11 @@ pub(crate) struct Options {
     /// Network, ADDRESS/BITS, that containers must not reach; may be given several times
     #[arg(long = "forbid", value_name = "NET")]
     forbidden: Vec<IpNet>,
+
+    /// What the layers in the build cache may take, such as 500MiB or 20GiB, or none for any number of bytes; what was used
+    /// longest ago is removed after a build that is above it [default: 20GiB]
+    #[arg(long, value_name = "SIZE")]
+    build_cache_limit: Option<String>,
 
     /// Address for Prometheus, HOST:PORT: counters at /metrics
     #[arg(long, value_name = "ADDRESS")]
@@ -110,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) host_ports: Option<PathBuf>,
     pub(crate) forbidden: Vec<IpNet>,
     pub(crate) build_time_limit: Option<Duration>,
+    /// In bytes; `None` is any number.
+    pub(crate) build_cache_limit: Option<u64>,
 }
 
 impl Settings {
@@ -194,6 +204,9 @@ impl Options {
                 .build_time_limit
                 .or(file.build_time_limit)
                 .map(Duration::from),
+            build_cache_limit: build_cache_limit(
+                self.build_cache_limit.or(file.build_cache_limit).as_deref(),
+            )?,
             certs_dirs: self
                 .certs_dirs
                 .into_iter()
@@ -217,6 +230,21 @@ fn parse_all<T: FromStr<Err = RegistryConfigError>>(
 ) -> anyhow::Result<Vec<T>> {
     let all = file.iter().chain(&command_line);
     Ok(all.map(|text| text.parse()).collect::<Result<_, _>>()?)
+}
+
+/// `none` is no limit.
+fn build_cache_limit(text: Option<&str>) -> anyhow::Result<Option<u64>> {
+    match text {
+        None => Ok(Some(BUILD_CACHE_LIMIT)),
+        Some("none") => Ok(None),
+        Some(text) => {
+            let size = binary_size(text);
+            let size = size.with_context(|| {
+                format!("build-cache-limit {text:?} is no size: write one such as 20GiB, or none")
+            });
+            Ok(Some(size?))
+        }
+    }
 }
 
 fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
@@ -310,8 +338,25 @@ mod tests {
             host_ports: None,
             forbidden: Vec::new(),
             build_time_limit: None,
+            build_cache_limit: Some(20 << 30),
         };
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn the_limit_of_the_build_cache_has_units() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), r#"{"build-cache-limit":"1.5GiB"}"#).unwrap();
+        let path = file.path().display().to_string();
+        let limit = |more: &[&str]| {
+            let arguments = [&["--root", "/r", "--config-file", &path], more].concat();
+            settle(&arguments).map(|settings| settings.build_cache_limit)
+        };
+        assert_eq!(limit(&[]).unwrap(), Some(3 << 29));
+        assert_eq!(limit(&["--build-cache-limit", "500m"]).unwrap(), Some(500 << 20));
+        assert_eq!(limit(&["--build-cache-limit", "none"]).unwrap(), None);
+        let error = limit(&["--build-cache-limit", "much"]).unwrap_err().to_string();
+        assert!(error.contains("20GiB"), "{error}");
     }
 
     #[test]

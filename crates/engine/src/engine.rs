@@ -43,6 +43,8 @@ pub struct EngineSpec {
     pub networks: HostSettings,
     /// How long a build may take.
     pub build_time_limit: Option<Duration>,
+    /// What the layers in the build cache may take, in bytes; `None` is any number.
+    pub build_cache_bytes: Option<u64>,
 }
 
 /// Containers, execs and images. Cloning is cheap and gives the same engine.

@@ -11,11 +11,18 @@ pub(crate) enum Unit {
 
 /// A size that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SizeError {
+pub enum SizeError {
+    /// It begins with no number.
     #[error("invalid size: '{0}'")]
     Number(String),
+    /// It ends with no unit.
     #[error("invalid suffix: '{0}'")]
     Suffix(String),
+}
+
+/// The bytes of a size whose units are powers of 1024, as for memory and disks.
+pub fn binary_size(text: &str) -> Result<u64, SizeError> {
+    parse(text, Unit::Binary)
 }
 
 /// The bytes of a size; the forms are those that Docker takes.

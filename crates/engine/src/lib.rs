@@ -80,6 +80,7 @@ pub use events::{Event, EventKind, EventStream};
 pub use exec::*;
 pub use guest_spec::{MASKED_PATHS, READ_ONLY_PATHS};
 pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
+pub use human_size::{SizeError, binary_size};
 pub use image_store::{
     CheckReport, DamagedObject, HistoryEntry, Image, ImageHealthCheck, ImageSummary, Layer, Problem, Pruned,
     Removal, Usage,

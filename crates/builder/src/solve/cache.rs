@@ -1,5 +1,6 @@
 //! Results of steps, by what they were made of: a file for each, which all builds share.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ use super::BuildError;
 
 /// The largest entry, in bytes: what is larger is none.
 const MAX_ENTRY: u64 = 64 << 10;
+
+/// Entries that are kept, those without a size among them.
+const MOST_ENTRIES: usize = 20_000;
 
 /// What a step was made of. Equal keys have equal results.
 #[derive(Clone)]
@@ -132,6 +136,22 @@ impl Cache {
         Ok(records)
     }
 
+    /// Removes what was used longest ago until the rest has at most so many bytes, and is not too much to look through; what was
+    /// removed. Its images are the caller's business.
+    pub fn trim(&self, most_bytes: u64) -> io::Result<Vec<CacheRecord>> {
+        let records = self.list()?;
+        let over = records.len().saturating_sub(MOST_ENTRIES);
+        let too_large = over_size(&records, most_bytes);
+        let mut removed = Vec::new();
+        for (index, record) in records.into_iter().enumerate() {
+            if index < over || too_large.contains(&record.id) {
+                self.remove(&record)?;
+                removed.push(record);
+            }
+        }
+        Ok(removed)
+    }
+
     /// Removes an entry. Its image is the caller's business.
     pub fn remove(&self, record: &CacheRecord) -> io::Result<()> {
         match fs::remove_file(self.path(&record.id)) {
@@ -141,8 +161,68 @@ impl Cache {
     }
 }
 
+/// The entries that have to go so that the others have at most so many bytes: of a list that begins with the one that was not used
+/// for longest.
+pub fn over_size(records: &[CacheRecord], most_bytes: u64) -> HashSet<String> {
+    let sizes = records.iter().map(|record| record.entry.size);
+    let mut total = sizes.fold(0_u64, u64::saturating_add);
+    let mut over = HashSet::new();
+    for record in records {
+        if total <= most_bytes {
+            break;
+        }
+        // What has no size makes no room.
+        if record.entry.size > 0 {
+            total = total.saturating_sub(record.entry.size);
+            over.insert(record.id.clone());
+        }
+    }
+    over
+}
+
 fn read(path: &Path) -> Option<CacheEntry> {
     let length = fs::metadata(path).ok()?.len();
     let bytes = (length <= MAX_ENTRY).then(|| fs::read(path).ok())??;
     serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_was_used_longest_ago_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path().to_owned()).unwrap();
+        let key = |number: u64| {
+            let mut key = Key::new("test");
+            key.add(number.to_le_bytes());
+            key
+        };
+        let start = SystemTime::now() - Duration::from_secs(3600);
+        // The last ones are of no size.
+        for (number, size) in [(0, 40), (1, 30), (2, 20), (3, 10), (4, 0)] {
+            let entry = CacheEntry {
+                image: Some(format!("image {number}")),
+                created: String::new(),
+                description: String::new(),
+                size,
+            };
+            cache.keep(&key(number), &entry).unwrap();
+            let file = fs::File::open(cache.path(&key(number).digest().hex())).unwrap();
+            file.set_modified(start + Duration::from_secs(number)).unwrap();
+        }
+        let gone = |most| -> Vec<u64> {
+            let removed = cache.trim(most).unwrap();
+            removed.iter().map(|record| record.entry.size).collect()
+        };
+        assert_eq!(gone(100), [] as [u64; 0]);
+        // Being used makes the first one the last to go.
+        cache.find(&key(0)).unwrap();
+        assert_eq!(gone(99), [30]);
+        assert_eq!(gone(41), [20, 10]);
+        assert_eq!(gone(0), [40]);
+        assert_eq!(cache.list().unwrap().len(), 1);
+    }
 }

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::cache::{CacheEntry, Key};
 use super::config::Config;
 use super::host::Host;
+use super::portable::{self, Link, Made};
 use super::progress::Event;
 use super::stage::{Base, Finished, StageBuild};
 use super::{BuildError, Builder, HeldImage, Shared};
@@ -84,22 +85,33 @@ impl<H: Host> Shared<H> {
         self.request.epoch.map(|_| self.time())
     }
 
-    /// The finished image. What was built before of the same is the same image again.
+    /// The finished image, and the steps that led to it. What was built before of the same is the same image again.
     pub(super) async fn complete(
         self: &Shared<H>,
         below: Option<Image>,
         config: Config,
-    ) -> Result<Image, BuildError> {
+        mut links: Vec<Link>,
+    ) -> Result<(Image, Vec<Link>), BuildError> {
         let mut key = Key::new("image");
         key.add_all(layers_of(below.as_ref()));
         key.add(Value::from(config.document(None)).to_string());
         key.add_all(self.request.epoch.map(|epoch| epoch.to_string()));
         let (builder, now) = (self.builder.clone(), self.now());
         let (references, no_cache) = (self.request.references.clone(), self.request.no_cache);
+        let (imported, is_inline) = (
+            self.request.imported_time(&key.digest()),
+            self.request.inline_cache,
+        );
         blocking(move || {
             let known = builder.cache.find(&key).filter(|_| !no_cache);
-            let created = known.map_or(now, |entry| entry.created);
-            let document = config.document(Some(&created));
+            let created = known.map(|entry| entry.created).or(imported).unwrap_or(now);
+            links.push(Link {
+                key: key.digest(),
+                made: Made::Image,
+                created: created.clone(),
+            });
+            let mut document = config.document(Some(&created));
+            document.extend(is_inline.then(|| portable::inline(&links, below.as_ref())));
             let image = builder
                 .store
                 .assemble(below.as_ref(), None::<io::Empty>, document, &references)?;
@@ -110,7 +122,7 @@ impl<H: Host> Shared<H> {
                 size: 0,
             };
             builder.cache.keep(&key, &entry)?;
-            Ok(image)
+            Ok((image, links))
         })
         .await
     }
@@ -125,11 +137,15 @@ impl<H: Host> StageBuild<H> {
         key
     }
 
-    /// Takes a step's result from the cache, if it is there; `text` is how the history tells it.
+    /// Takes a step's result from the cache, or from one of another machine, if it is there; `text` is how the history tells it.
     pub(super) async fn take_cached(&mut self, key: &Key, text: &str) -> Result<bool, BuildError> {
         if self.shared.request.no_cache {
             return Ok(false);
         }
+        Ok(self.take_known(key, text).await? || self.take_imported(key, text).await?)
+    }
+
+    async fn take_known(&mut self, key: &Key, text: &str) -> Result<bool, BuildError> {
         let Some(entry) = self.shared.builder.cache.find(key) else {
             return Ok(false);
         };
@@ -141,35 +157,59 @@ impl<H: Host> StageBuild<H> {
             return Ok(false);
         };
         self.reporter.tell(Event::Cached);
-        self.advance(held, text, &entry.created).await?;
+        self.advance(held, key, text, &entry).await?;
         Ok(true)
     }
 
     /// Takes the result of a step that was carried out.
     pub(super) async fn take_made(&mut self, key: &Key, text: &str, image: Image) -> Result<(), BuildError> {
+        let created = self.shared.now();
+        self.take(key, text, image, created).await
+    }
+
+    /// Takes the image of a step, which was carried out at some time, and keeps it in the cache.
+    pub(super) async fn take(
+        &mut self,
+        key: &Key,
+        text: &str,
+        image: Image,
+        created: String,
+    ) -> Result<(), BuildError> {
         let id = image.id.clone();
         let below = self.state.image.as_ref().map_or(0, |image| image.layers.len());
         let size = image.layers.iter().skip(below).map(|layer| layer.size).sum();
         let entry = CacheEntry {
             image: Some(id.clone()),
-            created: self.shared.now(),
+            created,
             description: text.chars().take(1000).collect(),
             size,
         };
         let held = self.shared.builder.host.find(&id).await?;
         let held = held.ok_or_else(|| BuildError::Ended(format!("image {id}, just made, was removed")))?;
-        let (builder, kept, key) = (self.shared.builder.clone(), entry.clone(), key.clone());
-        blocking(move || builder.cache.keep(&key, &kept)).await?;
-        self.advance(held, text, &entry.created).await
+        let (builder, kept, of) = (self.shared.builder.clone(), entry.clone(), key.clone());
+        blocking(move || builder.cache.keep(&of, &kept)).await?;
+        self.advance(held, key, text, &entry).await
     }
 
-    async fn advance(&mut self, held: HeldImage, text: &str, created: &str) -> Result<(), BuildError> {
+    async fn advance(
+        &mut self,
+        held: HeldImage,
+        key: &Key,
+        text: &str,
+        entry: &CacheEntry,
+    ) -> Result<(), BuildError> {
         let image = held.image.clone();
         let below = self.state.image.as_ref().map_or(0, |image| image.layers.len());
-        let has_layer = image.layers.len() > below;
+        let layer = image.layers.get(below..).and_then(<[_]>::last);
+        let created = layer.is_some().then_some(entry.created.as_str());
+        self.state.config.note(text, created);
+        self.state.links.push(Link {
+            key: key.digest(),
+            made: layer.map_or(Made::Nothing, |layer| Made::Layer(layer.diff_id.clone())),
+            created: entry.created.clone(),
+        });
         let (builder, of) = (self.shared.builder.clone(), image.clone());
         self.state.tree = blocking(move || builder.tree(&of)).await?;
-        self.state.config.note(text, has_layer.then_some(created));
         self.reporter.tell(Event::Made(image.id.clone()));
         self.state.image = Some(image);
         self.state.held.push(Arc::new(held));

@@ -11,6 +11,7 @@ mod copying;
 mod error;
 mod host;
 mod layering;
+mod portable;
 mod progress;
 mod running;
 mod sources;
@@ -30,16 +31,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::archive::ChangesError;
-pub use self::cache::{Cache, CacheEntry, CacheRecord};
+pub use self::cache::{Cache, CacheEntry, CacheRecord, over_size};
 use self::config::Config;
 pub use self::config::STEP_LABEL;
 pub use self::error::BuildError;
 pub use self::host::{
     Command, CommandFile, CommandMount, Ended, HeldImage, Host, HostError, SecretVariables, Secrets,
 };
+use self::portable::StageTrail;
+pub use self::portable::{
+    CacheArchive, CacheArchiveError, CacheExport, CacheFormatError, CacheImport, CacheManifest, CacheMode,
+    LayerFeed, LayerSource, MOST_CACHE_BYTES, PortableCache, Trail,
+};
 use self::progress::OutputBudget;
 pub use self::progress::{Event, Reporter};
-use self::stage::{Base, Finished, StageBuild};
+use self::stage::{Base, Built, Finished, StageBuild};
 use self::time_limit::Deadline;
 pub use self::time_limit::{LimitOwner, TimeLimit};
 use self::underway::Underway;
@@ -74,6 +80,19 @@ pub struct BuildRequest {
     pub epoch: Option<i64>,
     /// How long it may take.
     pub time_limit: Option<TimeLimit>,
+    /// Caches of other machines, for what is not in this one's. The first that has a step gives it.
+    pub imports: Vec<CacheImport>,
+    /// Whether the image's configuration tells the steps that led to it, so that the image is a cache.
+    pub inline_cache: bool,
+}
+
+/// What was built.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    /// The image.
+    pub image: Image,
+    /// The steps that led to it.
+    pub trail: Trail,
 }
 
 /// Builds images. What it has made is shared by all its builds.
@@ -140,7 +159,7 @@ impl<H: Host> Builder<H> {
         self: &Arc<Self>,
         request: BuildRequest,
         events: mpsc::Sender<Event>,
-    ) -> Result<Image, BuildError> {
+    ) -> Result<BuiltImage, BuildError> {
         let run = BuildRun::default();
         let _cancelled = run.token.clone().drop_guard();
         let deadline = Deadline::begin(request.time_limit, run.underway.clone());
@@ -221,7 +240,7 @@ impl<H: Host> Builder<H> {
         order: Vec<usize>,
         reporters: Vec<Reporter>,
         run: BuildRun,
-    ) -> Result<Image, BuildError> {
+    ) -> Result<BuiltImage, BuildError> {
         let (mut senders, mut finished) = (Vec::new(), HashMap::new());
         let (mut first_steps, mut steps) = (HashMap::new(), 0);
         for index in &order {
@@ -250,20 +269,26 @@ impl<H: Host> Builder<H> {
                 let build = StageBuild::begin(shared.clone(), index, reporter).await?;
                 let finished = build.build().await?;
                 if index == target {
-                    return finished.image(&shared).await.map(Some);
+                    return Ok::<_, BuildError>(Some(finished));
                 }
                 // Nobody waits for it any more when the build has failed.
                 let _ = sender.send(Some(Arc::new(finished.state)));
                 Ok(None)
             });
         }
-        let mut image = None;
+        let mut built: Option<Built> = None;
         while let Some(stage) = stages.join_next().await {
             // The first failure ends all others.
             let made = stage.map_err(|error| BuildError::Ended(error.to_string()))??;
-            image = image.or(made);
+            built = built.or(made);
         }
-        image.ok_or_else(|| BuildError::Ended("no image was made".into()))
+        let built = built.ok_or_else(|| BuildError::Ended("no image was made".into()))?;
+        let (image, links) = built.image(&shared).await?;
+        let trail = shared.trail(StageTrail {
+            image: Some(image.clone()),
+            links,
+        });
+        Ok(BuiltImage { image, trail })
     }
 }
 
@@ -279,6 +304,17 @@ impl<H: Host> Shared<H> {
         let mut receiver = self.finished.get(&stage).cloned().ok_or_else(failed)?;
         let finished = receiver.wait_for(Option::is_some).await.map_err(|_| failed())?;
         finished.clone().ok_or_else(failed)
+    }
+
+    /// The steps of all stages, when they were built: those of the target, and of all others.
+    fn trail(&self, target: StageTrail) -> Trail {
+        let others = self.graph.order().into_iter().filter_map(|stage| {
+            let finished = self.finished.get(&stage.index)?.borrow().clone()?;
+            Some(finished.trail())
+        });
+        Trail {
+            stages: std::iter::once(target).chain(others).collect(),
+        }
     }
 
     /// What a stage begins with.

@@ -7,6 +7,7 @@ use image_store::Image;
 
 use super::config::Config;
 use super::host::Host;
+use super::portable::{Link, StageTrail};
 use super::progress::{Event, Reporter};
 use super::{BuildError, HeldImage, Shared};
 use crate::LayerTree;
@@ -22,6 +23,18 @@ pub(crate) struct Finished {
     pub(super) scope: Option<StageScope>,
     /// Keep its layers.
     pub(super) held: Vec<Arc<HeldImage>>,
+    /// The steps that made the layers, but for those of the image that it begins with.
+    pub(super) links: Vec<Link>,
+}
+
+impl Finished {
+    /// Its steps.
+    pub(super) fn trail(&self) -> StageTrail {
+        StageTrail {
+            image: self.image.clone(),
+            links: self.links.clone(),
+        }
+    }
 }
 
 /// What a stage begins with.
@@ -36,6 +49,7 @@ impl Base {
             config,
             scope: None,
             held: Vec::new(),
+            links: Vec::new(),
         })
     }
 
@@ -54,6 +68,7 @@ impl Base {
             config,
             scope: None,
             held: Vec::new(),
+            links: Vec::new(),
         })
     }
 
@@ -261,8 +276,8 @@ impl<H: Host> StageBuild<H> {
 }
 
 impl Built {
-    /// The image of the stage, with the names that the build gives it.
-    pub(super) async fn image<H: Host>(self, shared: &Shared<H>) -> Result<Image, BuildError> {
+    /// The image of the stage, with the names that the build gives it, and the steps that led to it.
+    pub(super) async fn image<H: Host>(self, shared: &Shared<H>) -> Result<(Image, Vec<Link>), BuildError> {
         let mut config = self.state.config;
         for (name, value) in &shared.request.labels {
             config.set_label(name, value);
@@ -272,8 +287,7 @@ impl Built {
         {
             config.set_environment(scope.environment());
         }
-        let image = shared.complete(self.state.image, config).await?;
-        Ok(image)
+        shared.complete(self.state.image, config, self.state.links).await
     }
 }
 

@@ -7,6 +7,7 @@ mod git;
 mod given_up;
 mod hostile;
 mod layer_tree;
+mod portable;
 mod solve;
 mod support;
 mod unpack;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builder::{
-    BuildError, BuildRequest, Builder, Cache, Command, Context, Ended, Event, HeldImage, Host, HostError,
-    Layers, Network, Platform, Reporter, STEP_LABEL, Secrets,
+    BuildError, BuildRequest, Builder, BuiltImage, Cache, Command, Context, Ended, Event, HeldImage, Host,
+    HostError, Layers, Network, Platform, Reporter, STEP_LABEL, Secrets,
 };
 use dockerfile::BuildOptions;
 use image_store::{Image, ImageStore};
@@ -24,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command prints its arguments and leaves a file that is named as its last word, if it is a path.
 pub(crate) struct Commands {
-    store: ImageStore,
+    pub(crate) store: ImageStore,
     ran: Mutex<Vec<Vec<String>>>,
     /// How many have to run at the same time.
     together: Barrier,
@@ -114,7 +114,7 @@ impl Host for Commands {
 }
 
 pub(crate) struct Place {
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     pub(crate) builder: Arc<Builder<Commands>>,
     pub(crate) host: Arc<Commands>,
 }
@@ -173,10 +173,20 @@ impl Place {
             secrets: Secrets::default(),
             epoch: None,
             time_limit: None,
+            imports: Vec::new(),
+            inline_cache: false,
         }
     }
 
     pub(crate) async fn run(&self, request: BuildRequest) -> (Result<Image, BuildError>, Vec<Event>) {
+        let (built, events) = self.run_all(request).await;
+        (built.map(|built| built.image), events)
+    }
+
+    pub(crate) async fn run_all(
+        &self,
+        request: BuildRequest,
+    ) -> (Result<BuiltImage, BuildError>, Vec<Event>) {
         let (sender, mut events) = mpsc::channel(1);
         let listening = async {
             let mut told = Vec::new();
@@ -198,7 +208,7 @@ impl Place {
         serde_json::from_slice(&self.host.store.raw_config(image).unwrap()).unwrap()
     }
 
-    fn commands(&self) -> usize {
+    pub(crate) fn commands(&self) -> usize {
         self.host.ran.lock().unwrap().len()
     }
 }
@@ -207,7 +217,7 @@ pub(crate) fn context() -> Archive {
     Archive::new().file("a", "1").file("b", "2")
 }
 
-const STEPS: &str =
+pub(crate) const STEPS: &str =
     "FROM base\nARG V=1\nCOPY a /x/\nRUN make $V /made\nENV B=c\nWORKDIR /w\nCOPY b .\nCMD [\"run\"]\n";
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -16,16 +15,14 @@ use base64::prelude::BASE64_STANDARD;
 use bollard_stubs::models::ResourcesUlimits;
 use bytes::Bytes;
 use engine::{
-    Build, BuildContext, BuildEvent, BuildLimits, BuildSpec, CacheRecord, Engine, RegistryCredentials,
-    Resources, familiar,
+    Build, BuildEvent, BuildFiles, BuildLimits, BuildSpec, Engine, RegistryCredentials, Resources, familiar,
 };
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::images::{AuthConfig, BASE64, parse_until, platform};
+use super::build_cache::targets;
+use super::images::{AuthConfig, BASE64, platform};
 use crate::create::rlimit;
 use crate::error::ApiError;
 use crate::query::Params;
@@ -34,6 +31,10 @@ use crate::query::Params;
 const REGISTRIES: &str = "x-registry-config";
 /// The same of secrets, each in base64, by their names.
 const SECRETS: &str = "x-hull-build-secrets";
+/// Whether the body begins with an archive of build caches: folders, each an OCI image layout.
+const CACHES: &str = "cachearchive";
+/// The build argument that asks BuildKit for a cache in the image.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 /// How Docker Hub is called there, beside its name.
 const HUB: [&str; 2] = ["https://index.docker.io/v1/", "index.docker.io"];
 
@@ -45,16 +46,28 @@ pub(super) async fn build(
     body: Body,
 ) -> Result<Response, ApiError> {
     let spec = read_spec(&params, &headers)?;
-    let context = match params.text("remote") {
-        Some(url) => engine.remote_build_context(url).await?,
-        None => take_in(&engine, body).await?,
+    let with_caches = params.flag(CACHES);
+    let remote = match params.text("remote") {
+        Some(url) => Some(engine.remote_build_context(url).await?),
+        None => None,
     };
-    let build = engine.build(spec, context).await?;
+    let files = match remote {
+        Some(context) if !with_caches => BuildFiles {
+            context,
+            caches: None,
+        },
+        Some(context) => BuildFiles {
+            context,
+            ..take_in(&engine, body, with_caches).await?
+        },
+        None => take_in(&engine, body, with_caches).await?,
+    };
+    let build = engine.build(spec, files).await?;
     Ok(tell(unused(&params), build, params.flag("q")))
 }
 
-async fn take_in(engine: &Engine, body: Body) -> Result<BuildContext, ApiError> {
-    let input = engine.build_context().await;
+async fn take_in(engine: &Engine, body: Body, with_caches: bool) -> Result<BuildFiles, ApiError> {
+    let input = engine.build_context(with_caches).await;
     let mut pieces = pin!(body.into_data_stream());
     while let Some(piece) = pieces.next().await {
         let piece = piece
@@ -90,7 +103,9 @@ fn read_spec(params: &Params, headers: &HeaderMap) -> Result<BuildSpec, ApiError
         ));
     }
     let text = |name: &str| params.text(name).unwrap_or_default().to_owned();
-    let values: BTreeMap<String, Option<String>> = json_of(params, "buildargs")?;
+    let mut values: BTreeMap<String, Option<String>> = json_of(params, "buildargs")?;
+    let asked = values.remove(INLINE_CACHE).flatten();
+    let (cache_to, is_inline) = targets(json_of(params, "cacheto")?)?;
     Ok(BuildSpec {
         dockerfile: text("dockerfile"),
         names: params
@@ -114,6 +129,9 @@ fn read_spec(params: &Params, headers: &HeaderMap) -> Result<BuildSpec, ApiError
         limits: limits(params)?,
         credentials: credentials(headers),
         secrets: secrets(headers)?,
+        cache_from: json_of(params, "cachefrom")?,
+        cache_to,
+        inline_cache: is_inline || asked.is_some_and(|value| matches!(value.as_str(), "1" | "true")),
     })
 }
 
@@ -210,10 +228,6 @@ fn unused(params: &Params) -> Vec<String> {
     };
     let warning = |(name, why): &(&str, &str)| format!("{name} is not used: {why}");
     let known = [
-        (
-            "cachefrom",
-            "all builds of this daemon share one cache, and there is none elsewhere yet",
-        ),
         ("cpusetmems", "a microVM has one node of memory"),
         ("cgroupparent", "each microVM has a control group of its own"),
     ];
@@ -292,54 +306,6 @@ fn short(id: &str) -> &str {
     digits.get(..12).unwrap_or(digits)
 }
 
-/// Docker's answer to a prune.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Pruned {
-    caches_deleted: Option<Vec<String>>,
-    space_reclaimed: u64,
-}
-
-/// `POST /build/prune`: everything with `all`, else what no build has used for the longest time: entries that are older than
-/// `until`, and of the newer ones what is over `keep-storage`.
-pub(super) async fn prune(State(engine): State<Engine>, params: Params) -> Result<Json<Pruned>, ApiError> {
-    let filters = params.filters()?.only(&["id", "until", "label", "label!"])?;
-    let now = Timestamp::now();
-    let before = parse_until(&filters, now)?;
-    // What is asked for by a label is no part of a cache without any.
-    let is_labelled = ["label", "label!"]
-        .iter()
-        .any(|name| !filters.values(name).is_empty());
-    let ids = filters.values("id").to_vec();
-    let all = params.flag("all");
-    let keep: u64 = params
-        .number("keep-storage")?
-        .or(params.number("reserved-space")?)
-        .unwrap_or_default();
-    let usage = engine.build_cache().await?;
-    let mut total: u64 = usage.entries.iter().map(|record| record.entry.size).sum();
-    // Those that were not used for longest go first.
-    let mut over = std::collections::HashSet::new();
-    for record in &usage.entries {
-        if total > keep {
-            over.insert(record.id.clone());
-            total -= record.entry.size;
-        }
-    }
-    let select = move |record: &CacheRecord| {
-        let used = Timestamp::try_from(record.used).unwrap_or(now);
-        !is_labelled
-            && (ids.is_empty() || ids.contains(&record.id))
-            && before.is_none_or(|before| used < before)
-            && (keep == 0 || over.contains(&record.id) || record.entry.image.is_none())
-    };
-    let pruned = engine.prune_build_cache(all && !is_labelled, select).await?;
-    Ok(Json(Pruned {
-        caches_deleted: (!pruned.entries.is_empty()).then_some(pruned.entries),
-        space_reclaimed: pruned.reclaimed,
-    }))
-}
-
 /// `GET /hull/images/{name}/files`: the files of an image as one archive, as its containers find them.
 pub(super) async fn files(
     State(engine): State<Engine>,
@@ -351,45 +317,4 @@ pub(super) async fn files(
     let tar = HeaderValue::from_static("application/x-tar");
     response.headers_mut().insert(CONTENT_TYPE, tar);
     Ok(response)
-}
-
-/// What the cache takes, as `/system/df` tells it.
-pub(super) async fn usage(engine: &Engine) -> Result<(Vec<Value>, u64), ApiError> {
-    let usage = engine.build_cache().await?;
-    let time = |time| {
-        Timestamp::try_from(time)
-            .map(|time: Timestamp| time.to_string())
-            .unwrap_or_default()
-    };
-    let mut records: Vec<Value> = usage
-        .entries
-        .iter()
-        .map(|record| {
-            json!({
-                "ID": record.id,
-                "Type": "regular",
-                "Description": record.entry.description,
-                "InUse": false,
-                "Shared": false,
-                "Size": record.entry.size,
-                "CreatedAt": record.entry.created,
-                "LastUsedAt": time(record.used),
-                "UsageCount": 1,
-            })
-        })
-        .collect();
-    if usage.mounts > 0 {
-        records.push(json!({
-            "ID": "mounts",
-            "Type": "exec.cachemount",
-            "Description": "folders of RUN --mount=type=cache",
-            "InUse": false,
-            "Shared": false,
-            "Size": usage.mounts,
-            "CreatedAt": time(std::time::SystemTime::UNIX_EPOCH),
-            "UsageCount": 1,
-        }));
-    }
-    let size = usage.entries.iter().map(|record| record.entry.size).sum::<u64>();
-    Ok((records, size.saturating_add(usage.mounts)))
 }

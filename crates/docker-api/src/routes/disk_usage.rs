@@ -9,7 +9,7 @@ use engine::{Engine, ListFilter, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{build, images, list, volumes};
+use super::{build_cache, images, list, volumes};
 use crate::error::ApiError;
 use crate::query::Params;
 
@@ -65,7 +65,7 @@ pub(super) async fn disk_usage(
         false => None,
     };
     let cache = match is_wanted("build-cache") {
-        true => Some(build::usage(&engine).await?),
+        true => Some(build_cache::usage(&engine).await?),
         false => None,
     };
     let images = usage.images.iter().map(|image| {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod build_cache;
 mod check;
 mod commit;
 mod containers;
@@ -95,8 +96,9 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/networks/{name}/connect", post(networks::connect))
         .route("/networks/{name}/disconnect", post(networks::disconnect))
         .route("/build", post(build::build))
-        .route("/build/prune", post(build::prune))
+        .route("/build/prune", post(build_cache::prune))
         .route("/hull/images/{name}/files", get(build::files))
+        .route("/hull/images/{name}/cache", get(build_cache::cache))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))

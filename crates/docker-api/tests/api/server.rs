@@ -117,6 +117,7 @@ impl Server {
             registries: Default::default(),
             networks: Default::default(),
             build_time_limit: None,
+            build_cache_bytes: None,
         };
         let socket = folder.path().join("api.sock");
         let (stop, stopped) = oneshot::channel();

@@ -1,32 +1,35 @@
 //! What an engine does about builds.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::registry::Credentials;
 use builder::{
-    BuildError, BuildRequest, Builder, CacheRecord, Cancellable, Context, ContextLimits, Event, FetchOptions,
-    FileTree, GitOptions, GitReference, LastLink, LimitOwner, Network, Platform, Secrets, TimeLimit, fetch,
-    fetch_git, lookup, resolve_git,
+    BuildError, BuildRequest, Builder, BuiltImage, CacheArchive, Cancellable, Context, ContextLimits, Event,
+    FetchOptions, FileTree, GitOptions, GitReference, LastLink, LimitOwner, Network, Platform, Secrets,
+    TimeLimit, fetch, fetch_git, lookup, resolve_git,
 };
 use bytes::Bytes;
 use dockerfile::pattern::Ignore;
 use dockerfile::{BuildOptions, Dockerfile, lint};
-use image_store::NoUsers;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::cache_export::{CacheTarget, Exports};
+use super::cache_import::Imports;
 use super::host::{BuildHost, BuildLimits};
-use crate::engine::Shared;
-use crate::images::{PipeWriter, is_between_steps, parse, pipe};
+use super::step_cache::sweep;
+use crate::images::{PipeWriter, parse, pipe};
 use crate::streams::blocking;
 use crate::{Engine, EngineError, Result};
 
 /// What a build tells before it waits for its client.
 const EVENTS: usize = 256;
+/// What is read at once of a context, in bytes.
+const BUFFER: usize = 128 << 10;
 /// The largest Dockerfile or ignore file, in bytes.
 const MOST_TEXT: u64 = 1 << 20;
 
@@ -59,12 +62,27 @@ pub struct BuildSpec {
     pub credentials: HashMap<String, Credentials>,
     /// What `RUN --mount=type=secret` finds.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Images, in registries or here, whose caches may be used.
+    pub cache_from: Vec<String>,
+    /// Where the cache of this build is pushed to.
+    pub cache_to: Vec<CacheTarget>,
+    /// Whether the image itself carries its cache.
+    pub inline_cache: bool,
 }
 
-/// A build context that comes in as a tar archive.
+/// The files that a build begins with.
+#[derive(Debug)]
+pub struct BuildFiles {
+    /// The build context.
+    pub context: Context,
+    /// Caches that the client has sent.
+    pub caches: Option<CacheArchive>,
+}
+
+/// A build context that comes in as a tar archive, and maybe an archive of caches before it.
 pub struct ContextInput {
     writer: PipeWriter,
-    read: JoinHandle<Result<Context, EngineError>>,
+    read: JoinHandle<Result<BuildFiles, EngineError>>,
 }
 
 impl ContextInput {
@@ -74,7 +92,7 @@ impl ContextInput {
     }
 
     /// The archive is over.
-    pub async fn finish(self) -> Result<Context> {
+    pub async fn finish(self) -> Result<BuildFiles> {
         self.writer.finish().await;
         self.read
             .await
@@ -122,34 +140,22 @@ impl Drop for Build {
     }
 }
 
-/// What the build cache takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheUsage {
-    /// Its entries, the one that was not used for longest first.
-    pub entries: Vec<CacheRecord>,
-    /// The bytes in folders of `RUN --mount=type=cache`.
-    pub mounts: u64,
-}
-
-/// What was removed of the build cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CachePruned {
-    /// The names of its entries.
-    pub entries: Vec<String>,
-    /// Bytes that are free now.
-    pub reclaimed: u64,
-}
-
 impl Engine {
-    /// Takes in a build context.
-    pub async fn build_context(&self) -> ContextInput {
+    /// Takes in a build context, with an archive of caches before it if the client has said so. A client whose context is
+    /// elsewhere sends nothing after that.
+    pub async fn build_context(&self, with_caches: bool) -> ContextInput {
         let (writer, reader) = pipe();
         // A client that sends slowly keeps no thread from others.
         let reader = reader.at(self.shared.images.places().take().await);
         let folder = self.shared.builds.temporary().to_owned();
         let read = tokio::spawn(blocking("read a build context", move || {
+            let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(error.to_string());
+            let mut reader = BufReader::with_capacity(BUFFER, reader);
+            let caches = with_caches.then(|| CacheArchive::read(&mut reader, &folder));
+            let caches = caches.transpose().map_err(|error| invalid(&error))?;
             let context = Context::from_tar(reader, &folder, ContextLimits::default());
-            context.map_err(|error| EngineError::Invalid(error.to_string()))
+            let context = context.map_err(|error| invalid(&error))?;
+            Ok(BuildFiles { context, caches })
         }));
         ContextInput { writer, read }
     }
@@ -213,7 +219,9 @@ impl Engine {
     ///
     /// # Errors
     /// What is wrong with the request or the Dockerfile; all else is how the build ends.
-    pub async fn build(&self, spec: BuildSpec, mut context: Context) -> Result<Build> {
+    pub async fn build(&self, spec: BuildSpec, files: BuildFiles) -> Result<Build> {
+        let BuildFiles { mut context, caches } = files;
+        let exports = Exports::of(&spec)?;
         let file = match spec.dockerfile.as_str() {
             "" => "Dockerfile".to_owned(),
             file => file.to_owned(),
@@ -246,6 +254,7 @@ impl Engine {
         let shared = self.shared.clone();
         let mut request = request(&spec, parsed, context)?;
         request.time_limit = time_limit(spec.time_limit, shared.spec.build_time_limit);
+        let imports = Imports::of(&shared, &spec, caches);
         let host = BuildHost {
             shared: shared.clone(),
             limits: spec.limits,
@@ -263,8 +272,11 @@ impl Engine {
         let (sender, events) = mpsc::channel(EVENTS);
         let (tasks, stop) = (builds.tasks.clone(), builds.stop.clone());
         let task = async move {
+            request.imports = imports.find(&sender).await;
             let built = builder.build(request, sender.clone()).await;
-            let image = built.map_err(|error| failure(&error, &file, &text))?;
+            let BuiltImage { image, trail } = built.map_err(|error| failure(&error, &file, &text))?;
+            let trail = shared.builds.trails.keep(&image.id, trail);
+            exports.push(&shared, &trail, &sender).await?;
             for warning in warnings {
                 let _ = sender.send(Event::Warning(warning)).await;
             }
@@ -297,84 +309,6 @@ impl Engine {
         });
         Ok(Build { events, task })
     }
-
-    /// What the build cache takes.
-    pub async fn build_cache(&self) -> Result<CacheUsage> {
-        let shared = self.shared.clone();
-        blocking("read the build cache", move || {
-            let entries = shared.builds.cache.list().map_err(cache_failed)?;
-            Ok(CacheUsage {
-                entries: entries
-                    .into_iter()
-                    .filter(|record| record.entry.image.is_some())
-                    .collect(),
-                mounts: shared.builds.caches.size(),
-            })
-        })
-        .await
-    }
-
-    /// Removes what `select` says yes to of the build cache; with `mounts` also the folders of `RUN --mount=type=cache`.
-    pub async fn prune_build_cache(
-        &self,
-        mounts: bool,
-        select: impl Fn(&CacheRecord) -> bool + Send + 'static,
-    ) -> Result<CachePruned> {
-        let shared = self.shared.clone();
-        blocking("prune the build cache", move || {
-            let builds = &shared.builds;
-            let mut pruned = CachePruned::default();
-            for record in builds.cache.list().map_err(cache_failed)? {
-                if select(&record) {
-                    builds.cache.remove(&record).map_err(cache_failed)?;
-                    pruned
-                        .entries
-                        .extend(record.entry.image.is_some().then_some(record.id));
-                }
-            }
-            builds.layers.close_unused();
-            pruned.reclaimed = remove_orphans(&shared)?;
-            if mounts {
-                let freed = builds.caches.prune().map_err(cache_failed)?;
-                pruned.reclaimed = pruned.reclaimed.saturating_add(freed);
-            }
-            Ok(pruned)
-        })
-        .await
-    }
-}
-
-/// Removes images between steps that the cache does not know; the bytes that are free now. As long as something is built nothing is
-/// removed: it may be what a step is about to begin with.
-fn remove_orphans(shared: &Shared) -> Result<u64> {
-    let (builds, store) = (&shared.builds, shared.images.store());
-    let Ok(_nobody_builds) = builds.running.try_write() else {
-        return Ok(0);
-    };
-    let known = builds.cache.list().map_err(cache_failed)?;
-    let known: HashSet<_> = known
-        .iter()
-        .filter_map(|record| record.entry.image.as_deref())
-        .collect();
-    let is_orphan =
-        |image: &image_store::ImageSummary| is_between_steps(image) && !known.contains(image.id.as_str());
-    let pruned = store
-        .prune(is_orphan, &NoUsers)
-        .map_err(EngineError::from_store)?;
-    Ok(pruned.reclaimed)
-}
-
-/// Removes what builds have left that nobody goes on with.
-pub(crate) async fn sweep(shared: &Arc<Shared>) {
-    let work = shared.clone();
-    let swept = blocking("sweep the build cache", move || remove_orphans(&work));
-    if let Err(error) = swept.await {
-        tracing::warn!(%error, "what a build has left stays");
-    }
-}
-
-fn cache_failed(error: std::io::Error) -> EngineError {
-    EngineError::Internal(format!("the build cache: {error}"))
 }
 
 /// A text in the context; `None` if it is not there.
@@ -458,6 +392,8 @@ fn request(spec: &BuildSpec, dockerfile: Dockerfile, context: Arc<Context>) -> R
         secrets: Secrets(spec.secrets.clone()),
         epoch: epoch.transpose()?,
         time_limit: None,
+        imports: Vec::new(),
+        inline_cache: spec.inline_cache,
     })
 }
 

@@ -1,12 +1,15 @@
 //! Building images: what the builder asks for, done with the engine's images, networks and microVMs.
 
 mod api;
+mod cache_export;
+mod cache_import;
 mod caches;
 mod command_mounts;
 mod files;
 mod host;
 mod output;
 mod stage_vm;
+mod step_cache;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,10 +25,15 @@ use tokio_util::task::TaskTracker;
 use crate::folder::make_folder;
 use crate::{EngineError, Result};
 
-pub(crate) use api::sweep;
-pub use api::{Build, BuildFailure, BuildSpec, CachePruned, CacheUsage, ContextInput};
-pub use builder::{CacheRecord, Context as BuildContext, ContextError, ContextLimits, Event as BuildEvent};
+pub use api::{Build, BuildFailure, BuildFiles, BuildSpec, ContextInput};
+pub use builder::{
+    CacheMode, CacheRecord, Context as BuildContext, ContextError, ContextLimits, Event as BuildEvent,
+};
+pub use cache_export::CacheTarget;
+pub(crate) use step_cache::sweep;
+pub use step_cache::{CachePruned, CacheUsage};
 
+use cache_export::Trails;
 use caches::CacheFolders;
 pub use files::ImageFiles;
 pub use host::BuildLimits;
@@ -42,6 +50,8 @@ pub(crate) struct Builds {
     layers: Arc<Layers>,
     /// Folders that outlive builds (`RUN --mount=type=cache`).
     caches: CacheFolders,
+    /// What the last builds were made of, for caches that leave the machine.
+    trails: Trails,
     /// What is to be waited for when the engine ends.
     tasks: TaskTracker,
     /// Ends all builds.
@@ -77,6 +87,7 @@ impl Builds {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         let turns = processors.max(LEAST_TURNS);
         Ok(Self {
+            trails: Trails::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             running: Arc::default(),

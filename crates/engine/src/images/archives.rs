@@ -147,17 +147,24 @@ impl Images {
             ids.extend(self.saveable(name).await?);
         }
         let (store, events) = (self.store.clone(), self.events.clone());
-        let place = self.archives.take().await;
-        Ok(ArchiveOutput::of(place, move |writer| {
+        let output = self.write_archive(move |writer| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let saved = store.save(&names, &mut *writer);
-            saved.map_err(io::Error::other)?;
+            store.save(&names, &mut *writer).map_err(io::Error::other)?;
             writer.flush()?;
             for id in ids {
                 events.image("save", &id, &id);
             }
             Ok(())
-        }))
+        });
+        Ok(output.await)
+    }
+
+    /// An archive that `write` writes on a thread that may block, while it is read.
+    pub(crate) async fn write_archive(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    ) -> ArchiveOutput {
+        ArchiveOutput::of(self.archives.take().await, write)
     }
 
     /// The images that a name, an identifier, or a repository some of whose tags are there leads to.

@@ -7,13 +7,13 @@ mod commit;
 mod config;
 mod containers;
 mod failure;
-mod manifest;
+pub(crate) mod manifest;
 mod names;
 mod pipe;
 mod progress;
 mod pull;
 mod push;
-mod remote;
+pub(crate) mod remote;
 mod transfers;
 
 use std::collections::HashMap;
@@ -121,6 +121,11 @@ impl Images {
     /// The client of registries, which fetches other things of the web, too.
     pub(crate) fn web(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Who may push a layer takes one of these.
+    pub(crate) fn uploads(&self) -> Arc<Semaphore> {
+        self.uploads.clone()
     }
 
     pub(crate) async fn resolve(&self, name: &str) -> Result<Image> {

@@ -1,6 +1,7 @@
 //! The registry client in the words of the store: both have types of their own for digests and descriptors.
 
 use std::io;
+use std::path::Path;
 
 use ::registry::{
     BlobDescriptor as RemoteBlob, BlobStream, Digest as RemoteDigest, ManifestReference, Platform,
@@ -119,6 +120,16 @@ pub(crate) async fn push_blob(
     let (store, digest) = (store.clone(), blob.digest);
     let source = move || store.open_blob(&digest).map_err(io::Error::other);
     repository.push_blob(&remote_blob(blob), &source, progress).await
+}
+
+/// Pushes a blob that lies in a file.
+pub(crate) async fn push_file(
+    repository: &Repository,
+    blob: &BlobDescriptor,
+    path: &Path,
+) -> ::registry::Result<()> {
+    let source = path.to_owned();
+    repository.push_blob(&remote_blob(blob), &source, |_| {}).await
 }
 
 /// Pushes a manifest.

@@ -16,7 +16,11 @@ fn built(hull: &Hull, image: &Image<'_>, dockerfile: &str) -> Result<Answer> {
         name: &image.name,
         ..Request::default()
     };
-    build(hull, &request, &archive(&[("Dockerfile", dockerfile), ("own", &own)])?)
+    build(
+        hull,
+        &request,
+        &archive(&[("Dockerfile", dockerfile), ("own", &own)])?,
+    )
 }
 
 #[test]
