@@ -301,7 +301,7 @@ fn what_hull_cannot_do_is_refused_with_what_to_do_instead() {
         ("squash", vec!["--squash"]),
         ("ssh", vec!["--ssh", "default"]),
         ("context", vec!["--build-context", "a=b"]),
-        ("cache-to", vec!["--cache-to", "type=local,dest=x"]),
+        ("cache", vec!["--cache-to", "type=gha"]),
         ("platforms", vec!["--platform", "linux/amd64,linux/arm64"]),
         ("attestations", vec!["--provenance=true"]),
     ] {

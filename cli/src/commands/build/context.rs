@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::cache_folder::CacheFolders;
 use super::folder::FolderContext;
 use super::local_dockerfile::LocalDockerfile;
 use super::need::{self, Question};
@@ -31,16 +32,17 @@ pub(super) struct BuildContext {
     pub(super) upload: Upload,
 }
 
-/// Opens what the command line names. How much was sent is told on `report`.
+/// Opens what the command line names; `caches` are sent before it. How much was sent of the context is told on `report`.
 pub(super) async fn open(
     client: &Client,
     arguments: &Arguments,
     build_args: &BTreeMap<String, Option<String>>,
+    caches: CacheFolders,
     report: Option<Stream>,
 ) -> anyhow::Result<BuildContext> {
     let (context, file) = (arguments.context.as_str(), arguments.file.as_deref());
     if context == "-" {
-        return from_stdin(file, arguments.compress).await;
+        return from_stdin(file, arguments.compress, caches).await;
     }
     if Path::new(context).is_dir() {
         let folder = fs::canonicalize(context)
@@ -71,10 +73,10 @@ pub(super) async fn open(
             dockerfile: Some(dockerfile.name),
             remote: None,
         };
-        return Ok(packed(packing, place, arguments.compress, report));
+        return Ok(packed(packing, place, arguments.compress, caches, report));
     }
     if is_remote(context) {
-        return from_remote(context, file);
+        return from_remote(context, file, caches);
     }
     bail!("unable to prepare context: path {context:?} not found");
 }
@@ -83,11 +85,19 @@ fn names(added: &[(String, Vec<u8>)]) -> BTreeSet<String> {
     added.iter().map(|(name, _)| name.clone()).collect()
 }
 
-fn packed(packing: FolderContext, place: Place, compress: bool, report: Option<Stream>) -> BuildContext {
+fn packed(
+    packing: FolderContext,
+    place: Place,
+    compress: bool,
+    caches: CacheFolders,
+    report: Option<Stream>,
+) -> BuildContext {
     let (content, upload) = Upload::start(move |body| {
+        caches.pack(body)?;
+        let before = body.written();
         pack(&packing, body, compress)?;
         // Before the last of it: the daemon prints nothing of the build until it has that.
-        tell(report, body.written())
+        tell(report, body.written().saturating_sub(before))
     });
     BuildContext {
         content,
@@ -117,13 +127,18 @@ fn tell(report: Option<Stream>, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn from_stdin(file: Option<&str>, compress: bool) -> anyhow::Result<BuildContext> {
+async fn from_stdin(
+    file: Option<&str>,
+    compress: bool,
+    caches: CacheFolders,
+) -> anyhow::Result<BuildContext> {
     if file == Some("-") {
         bail!("invalid argument: can't use stdin for both build context and dockerfile");
     }
     match stdin::open().await? {
         Input::Archive(head, rest) => {
             let (content, upload) = Upload::start(move |body| {
+                caches.pack(body)?;
                 io::copy(&mut head.chain(rest), body).context("cannot read standard input")?;
                 Ok(())
             });
@@ -142,7 +157,10 @@ async fn from_stdin(file: Option<&str>, compress: bool) -> anyhow::Result<BuildC
                 dockerfile: Some(ONLY_FILE.to_owned()),
                 remote: None,
             };
-            let (content, upload) = Upload::start(move |body| only_dockerfile(&text, body, compress));
+            let (content, upload) = Upload::start(move |body| {
+                caches.pack(body)?;
+                only_dockerfile(&text, body, compress)
+            });
             Ok(BuildContext {
                 content,
                 place,
@@ -162,20 +180,24 @@ fn only_dockerfile(text: &[u8], body: &mut BodyWriter, compress: bool) -> anyhow
     pack(&packing, body, compress)
 }
 
-fn from_remote(url: &str, file: Option<&str>) -> anyhow::Result<BuildContext> {
+fn from_remote(url: &str, file: Option<&str>, caches: CacheFolders) -> anyhow::Result<BuildContext> {
     if file == Some("-") {
         bail!(
             "the daemon fetches {url}, and cannot take a Dockerfile from standard input with it: fetch it yourself, and \
              build the folder"
         );
     }
+    let (content, upload) = match caches.is_empty() {
+        true => (Content::default(), Upload::default()),
+        false => Upload::start(move |body| caches.pack(body)),
+    };
     Ok(BuildContext {
-        content: Content::default(),
+        content,
         place: Place {
             dockerfile: file.map(str::to_owned),
             remote: Some(url.to_owned()),
         },
-        upload: Upload::default(),
+        upload,
     })
 }
 

@@ -6,6 +6,8 @@
 //!
 //! The Dockerfile is read here only to find out which files of the context are needed.
 
+mod cache;
+mod cache_folder;
 mod context;
 mod deliver;
 mod folder;
@@ -34,6 +36,8 @@ use crate::credentials;
 use crate::failure::{CommandResult, Failure, complain};
 use crate::progress::{self, ProgressError, Show, Stream};
 use crate::signals;
+use cache::CacheFrom;
+use cache_folder::CacheFolders;
 use context::BuildContext;
 use deliver::Built;
 use options::Progress;
@@ -70,12 +74,18 @@ async fn build(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(path) = &arguments.iidfile {
         id_file::clear(path)?;
     }
-    let context = context::open(client, arguments, &build_args, report_on(show)).await?;
-    let target = query::target(arguments, &build_args, &tags, &context.place)?;
+    let caches = CacheFolders::find(arguments.image.cache_from.iter().filter_map(CacheFrom::folder));
+    let has_caches = !caches.is_empty();
+    let context = context::open(client, arguments, &build_args, caches, report_on(show)).await?;
+    let target =
+        query::target(arguments, &build_args, &tags, &context.place)?.flag("cachearchive", has_caches);
     let id = send(client, target, context, secrets.as_deref(), show).await?;
     let built = Built { id: &id, tags: &tags };
     for output in &outputs {
         output.deliver(client, built, show).await?;
+    }
+    for cache in &arguments.image.cache_to {
+        cache.deliver(client, &id).await?;
     }
     if let Some(path) = &arguments.iidfile {
         id_file::write(path, &id)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
+use super::cache::{CacheFrom, CacheTo};
 use super::output::Output;
 use super::secrets::SecretSpec;
 use crate::commands::limit_options::{Ulimit, parse_cpus, parse_swap};
@@ -81,9 +82,13 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_display_order = None)]
 pub(super) struct ImageOptions {
-    /// Images to consider as cache sources
-    #[arg(long, value_name = "IMAGE")]
-    pub(super) cache_from: Vec<String>,
+    /// Caches of other machines: IMAGE, or type=registry|local,ref=IMAGE|src=DIR
+    #[arg(long, value_name = "IMAGE|KEY=VALUE,...")]
+    pub(super) cache_from: Vec<CacheFrom>,
+
+    /// Where the cache of the build goes: type=registry|local|inline,ref=IMAGE|dest=DIR,mode=min|max
+    #[arg(long, value_name = "IMAGE|KEY=VALUE,...")]
+    pub(super) cache_to: Vec<CacheTo>,
 
     /// Always remove what a step leaves behind, which hull does in any case
     #[arg(long)]
@@ -196,10 +201,6 @@ pub(super) struct Unsupported {
     /// Other contexts by name, which hull cannot take yet
     #[arg(long, value_name = "NAME=PATH", hide = true)]
     pub(super) build_context: Vec<String>,
-
-    /// Where to export the cache to, which hull cannot yet
-    #[arg(long, value_name = "KEY=VALUE,...", hide = true)]
-    pub(super) cache_to: Vec<String>,
 
     /// Attestations of where an image comes from, which hull does not make
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use bollard_stubs::models::ResourcesUlimits;
 
+use super::cache::{CacheFrom, CacheTo};
 use super::options::Arguments;
 use super::output::Output;
 use super::variables::labels;
@@ -46,6 +47,7 @@ pub(super) fn target(
         .option("target", image.target.as_deref())
         .option("platform", platform(arguments).as_deref())
         .option("cachefrom", cache_from(&image.cache_from)?.as_deref())
+        .option("cacheto", cache_to(&image.cache_to)?.as_deref())
         .flag("nocache", image.no_cache)
         .flag("pull", image.pull)
         .option("timeout", timeout.as_deref())
@@ -120,27 +122,28 @@ fn with_limits(arguments: &Arguments, target: Target) -> anyhow::Result<Target> 
     Ok(hosts.fold(target, |target, host| target.query("extrahosts", host)))
 }
 
-/// Images to take layers from, in JSON; none without any.
-fn cache_from(given: &[String]) -> anyhow::Result<Option<String>> {
-    let mut images = Vec::new();
-    for text in given {
-        if !text.contains('=') {
-            images.extend(text.split(',').filter(|image| !image.is_empty()));
-            continue;
-        }
-        let field = |name| {
-            text.split(',')
-                .find_map(|field| field.split_once('=').filter(|(key, _)| *key == name))
-                .map(|(_, value)| value)
-        };
-        match (field("type"), field("ref")) {
-            (Some("registry"), Some(image)) => images.push(image),
-            _ => bail!("invalid --cache-from '{text}': hull takes IMAGE, or type=registry,ref=IMAGE"),
-        }
-    }
-    match images.is_empty() {
+/// Caches that the daemon is to look for, in JSON; none without any.
+fn cache_from(given: &[CacheFrom]) -> Result<Option<String>, serde_json::Error> {
+    let images = given.iter().filter_map(|from| match from {
+        CacheFrom::Images(images) => Some(images),
+        CacheFrom::Folder(_) => None,
+    });
+    json_list(&images.flatten().collect::<Vec<_>>())
+}
+
+/// Caches that the daemon is to write.
+fn cache_to(given: &[CacheTo]) -> Result<Option<String>, serde_json::Error> {
+    let caches = given.iter().filter_map(|to| match to {
+        CacheTo::Daemon(cache) => Some(cache),
+        CacheTo::Folder { .. } => None,
+    });
+    json_list(&caches.collect::<Vec<_>>())
+}
+
+fn json_list<T: serde::Serialize>(list: &[T]) -> Result<Option<String>, serde_json::Error> {
+    match list.is_empty() {
         true => Ok(None),
-        false => Ok(Some(serde_json::to_string(&images)?)),
+        false => serde_json::to_string(list).map(Some),
     }
 }
 
@@ -190,7 +193,8 @@ mod tests {
         let line = "-t a -t b:1 --label l=1 --target t --no-cache --pull --network none -m 64m --memory-swap -1 \
                     -c 7 --cpus 1.5 --cpuset-cpus 0 --cpuset-mems 0 --shm-size 1m --ulimit nofile=1:2 \
                     --platform linux/arm64 --timeout 1m1.5s --add-host h:1.2.3.4 --add-host=i=::1 --cache-from c,d \
-                    --cache-from type=registry,ref=e --rm=false --force-rm --isolation default --cgroup-parent /p \
+                    --cache-from type=registry,ref=e --cache-from type=local,src=f --cache-to type=local,dest=g \
+                    --cache-to type=registry,ref=h,mode=max --rm=false --force-rm --isolation default --cgroup-parent /p \
                     --output type=image,name=a,push=true --output type=image,name=z .";
         let expected = [
             ("t", "a"),
@@ -202,6 +206,7 @@ mod tests {
             ("target", "t"),
             ("platform", "linux/arm64"),
             ("cachefrom", r#"["c","d","e"]"#),
+            ("cacheto", r#"[{"type":"registry","ref":"h","mode":"max"}]"#),
             ("nocache", "1"),
             ("pull", "1"),
             ("timeout", "61.5"),
@@ -241,9 +246,6 @@ mod tests {
         let long = format!("l={}", "x".repeat(LENGTH_LIMIT));
         let error = query(&["--label", &long, "."]).unwrap_err().to_string();
         assert!(error.contains("too long"), "{error}");
-        for cache in ["type=local,src=x", "type=registry", "x=y"] {
-            assert!(query(&["--cache-from", cache, "."]).is_err(), "{cache}");
-        }
         assert!(query(&["-t", "", "."]).is_err());
         assert!(Line::try_parse_from(["build", "--timeout", "0s", "."]).is_err());
     }

@@ -8,7 +8,6 @@ use super::options::{Arguments, Unsupported};
 pub(super) fn check(arguments: &Arguments) -> anyhow::Result<()> {
     let Unsupported {
         build_context,
-        cache_to,
         provenance,
         sbom,
         squash,
@@ -24,12 +23,6 @@ pub(super) fn check(arguments: &Arguments) -> anyhow::Result<()> {
         bail!(
             "hull cannot take a second build context ({context}): put its files into the context, \
              or copy from an image with COPY --from=IMAGE"
-        );
-    }
-    if let Some(cache) = cache_to.first() {
-        bail!(
-            "hull cannot export its cache ({cache}): push the image, and name it with --cache-from where the cache is \
-             needed"
         );
     }
     for (option, value) in [("provenance", provenance), ("sbom", sbom)] {
