@@ -3,6 +3,7 @@
 
 mod access;
 mod archives;
+mod caches;
 mod content;
 mod docker_cli;
 mod events;
