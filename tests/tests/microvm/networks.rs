@@ -1,5 +1,8 @@
 //! Containers that find each other, the host that finds them, and those that must not.
 
+mod frames;
+mod isolation;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
