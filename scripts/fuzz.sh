@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 
 seconds=${FUZZ_SECONDS:-60}
-[ $# -gt 0 ] || set -- reference manifest challenge tar_to_erofs create_body attach_stream dns dockerfile
+[ $# -gt 0 ] || set -- reference manifest challenge tar_to_erofs create_body attach_stream dns dockerfile virtio_net
 
 if ! cargo fuzz --version >/dev/null 2>&1; then
     echo "[fuzz] cargo-fuzz runs the fuzzers: installing it with cargo"

@@ -8,6 +8,8 @@
 //! its frames, so that it costs a microVM that has no use for it next to nothing.
 
 mod control;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limiter;
 mod pairs;
 mod rx;

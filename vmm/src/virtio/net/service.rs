@@ -117,7 +117,7 @@ impl Pair {
 
     /// Receives until there is nothing to receive or no room for it; returns how long to wait for the limit's sake. At most a
     /// ring of frames at once, as [`Virtqueue::drain`] does.
-    fn receive_frames(&mut self) -> Result<Option<Duration>, QueueError> {
+    pub(super) fn receive_frames(&mut self) -> Result<Option<Duration>, QueueError> {
         let Some(tap) = self.pairs.tap(self.index) else {
             return Ok(None);
         };
@@ -147,7 +147,7 @@ impl Pair {
     }
 
     /// Sends what the driver has; returns how long to wait for the limit's sake.
-    fn transmit_frames(&mut self) -> Result<Option<Duration>, QueueError> {
+    pub(super) fn transmit_frames(&mut self) -> Result<Option<Duration>, QueueError> {
         let limiter = &self.limiters.transmit;
         let tap = self.pairs.tap(self.index);
         let mut wait = None;
@@ -164,7 +164,7 @@ impl Pair {
         Ok(wait)
     }
 
-    fn serve_control(&mut self) -> Result<(), QueueError> {
+    pub(super) fn serve_control(&mut self) -> Result<(), QueueError> {
         let Some(control) = &mut self.control else {
             return Ok(());
         };

@@ -77,6 +77,16 @@ impl Tap {
         Ok(tap)
     }
 
+    /// Any file or socket that keeps frames apart, in place of a TAP device.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of_fuzzer(file: File) -> Self {
+        Self {
+            file,
+            name: "fuzzer".to_owned(),
+            attached: AtomicBool::new(true),
+        }
+    }
+
     /// Has the kernel put headers of the modern device's size before frames, and send only what the driver can take of
     /// `offloads` (`TUN_F_`).
     pub(super) fn set_offloads(&self, offloads: libc::c_uint) -> Result<(), TapError> {
