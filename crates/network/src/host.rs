@@ -4,6 +4,7 @@
 //! the last endpoint is.
 
 mod doors;
+mod left;
 mod names;
 mod nflog;
 mod packet;
@@ -14,6 +15,7 @@ mod state;
 mod watch;
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
@@ -26,12 +28,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::conntrack;
 use crate::dns::{DNS_PORT, DnsError, DnsServer, Listening};
 use crate::{
     Bridge, EgressPolicy, FirewallError, Forward, ForwardingError, Held, LinkError, Links, Listen, OuterHost,
     PortError, PortPool, Protocol, TapError, enable_forwarding, open_tap,
 };
+use left::Left;
 use names::Directory;
 use refusals::Refusals;
 pub use refusals::{Refusal, Refused};
@@ -142,6 +144,17 @@ pub enum HostError {
         /// The host's address and port.
         address: SocketAddr,
     },
+    /// Somebody else's connections may go on with the address.
+    #[error(
+        "address {address} cannot be given to a container: the kernel may remember connections of the one that had it, and cannot be \
+         made to forget them, for which it needs nf_conntrack_netlink, built in or as a module that is installed: {source}"
+    )]
+    Remembered {
+        /// The address.
+        address: IpAddr,
+        /// Why they are not forgotten.
+        source: io::Error,
+    },
     /// There is no such endpoint.
     #[error("there is no endpoint {tap}")]
     NoEndpoint {
@@ -159,8 +172,8 @@ pub struct HostNetworks {
     pool: PortPool,
     /// The bridges that are there, with who answers questions on them. Held while one is made or removed.
     bridges: tokio::sync::Mutex<HashMap<String, Vec<Listening>>>,
-    /// Held while connections are forgotten.
-    forgetting: tokio::sync::Mutex<()>,
+    /// The addresses that are not to be had until their connections are forgotten.
+    left: Left,
     /// Who hears of packets that are refused.
     watch: Watch,
     /// What closes what is open for a time.
@@ -197,7 +210,7 @@ impl HostNetworks {
             settings,
             pool: PortPool::of_this_host(),
             bridges: tokio::sync::Mutex::default(),
-            forgetting: tokio::sync::Mutex::default(),
+            left: Left::default(),
         })
     }
 
@@ -256,9 +269,7 @@ impl HostNetworks {
         }
         // First, so that nobody removes the bridge that is about to be used.
         self.change(|state| state.insert_if_possible(endpoint))?;
-        if self.state().has_left(&endpoint.addresses) {
-            self.forget_left().await;
-        }
+        self.forget_before(&endpoint.addresses).await?;
         self.make_bridge(&endpoint.network).await
     }
 
@@ -373,25 +384,28 @@ impl HostNetworks {
 
     /// Has nobody go on with the connections of addresses that nobody has any more, which takes a while. False: they may.
     pub async fn forget(&self, addresses: &[IpAddr]) -> bool {
-        self.state().leave(addresses);
+        self.left.leave(addresses);
         tokio::time::sleep(TOGETHER).await;
         self.forget_left().await
     }
 
     async fn forget_left(&self) -> bool {
-        // Whoever finds nothing left to forget may rely on it.
-        let _forgetting = self.forgetting.lock().await;
-        let left = self.state().take_left();
-        if left.is_empty() {
-            return true;
-        }
-        match conntrack::forget(&left).await {
-            Ok(_) => true,
+        match self.left.forget().await {
+            Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "connections of containers that are gone are remembered; it takes nf_conntrack_netlink to forget them");
+                tracing::warn!(%error, "connections of containers that are gone are remembered; it takes nf_conntrack_netlink to forget them, which is tried again before others get their addresses");
                 false
             }
         }
+    }
+
+    /// Refuses addresses whose connections are not forgotten, which is tried once more.
+    async fn forget_before(&self, addresses: &[IpAddr]) -> Result<(), HostError> {
+        let Some(address) = self.left.find(addresses) else {
+            return Ok(());
+        };
+        let forgotten = self.left.forget().await;
+        forgotten.map_err(|source| HostError::Remembered { address, source })
     }
 
     /// Removes an endpoint: its ports are free and its names are gone at once, what it takes of the kernel soon after, with its
@@ -400,7 +414,7 @@ impl HostNetworks {
         let removed = self.change(|state| {
             let endpoint = state.remove(tap)?;
             // Before anybody can have its addresses.
-            state.leave(&endpoint.addresses);
+            self.left.leave(&endpoint.addresses);
             Some(endpoint)
         });
         let Some(endpoint) = removed else {

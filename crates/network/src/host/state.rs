@@ -1,6 +1,6 @@
 //! Which endpoints there are.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,8 +25,6 @@ const MOST_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 #[derive(Default)]
 pub(super) struct State {
     endpoints: BTreeMap<String, Entry>,
-    /// Addresses that nobody has any more, whose connections the kernel remembers.
-    left: HashSet<IpAddr>,
 }
 
 struct Entry {
@@ -90,21 +88,6 @@ impl State {
 
     pub(super) fn remove(&mut self, tap: &str) -> Option<HostEndpoint> {
         self.endpoints.remove(tap).map(|entry| entry.endpoint)
-    }
-
-    /// Keeps in mind that nobody has these addresses any more.
-    pub(super) fn leave(&mut self, addresses: &[IpAddr]) {
-        self.left.extend(addresses);
-    }
-
-    /// Whether one of these is such an address.
-    pub(super) fn has_left(&self, addresses: &[IpAddr]) -> bool {
-        addresses.iter().any(|address| self.left.contains(address))
-    }
-
-    /// These addresses, for the last time.
-    pub(super) fn take_left(&mut self) -> HashSet<IpAddr> {
-        std::mem::take(&mut self.left)
     }
 
     pub(super) fn endpoint(&self, tap: &str) -> Option<HostEndpoint> {
