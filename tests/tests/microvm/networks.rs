@@ -1,7 +1,9 @@
 //! Containers that find each other, the host that finds them, and those that must not.
 
+mod errors;
 mod frames;
 mod isolation;
+mod service;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use system_tests::{Cleanup, Hull, hull};
+
+use service::Service;
 
 /// How long an answer may take on an emulated host.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -324,27 +328,6 @@ fn networks_and_ports_outlive_the_daemon_and_not_their_containers() -> Result<()
         }
     });
     Ok(())
-}
-
-/// A service of the host that says hello to everybody.
-struct Service<'a> {
-    hull: &'a Hull,
-    pid: String,
-}
-
-impl<'a> Service<'a> {
-    fn new(hull: &'a Hull, port: u16) -> Self {
-        let serve =
-            format!("busybox nc -ll -p {port} -e busybox echo hello </dev/null >/dev/null 2>&1 & echo $!");
-        let pid = hull.shell(&serve).ok().trim().to_owned();
-        Service { hull, pid }
-    }
-}
-
-impl Drop for Service<'_> {
-    fn drop(&mut self) {
-        self.hull.shell(&format!("kill {}", self.pid));
-    }
 }
 
 #[test]
