@@ -2,6 +2,7 @@
 
 mod errors;
 mod frames;
+mod ipv6;
 mod isolation;
 mod service;
 

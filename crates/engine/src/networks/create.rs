@@ -34,6 +34,7 @@ impl Networks {
         }
         let create = NetworkCreate {
             name: DEFAULT_NETWORK.into(),
+            ipv4: true,
             ..NetworkCreate::default()
         };
         self.make(create).await
@@ -124,7 +125,7 @@ impl Networks {
             used.push(subnet);
             chosen.push(complete(asked.clone(), subnet)?);
         }
-        for (ipv4, wanted) in [(true, true), (false, create.ipv6)] {
+        for (ipv4, wanted) in [(true, create.ipv4), (false, create.ipv6)] {
             if !wanted || chosen.iter().any(|subnet| is_ipv4(subnet) == ipv4) {
                 continue;
             }
@@ -135,10 +136,21 @@ impl Networks {
             let free = free.map_err(|error| EngineError::Forbidden(error.to_string()))?;
             chosen.push(complete(SubnetConfig::default(), free)?);
         }
-        if !create.ipv6 && chosen.iter().any(|subnet| !is_ipv4(subnet)) {
-            return Err(EngineError::Invalid(
-                "invalid network config: an IPv6 subnet needs IPv6 to be enabled (--ipv6)".into(),
-            ));
+        for (ipv4, wanted, needs) in [
+            (
+                true,
+                create.ipv4,
+                "an IPv4 subnet needs IPv4 to be enabled (--ipv4)",
+            ),
+            (
+                false,
+                create.ipv6,
+                "an IPv6 subnet needs IPv6 to be enabled (--ipv6)",
+            ),
+        ] {
+            if !wanted && chosen.iter().any(|subnet| is_ipv4(subnet) == ipv4) {
+                return Err(EngineError::Invalid(format!("invalid network config: {needs}")));
+            }
         }
         chosen.sort_by_key(|subnet| !is_ipv4(subnet));
         Ok(chosen)
@@ -164,6 +176,9 @@ fn check(create: &NetworkCreate) -> Result<()> {
         return Err(EngineError::Forbidden(format!(
             "operation is not permitted on predefined {name} network"
         )));
+    }
+    if !create.ipv4 && !create.ipv6 {
+        return invalid("IPv4 or IPv6 must be enabled".into());
     }
     match create.driver.as_str() {
         "" | "bridge" => {}
@@ -215,4 +230,76 @@ fn is_interface(name: &str) -> bool {
     name.len() <= MAX_INTERFACE
         && name.starts_with(BRIDGE_PREFIX)
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use network::HostSettings;
+
+    use super::*;
+
+    fn asked(name: &str, ipv4: bool, ipv6: bool, subnets: &[&str]) -> NetworkCreate {
+        let subnet = |text: &&str| SubnetConfig {
+            subnet: text.parse().ok(),
+            ..SubnetConfig::default()
+        };
+        NetworkCreate {
+            name: name.into(),
+            ipv4,
+            ipv6,
+            subnets: subnets.iter().map(subnet).collect(),
+            ..NetworkCreate::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_network_has_the_families_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let networks = Networks::open(folder.path().join("networks"), HostSettings::default()).unwrap();
+        let families = async |create: NetworkCreate| {
+            let record = networks.create(create).await.unwrap();
+            let is_ipv4 = record.gateways().map(|gateway| gateway.is_ipv4());
+            (record.has_ipv4(), record.ipv6, is_ipv4.collect::<Vec<_>>())
+        };
+        assert_eq!(
+            families(asked("a", true, false, &[])).await,
+            (true, false, vec![true])
+        );
+        assert_eq!(
+            families(asked("b", true, true, &["fd00:b::/64"])).await,
+            (true, true, vec![true, false])
+        );
+        for (name, subnets) in [("c", vec![]), ("d", vec!["fd00:d::/64"])] {
+            let seen = families(asked(name, false, true, &subnets)).await;
+            assert_eq!(seen, (false, true, vec![false]), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_network_is_refused_and_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let networks = Networks::open(folder.path().join("networks"), HostSettings::default()).unwrap();
+        networks
+            .create(asked("there", true, false, &["198.51.100.0/25"]))
+            .await
+            .unwrap();
+        let before = networks.all();
+        for (create, expected) in [
+            (asked("a", false, false, &[]), "IPv4 or IPv6 must be enabled"),
+            (
+                asked("a", false, true, &["198.51.100.128/25"]),
+                "an IPv4 subnet needs IPv4",
+            ),
+            (
+                asked("a", true, false, &["fd00:a::/64"]),
+                "an IPv6 subnet needs IPv6",
+            ),
+            (asked("a", true, false, &["198.51.100.0/24"]), "overlaps"),
+            (asked("there", true, false, &[]), "there already exists"),
+        ] {
+            let error = networks.create(create).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(networks.all(), before);
+    }
 }

@@ -44,11 +44,13 @@ pub struct NetworkCreate {
     pub driver: String,
     /// Whether nothing leads out of it.
     pub internal: bool,
-    /// Whether it has IPv6 addresses, too.
+    /// Whether it has IPv4 addresses.
+    pub ipv4: bool,
+    /// Whether it has IPv6 addresses.
     pub ipv6: bool,
     /// Kept for inspection: whether a service of a swarm may be attached by hand.
     pub attachable: bool,
-    /// Its addresses; none has a subnet chosen.
+    /// Its addresses; of a family that has none, a subnet is chosen.
     pub subnets: Vec<SubnetConfig>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
@@ -69,7 +71,9 @@ pub struct Network {
     pub driver: NetworkDriver,
     /// Whether nothing leads out of it.
     pub internal: bool,
-    /// Whether it has IPv6 addresses, too.
+    /// Whether it has IPv4 addresses.
+    pub ipv4: bool,
+    /// Whether it has IPv6 addresses.
     pub ipv6: bool,
     /// Kept for inspection.
     pub attachable: bool,

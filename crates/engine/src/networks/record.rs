@@ -103,6 +103,11 @@ impl NetworkRecord {
         asked.unwrap_or(DEFAULT_MTU)
     }
 
+    /// Whether it has addresses of IPv4.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        self.gateways().any(|gateway| gateway.is_ipv4())
+    }
+
     /// The host's address that ports of its containers are published on, unless they say another one.
     pub(crate) fn host_binding(&self) -> Option<IpAddr> {
         self.options.get(option::HOST_BINDING)?.parse().ok()

@@ -98,6 +98,7 @@ fn read(body: CreateBody) -> Result<NetworkCreate, ApiError> {
         name: body.name.unwrap_or_default(),
         driver: body.driver.unwrap_or_default(),
         internal: body.internal.unwrap_or_default(),
+        ipv4: body.enable_ipv4.unwrap_or(true),
         ipv6: body.enable_ipv6.unwrap_or_default(),
         attachable: body.attachable.unwrap_or_default(),
         subnets: subnets.into_iter().map(read_subnet).collect::<Result<_, _>>()?,
@@ -126,10 +127,6 @@ fn check(body: &CreateBody) -> Result<(), ApiError> {
         (
             config_from.is_some_and(|name| !name.is_empty()),
             "ConfigFrom (--config-from): a network has its configuration by itself",
-        ),
-        (
-            body.enable_ipv4 == Some(false),
-            "EnableIPv4 `false` (--ipv4): every network has IPv4 addresses",
         ),
     ];
     match refusals.iter().find(|(is_asked, _)| *is_asked) {
@@ -221,6 +218,7 @@ mod tests {
             name: "web".into(),
             driver: "bridge".into(),
             internal: true,
+            ipv4: true,
             ipv6: true,
             attachable: true,
             subnets: vec![SubnetConfig {
@@ -252,6 +250,14 @@ mod tests {
     }
 
     #[test]
+    fn a_network_has_ipv4_unless_somebody_says_that_it_has_not() {
+        for (asked, expected) in [(json!(null), true), (json!(true), true), (json!(false), false)] {
+            let create = network(json!({"Name": "web", "EnableIPv4": asked})).unwrap();
+            assert_eq!(create.ipv4, expected, "{asked}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_its_name() {
         for (body, text) in [
             (json!({"Scope": "swarm"}), "hull does not support Scope"),
@@ -261,7 +267,6 @@ mod tests {
                 json!({"ConfigFrom": {"Network": "x"}}),
                 "hull does not support ConfigFrom",
             ),
-            (json!({"EnableIPv4": false}), "hull does not support EnableIPv4"),
             (json!({"IPAM": {"Driver": "dhcp"}}), "plugin \"dhcp\" not found"),
             (
                 json!({"IPAM": {"Options": {"a": "b"}}}),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Endpoint, Member, Network, NetworkDriver, SubnetConfig};
+use engine::{Endpoint, Member, Network, SubnetConfig};
 use serde::Serialize;
 
 use super::SCOPE;
@@ -89,7 +89,7 @@ impl Described {
                 .map_or_else(|| NEVER.to_owned(), |created| created.to_string()),
             scope: SCOPE,
             driver: network.driver.as_str(),
-            enable_ipv4: network.driver == NetworkDriver::Bridge,
+            enable_ipv4: network.ipv4,
             enable_ipv6: network.ipv6,
             ipam: Ipam {
                 driver: "default",
@@ -136,6 +136,7 @@ fn describe_member(member: Member) -> MemberBody {
 
 #[cfg(test)]
 mod tests {
+    use engine::NetworkDriver;
     use serde_json::json;
 
     use super::*;
@@ -162,6 +163,7 @@ mod tests {
             created: Some("2026-11-22T10:00:00.5Z".parse().unwrap()),
             driver: NetworkDriver::Bridge,
             internal: true,
+            ipv4: true,
             ipv6: false,
             attachable: false,
             subnets: vec![SubnetConfig {

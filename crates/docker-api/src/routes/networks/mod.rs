@@ -180,6 +180,7 @@ mod tests {
             created: None,
             driver: NetworkDriver::Bridge,
             internal: false,
+            ipv4: true,
             ipv6: false,
             attachable: false,
             subnets: Vec::new(),
