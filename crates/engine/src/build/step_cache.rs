@@ -115,9 +115,9 @@ pub(crate) async fn sweep(shared: &Arc<Shared>) {
                     limit,
                     "the build cache had more than it may take"
                 );
+                work.builds.layers.close_unused();
             }
         }
-        work.builds.layers.close_unused();
         remove_orphans(&work)
     });
     if let Err(error) = swept.await {
