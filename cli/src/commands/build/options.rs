@@ -83,11 +83,11 @@ pub(crate) struct Arguments {
 #[command(next_display_order = None)]
 pub(super) struct ImageOptions {
     /// Caches of other machines: IMAGE, or type=registry|local,ref=IMAGE|src=DIR
-    #[arg(long, value_name = "IMAGE|KEY=VALUE,...")]
+    #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) cache_from: Vec<CacheFrom>,
 
     /// Where the cache of the build goes: type=registry|local|inline,ref=IMAGE|dest=DIR,mode=min|max
-    #[arg(long, value_name = "IMAGE|KEY=VALUE,...")]
+    #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) cache_to: Vec<CacheTo>,
 
     /// Always remove what a step leaves behind, which hull does in any case
