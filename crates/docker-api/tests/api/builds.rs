@@ -108,10 +108,15 @@ fn a_client_that_goes_ends_the_git_of_its_build_and_of_its_context() -> Result<(
 #[test]
 fn the_files_of_an_image_are_an_archive() -> Result<()> {
     let server = Server::start()?;
-    let answer = server.get("/hull/images/busybox/files")?;
+    let dockerfile = "FROM busybox\nCOPY <<note /etc/\nwritten\nnote\n";
+    let built = server.raw(&request("t=made", dockerfile)?)?;
+    assert_eq!(built.status, 200, "{built:?}");
+    let answer = server.get("/hull/images/made/files")?;
     assert_eq!(answer.status, 200, "{answer:?}");
     let mut archive = tar::Archive::new(answer.body.as_slice());
-    assert!(archive.entries()?.count() > 0);
+    let names = archive.entries()?.map(|entry| Ok(entry?.path()?.into_owned()));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    assert!(names.iter().any(|name| name.ends_with("etc/note")), "{names:?}");
     assert_eq!(server.get("/hull/images/nosuch/files")?.status, 404);
     Ok(())
 }
