@@ -75,7 +75,13 @@ impl BuildHost {
 #[derive(Default)]
 pub(super) struct Stage {
     waiting: Option<StageVm>,
-    ending: Option<JoinHandle<()>>,
+    ending: Vec<JoinHandle<()>>,
+}
+
+impl Stage {
+    fn end(&mut self, vm: StageVm) {
+        self.ending.extend(vm.end());
+    }
 }
 
 impl BuildHost {
@@ -88,12 +94,12 @@ impl BuildHost {
                 Err(error @ EngineError::Start(_)) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "a microVM cannot be used for another command of a build: a new one is");
-                    stage.ending = vm.end();
+                    stage.end(vm);
                 }
             }
         }
         if let Some(vm) = stage.waiting.take() {
-            stage.ending = vm.end();
+            stage.end(vm);
         }
         StageVm::start(&self.shared, &self.limits, command).await
     }
@@ -151,7 +157,10 @@ impl Host for BuildHost {
         let mut vm = self.start(stage, command).await.map_err(HostError::of)?;
         let code = vm.run(reporter).await.map_err(HostError::of)?;
         if code != 0 {
-            stage.ending = vm.end();
+            // The build ends with it: nothing is to be left then.
+            if let Some(ending) = vm.end() {
+                let _ = ending.await;
+            }
             return Ok(Ended::Failed(code));
         }
         let (writer, reader) = pipe();
@@ -162,7 +171,7 @@ impl Host for BuildHost {
             if has_next && vm.wait() {
                 stage.waiting = Some(vm);
             } else {
-                stage.ending = vm.end();
+                stage.end(vm);
             }
             Ok(())
         };
@@ -170,12 +179,11 @@ impl Host for BuildHost {
         Ok(Ended::Done(kept))
     }
 
-    async fn end(&self, stage: Stage) {
-        let ending = match stage.waiting {
-            Some(vm) => vm.end(),
-            None => stage.ending,
-        };
-        if let Some(ending) = ending {
+    async fn end(&self, mut stage: Stage) {
+        if let Some(vm) = stage.waiting.take() {
+            stage.end(vm);
+        }
+        for ending in stage.ending {
             let _ = ending.await;
         }
     }
