@@ -167,7 +167,8 @@ impl<H: Host> StageBuild<H> {
         self.take(key, text, image, created).await
     }
 
-    /// Takes the image of a step, which was carried out at some time, and keeps it in the cache.
+    /// Takes the image of a step, which was carried out at some time, and keeps it in the cache. Stages that carry out the same at the same
+    /// time all take what the first of them made, so that what follows begins with the same for all, and in the next build, too.
     pub(super) async fn take(
         &mut self,
         key: &Key,
@@ -175,6 +176,15 @@ impl<H: Host> StageBuild<H> {
         image: Image,
         created: String,
     ) -> Result<(), BuildError> {
+        let shared = self.shared.clone();
+        let mut made = shared.made.lock().await;
+        if let Some((stage, entry)) = made.get(&key.digest())
+            && *stage != self.index
+            && let Some(id) = &entry.image
+            && let Some(held) = shared.builder.host.find(id).await?
+        {
+            return self.advance(held, key, text, entry).await;
+        }
         let id = image.id.clone();
         let below = self.state.image.as_ref().map_or(0, |image| image.layers.len());
         let size = image.layers.iter().skip(below).map(|layer| layer.size).sum();
@@ -188,6 +198,8 @@ impl<H: Host> StageBuild<H> {
         let held = held.ok_or_else(|| BuildError::Ended(format!("image {id}, just made, was removed")))?;
         let (builder, kept, of) = (self.shared.builder.clone(), entry.clone(), key.clone());
         blocking(move || builder.cache.keep(&of, &kept)).await?;
+        made.insert(key.digest(), (self.index, entry.clone()));
+        drop(made);
         self.advance(held, key, text, &entry).await
     }
 

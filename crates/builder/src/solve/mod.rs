@@ -24,9 +24,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dockerfile::{BuildOptions, BuildStage, Dockerfile, Graph, Origin};
-use image_store::{Image, ImageStore, Reference};
+use image_store::{Digest, Image, ImageStore, Reference};
 use registry::Registry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -120,7 +120,11 @@ pub(super) struct Shared<H> {
     pub(super) first_steps: HashMap<usize, usize>,
     pub(super) steps: usize,
     pub(super) run: BuildRun,
+    pub(super) made: MadeSteps,
 }
+
+/// The steps that were carried out, by their keys, each with the stage that did it. Held by who adds one.
+pub(super) type MadeSteps = Mutex<HashMap<Digest, (usize, CacheEntry)>>;
 
 /// What is known of a build while it goes on.
 #[derive(Debug, Clone, Default)]
@@ -261,6 +265,7 @@ impl<H: Host> Builder<H> {
             first_steps,
             steps,
             run,
+            made: MadeSteps::default(),
         });
         let mut stages = JoinSet::new();
         for ((index, sender), reporter) in order.into_iter().zip(senders).zip(reporters) {

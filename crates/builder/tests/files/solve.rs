@@ -87,7 +87,11 @@ impl Host for Commands {
         self.running.send_modify(|count| *count += 1);
         let _running = Running(self.running.clone());
         let line = command.arguments.join(" ");
-        self.ran.lock().unwrap().push(command.arguments.clone());
+        let count = {
+            let mut ran = self.ran.lock().unwrap();
+            ran.push(command.arguments.clone());
+            ran.len()
+        };
         self.together.wait().await;
         reporter.tell_line(format!("ran {line}\n"));
         if line.contains("fail") {
@@ -105,6 +109,15 @@ impl Host for Commands {
             .dir("etc", 0o755)
             .file("etc/hosts", "")
             .file(path, &command.environment.join("\n"))
+            .file(
+                "count",
+                if line.contains("unlike") {
+                    "x".repeat(count)
+                } else {
+                    String::new()
+                }
+                .as_str(),
+            )
             .tar();
         let kept = tokio::task::spawn_blocking(move || keep(Box::new(std::io::Cursor::new(archive))));
         kept.await.map(Ended::Done).map_err(HostError::of)
@@ -332,6 +345,21 @@ async fn stages_that_need_nothing_of_each_other_run_at_the_same_time_and_are_tol
         "7/7 COPY --from=b /2 /",
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn stages_that_do_the_same_at_the_same_time_go_on_with_one_result() {
+    let place = Place::with_together(2);
+    let text = "FROM base AS a\nRUN unlike /1\nWORKDIR /a\nFROM base AS b\nRUN unlike /1\nWORKDIR /b\n\
+                FROM scratch\nCOPY --from=a /count /a\nCOPY --from=b /count /b\n";
+    let (image, cached) = place.build(text, &context()).await;
+    assert_eq!(place.commands(), 2);
+    let (again, all) = place.build(text, &context()).await;
+    assert_eq!((place.commands(), again.id), (2, image.id));
+    assert!(cached < all);
+    let steps = text.lines().filter(|line| !line.starts_with("FROM")).count();
+    // Each of the two has the trigger of the base, too.
+    assert_eq!(all, steps + 2);
 }
 
 #[tokio::test]
