@@ -101,8 +101,10 @@ pub(super) fn listing(hull: &Hull, image: &str) -> Result<Listing> {
         .stdout(Stdio::piped())
         .spawn()
         .context("curl cannot be executed")?;
-    let output = child.stdout.take().context("curl has no stdout")?;
-    let files = of_files(BufReader::new(output));
+    let mut output = BufReader::new(child.stdout.take().context("curl has no stdout")?);
+    let files = of_files(&mut output);
+    // What follows the end of the archive is nobody's, but curl wants to write it.
+    std::io::copy(&mut output, &mut std::io::sink())?;
     let status = child.wait()?;
     ensure!(status.success(), "the files of {image}: curl ended with {status}");
     let mut listing = files?;
