@@ -44,6 +44,7 @@ test|docker-registry|is the registry of the tests
 test|apache2-utils|makes passwords for that registry
 test|skopeo|checks the images that hull writes and copies
 test|umoci|checks how hull unpacks images
+test|openssh-client|has the SSH agents that clients lend to builds
 test|curl|speaks to the API in the tests
 test|buildah|makes images for hull to run, and is what its builds are compared with
 fuzz|g++|compiles libFuzzer

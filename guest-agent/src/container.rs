@@ -6,6 +6,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use crate::boot::make_directory;
 use crate::os_error::{During, OsError};
 use crate::rootfs::{Rootfs, RootfsError};
+use crate::sockets::Sockets;
 use crate::user_namespace::UserNamespace;
 use crate::view::{SHARED, shared_tags};
 
@@ -22,6 +23,7 @@ pub(crate) enum ContainerError {
 pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
     pub(crate) rootfs: Rootfs,
+    pub(crate) sockets: Sockets,
 }
 
 impl Container {
@@ -45,7 +47,12 @@ impl Container {
             mount(tag, &target, c"virtiofs", MountFlags::empty(), None)
                 .during("mount the virtio-fs device", tag)?;
         }
-        Ok(Self { spec, rootfs })
+        let sockets = Sockets::give(&spec.sockets, spec.namespaces.user)?;
+        Ok(Self {
+            spec,
+            rootfs,
+            sockets,
+        })
     }
 
     /// Takes it apart, when all its processes have ended; what is left is for the next one.

@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::archive::{self, TaskStdio};
+use crate::container::Container;
 use crate::os_error::{During, OsError};
 use crate::sys::{Fork, fork_into};
 use crate::user_namespace::{self, FIRST_ID};
@@ -83,7 +84,7 @@ pub(crate) fn launch(
 }
 
 /// Forks a task off, into a mount namespace of its own.
-pub(crate) fn launch_task(container: &ContainerSpec, task: &Task) -> Result<Launched, OsError> {
+pub(crate) fn launch_task(container: &Container, task: &Task) -> Result<Launched, OsError> {
     let (pipes, stdio) =
         make_pipes(archive::has_input(task), false).during("make", "the pipes of the task")?;
     // A task reports nothing: it is started when its end is closed.

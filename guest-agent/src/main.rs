@@ -28,6 +28,7 @@ mod rlimits;
 mod root;
 mod rootfs;
 mod seccomp;
+mod sockets;
 mod start;
 mod stream;
 mod sys;

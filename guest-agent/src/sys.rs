@@ -298,6 +298,21 @@ pub(crate) fn close_from(first: u32, on_exec: bool) -> Result<(), Errno> {
     syscall(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
 }
 
+/// Closes every descriptor but the standard streams and these.
+pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if first < number {
+            // SAFETY: callers end the process without touching a descriptor that this closes.
+            syscall(unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) })?;
+        }
+        first = first.max(number + 1);
+    }
+    close_from(first, false)
+}
+
 /// Does nothing until another process ends this one.
 pub(crate) fn wait_to_be_killed() -> ! {
     loop {

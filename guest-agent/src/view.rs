@@ -14,7 +14,7 @@ use rustix::system::sethostname;
 use crate::extra_devices::DeviceError;
 use crate::os_error::{During, OsError};
 use crate::root::Root;
-use crate::{devices, extra_devices, files, mounts, rootfs, sys};
+use crate::{devices, extra_devices, files, mounts, rootfs, sockets, sys};
 
 /// Where virtio-fs devices with host folders are mounted for the agent, in a directory named by the index of the tag.
 pub(crate) const SHARED: &str = "/run/shared";
@@ -55,6 +55,7 @@ pub(crate) fn shared_tags(mounts: &[Mount]) -> Vec<&str> {
 pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     let sources = open_sources(spec)?;
     let files = files::bind_all(&spec.files)?;
+    let sockets = sockets::bind_all(&spec.sockets)?;
     let standard = Standard::open(spec)?;
     let devices = extra_devices::find(&spec.devices)?;
     let root = leave_agent(spec.namespaces.user)?;
@@ -63,9 +64,11 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<Root, ViewError> {
     for (mount, source) in spec.mounts.iter().zip(sources) {
         place(&root, mount, source)?;
     }
-    for (file, mount) in spec.files.iter().zip(files) {
-        let target = root.file(&file.target)?;
-        mounts::attach(&mount, &target).during("mount", &file.target)?;
+    let file_targets = spec.files.iter().map(|file| &file.target);
+    let socket_targets = spec.sockets.iter().map(|socket| &socket.target);
+    for (path, mount) in file_targets.zip(files).chain(socket_targets.zip(sockets)) {
+        let target = root.file(path)?;
+        mounts::attach(&mount, &target).during("mount", path)?;
     }
     sethostname(spec.hostname.as_bytes()).during("set the host name to", &spec.hostname)?;
     for (name, value) in &spec.sysctls {

@@ -299,7 +299,7 @@ fn what_hull_cannot_do_is_refused_with_what_to_do_instead() {
     let folder = folder(&[("Dockerfile", "FROM scratch\n")]);
     for (name, arguments) in [
         ("squash", vec!["--squash"]),
-        ("ssh", vec!["--ssh", "default"]),
+        ("ssh", vec!["--ssh", "default=Dockerfile"]),
         ("context", vec!["--build-context", "a=b"]),
         ("cache", vec!["--cache-to", "type=gha"]),
         ("platforms", vec!["--platform", "linux/amd64,linux/arm64"]),

@@ -20,8 +20,9 @@ use engine::{AttachInput, AttachOutput, Attachment, EngineError, InputOutcome};
 use futures_util::future::Either;
 use futures_util::{Stream, StreamExt, stream};
 use hyper::ext::ReasonPhrase;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use crate::error::ApiError;
 use crate::listener::Connection;
 use crate::server::{RawConnection, SessionSlot};
 use crate::stdcopy::{Channel, Framing};
@@ -87,21 +88,63 @@ impl StreamRequest {
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             return response;
         }
-        self.slot.set(Box::new(move |connection| {
-            Box::pin(async move {
-                match attach.await {
-                    Ok(attachment) => raw_session(connection, attachment, framing).await,
-                    Err(error) => refuse(connection.stream, &error, framing).await,
+        let mut response = self.hand_over(move |connection| async move {
+            match attach.await {
+                Ok(attachment) => raw_session(connection, attachment, framing).await,
+                Err(error) => refuse(connection.stream, &error, framing).await,
+            }
+        });
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
+    }
+
+    /// Answers a request for a connection that carries bytes in both directions, as they come.
+    ///
+    /// `connect` runs after the answer is on its way, until the client has gone; what it yields is connected with the client.
+    pub(crate) fn connect<C>(
+        self,
+        connect: impl Future<Output = Option<C>> + Send + 'static,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if !self.upgrade {
+            let message = "this needs a connection of its own: ask for an upgrade to tcp";
+            return Err(ApiError::bad_request(message));
+        }
+        Ok(self.hand_over(move |connection| async move {
+            let RawConnection {
+                mut stream,
+                early,
+                hang_up,
+            } = connection;
+            let connected = async {
+                let Some(mut other) = connect.await else { return };
+                if other.write_all(&early).await.is_ok() {
+                    // Who breaks the connection knows that it is broken.
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut other).await;
                 }
-            })
-        }));
+            };
+            tokio::select! {
+                () = connected => {}
+                () = hang_up.wait() => {}
+            }
+        }))
+    }
+
+    /// Has a session take the connection over.
+    fn hand_over<F>(&self, session: impl FnOnce(RawConnection) -> F + Send + 'static) -> Response<Body>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.slot
+            .set(Box::new(move |connection| Box::pin(session(connection))));
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         response
             .extensions_mut()
             .insert(ReasonPhrase::from_static(b"UPGRADED"));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, content_type);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
         response

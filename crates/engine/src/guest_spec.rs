@@ -77,6 +77,7 @@ pub(crate) fn guest_spec(
         working_dir: config.working_dir.clone(),
         mounts,
         files: network_files::files(config, &hostname, &attached.addressing),
+        sockets: Vec::new(),
         interfaces: attached.interfaces,
         shm_bytes: match (config.ipc, config.shm_bytes) {
             (IpcMode::None, _) => 0,

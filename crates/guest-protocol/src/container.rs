@@ -21,6 +21,8 @@ pub struct ContainerSpec {
     /// memory, so that the image's own are hidden and not changed. [`Call::WriteFiles`](crate::Call::WriteFiles) gives
     /// them other content.
     pub files: Vec<File>,
+    /// Sockets that lead to the host, mounted like files.
+    pub sockets: Vec<Socket>,
     /// Size of `/dev/shm` in bytes; Docker's default is 64 MiB. 0 leaves it out.
     pub shm_bytes: u64,
     /// What is different from namespaces for pid, mount, UTS, IPC and cgroup.
@@ -179,6 +181,19 @@ pub struct File {
     pub gid: u32,
     /// What is in it.
     pub content: Vec<u8>,
+}
+
+/// A Unix socket given to the container. Who connects to it waits for a [`Task::Accept`](crate::Task::Accept) of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// Where, as an absolute path in the container.
+    pub target: String,
+    /// Permission bits: who may write to it may connect.
+    pub mode: u32,
+    /// Its user in the container.
+    pub uid: u32,
+    /// Its group in the container.
+    pub gid: u32,
 }
 
 /// What is different from the standard namespaces.

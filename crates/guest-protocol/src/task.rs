@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 /// The longest message of a task, in bytes.
 pub const MAX_TASK_MESSAGE: usize = 8192;
 
+/// What a [`Task::Accept`] writes first.
+pub const ACCEPTED: u8 = b'+';
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
@@ -39,6 +42,12 @@ pub enum Task {
     Changes,
     /// Write the writable layer to stdout as an OCI image layer: a tar archive with whiteouts.
     Layer,
+    /// Wait until somebody connects to a [`Socket`](crate::Socket) of the container, and write [`ACCEPTED`] to stdout. Behind it comes
+    /// what he sends, and what comes from stdin is sent to him. Each direction ends on its own, and the task with both.
+    Accept {
+        /// The socket's place among those of the container.
+        socket: u32,
+    },
     /// Write a [`ProcessClock`](crate::ProcessClock) frame to stdout, and behind it one
     /// [`ProcessInfo`](crate::ProcessInfo) frame for each process of the container, in the order of their ids.
     Processes,

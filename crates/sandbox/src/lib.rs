@@ -28,11 +28,11 @@ pub use error::*;
 pub use guest::*;
 pub use guest_protocol::filter::{self, FilterInstruction, MAX_INSTRUCTIONS};
 pub use guest_protocol::{
-    CallError, Change, ChangeKind, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceUsage,
-    Devices, ErrorKind as CallErrorKind, ExitStatus, File, FillSpec, Gateway, Interface, InterfaceUsage,
-    IoLimits, Limits, MAX_NICS, Mount, MountSource, Namespaces, PathStat, ProcessClock, ProcessId,
-    ProcessInfo, ProcessSpec, ProcessState, Rlimit, Rootfs, STREAM_WINDOW, Seccomp, StreamKind, Task,
-    TaskFailure, TmpfsFlags, Traffic, UnpackSpec, Usage, WindowSize,
+    ACCEPTED, CallError, Change, ChangeKind, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule,
+    DeviceUsage, Devices, ErrorKind as CallErrorKind, ExitStatus, File, FillSpec, Gateway, Interface,
+    InterfaceUsage, IoLimits, Limits, MAX_NICS, Mount, MountSource, Namespaces, PathStat, ProcessClock,
+    ProcessId, ProcessInfo, ProcessSpec, ProcessState, Rlimit, Rootfs, STREAM_WINDOW, Seccomp, Socket,
+    StreamKind, Task, TaskFailure, TmpfsFlags, Traffic, UnpackSpec, Usage, WindowSize,
 };
 pub use sandbox::*;
 pub use spec::*;

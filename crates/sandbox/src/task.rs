@@ -103,6 +103,11 @@ impl RunningTask {
         }
     }
 
+    /// Ends it, and waits until nothing of it is left. The end of the microVM is that of the task, too.
+    pub async fn give_up(self) {
+        self.guard.end().await;
+    }
+
     /// Reads more of its output into the buffer; false at the end.
     async fn fill(&mut self) -> Result<bool> {
         let count = self.stdout.read(&mut self.buffer).await?;
@@ -131,20 +136,27 @@ struct Guard {
     id: ProcessId,
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
+impl Guard {
+    /// Asks for its end at once; the future forgets it.
+    fn end(&self) -> impl Future<Output = ()> + Send + use<> {
         const KILL: i32 = 9;
         let (guest, id) = (self.guest.clone(), self.id);
         let killed = guest.signal(id, KILL);
+        async move {
+            // It may have ended by itself.
+            let _ = killed.await;
+            if guest.exited(id).await.is_ok() {
+                let _ = guest.forget(id).await;
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
         // Without a runtime the microVM is on its own, and so is whoever comes back to it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // It may have ended by itself.
-                let _ = killed.await;
-                if guest.exited(id).await.is_ok() {
-                    let _ = guest.forget(id).await;
-                }
-            });
+            runtime.spawn(self.end());
         }
     }
 }

@@ -149,7 +149,7 @@ impl Agent {
 
     fn start_task(&mut self, request: u64, id: ProcessId, task: &Task) -> Result<(), CallError> {
         let container = self.container_for(id)?;
-        let launched = launch_task(&container.spec, task).map_err(|error| failed(error.to_string()))?;
+        let launched = launch_task(container, task).map_err(|error| failed(error.to_string()))?;
         let spec = ProcessSpec {
             id,
             stdin: archive::has_input(task),

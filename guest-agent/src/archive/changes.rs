@@ -21,12 +21,14 @@ impl Covered {
     pub(super) fn of(container: &ContainerSpec) -> Self {
         let mounts = container.mounts.iter().map(|mount| &mount.target);
         let files = container.files.iter().map(|file| &file.target);
+        let sockets = container.sockets.iter().map(|socket| &socket.target);
         let standard = ["/proc", "/dev", "/sys"].map(String::from);
         let names = |path: &String| {
             let names = path.split('/').filter(|name| !matches!(*name, "" | "."));
             names.collect::<Vec<_>>().join("/").into_bytes()
         };
-        Self(mounts.chain(files).chain(&standard).map(names).collect())
+        let targets = mounts.chain(files).chain(sockets).chain(&standard);
+        Self(targets.map(names).collect())
     }
 
     pub(super) fn contains(&self, path: &[u8]) -> bool {

@@ -18,7 +18,7 @@ mod xattrs;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use guest_protocol::{ContainerSpec, FrameError, MAX_TASK_MESSAGE, Task, TaskFailure};
@@ -28,8 +28,10 @@ use rustix::thread::set_no_new_privs;
 use tar_stream::{ArchiveError, WriteError};
 
 use crate::capabilities::{CapabilitySet, UnknownCapability};
+use crate::container::Container;
 use crate::os_error::{During, OsError};
 use crate::processes::{self, ListError};
+use crate::sockets::{self, AcceptError};
 use crate::sys;
 use crate::user::UserError;
 use crate::view::ViewError;
@@ -88,6 +90,10 @@ enum TaskError {
     Compressed(&'static str),
     #[error("the container has no folder of the host as its mount {0}")]
     NoMount(u32),
+    #[error("the container has no socket {0}")]
+    NoSocket(u32),
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
     #[error("the agent panicked while it read the image")]
     Reader,
     #[error(transparent)]
@@ -123,11 +129,11 @@ pub(crate) struct TaskStdio {
 
 /// Whether a task reads something.
 pub(crate) fn has_input(task: &Task) -> bool {
-    matches!(task, Task::Write(_))
+    matches!(task, Task::Write(_) | Task::Accept { .. })
 }
 
 /// Carries out a task in a process of its own and ends it. Needs a new mount namespace.
-pub(crate) fn run(container: &ContainerSpec, task: &Task, stdio: TaskStdio) -> ! {
+pub(crate) fn run(container: &Container, task: &Task, stdio: TaskStdio) -> ! {
     let TaskStdio {
         stdin,
         stdout,
@@ -135,7 +141,18 @@ pub(crate) fn run(container: &ContainerSpec, task: &Task, stdio: TaskStdio) -> !
     } = stdio;
     // Unwinding further would leave two agents.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        carry_out(container, task, File::from(stdin), File::from(stdout))
+        let listener = listener(container, task)?;
+        // Whoever waits for the end of a stream of another process would wait for the end of the task, too.
+        let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        sys::close_all_but(&[&own[..], listener.as_slice()].concat())
+            .during("close", "the agent's descriptors")?;
+        carry_out(
+            &container.spec,
+            task,
+            listener,
+            File::from(stdin),
+            File::from(stdout),
+        )
     }));
     let (failure, message) = match outcome {
         Ok(Ok(())) => sys::exit(0),
@@ -148,7 +165,24 @@ pub(crate) fn run(container: &ContainerSpec, task: &Task, stdio: TaskStdio) -> !
     sys::exit(failure.code())
 }
 
-fn carry_out(container: &ContainerSpec, task: &Task, input: File, output: File) -> Result<()> {
+/// What a task listens on, if it does.
+fn listener<'a>(container: &'a Container, task: &Task) -> Result<Option<BorrowedFd<'a>>> {
+    match task {
+        Task::Accept { socket } => {
+            let listener = container.sockets.listener(*socket);
+            listener.map(Some).ok_or(TaskError::NoSocket(*socket))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn carry_out(
+    container: &ContainerSpec,
+    task: &Task,
+    listener: Option<BorrowedFd<'_>>,
+    input: File,
+    output: File,
+) -> Result<()> {
     // It is a copy of the agent: nobody in the container is to look into it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect", "the task")?;
     match task {
@@ -186,6 +220,11 @@ fn carry_out(container: &ContainerSpec, task: &Task, input: File, output: File) 
             let layers = trees::layers(container)?;
             restrict()?;
             layer::layer(container, &layers, output)
+        }
+        Task::Accept { socket } => {
+            restrict()?;
+            let listener = listener.ok_or(TaskError::NoSocket(*socket))?;
+            Ok(sockets::accept(listener, input, output)?)
         }
         Task::Processes => {
             restrict()?;

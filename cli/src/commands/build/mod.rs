@@ -19,6 +19,7 @@ mod output;
 mod query;
 mod secrets;
 mod selection;
+mod ssh;
 mod stdin;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use cache_folder::CacheFolders;
 use context::BuildContext;
 use deliver::Built;
 use options::Progress;
+use ssh::Agents;
 
 pub(crate) use options::Arguments;
 
@@ -71,6 +73,7 @@ async fn build(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
     let show = progress.show(stdout_is_taken);
     let build_args = variables::build_args(&arguments.build_arg)?;
     let secrets = secrets::header(&arguments.secret)?;
+    let agents = Agents::find(&arguments.ssh)?;
     if let Some(path) = &arguments.iidfile {
         id_file::clear(path)?;
     }
@@ -79,7 +82,11 @@ async fn build(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
     let context = context::open(client, arguments, &build_args, caches, report_on(show)).await?;
     let target =
         query::target(arguments, &build_args, &tags, &context.place)?.flag("cachearchive", has_caches);
-    let id = send(client, target, context, secrets.as_deref(), show).await?;
+    let sent = send(client, agents.tell(target), context, secrets.as_deref(), show);
+    let id = tokio::select! {
+        sent = sent => sent?,
+        error = agents.lend_or_fail(client) => return Err(error),
+    };
     let built = Built { id: &id, tags: &tags };
     for output in &outputs {
         output.deliver(client, built, show).await?;

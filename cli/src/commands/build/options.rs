@@ -9,6 +9,7 @@ use clap::{ArgAction, Args};
 use super::cache::{CacheFrom, CacheTo};
 use super::output::Output;
 use super::secrets::SecretSpec;
+use super::ssh::SshSpec;
 use crate::commands::limit_options::{Ulimit, parse_cpus, parse_swap};
 use crate::format::parse_memory;
 use crate::progress::{Show, Stream};
@@ -68,6 +69,10 @@ pub(crate) struct Arguments {
     /// Secret to expose to the build (id=NAME[,src=FILE][,env=VARIABLE])
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) secret: Vec<SecretSpec>,
+
+    /// SSH agent to lend to the build: default, or an ID with its socket
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(super) ssh: Vec<SshSpec>,
 
     /// Give the build up after this time, such as 30m or 1h30m
     #[arg(long, value_name = "DURATION", value_parser = parse_time_limit)]
@@ -213,10 +218,6 @@ pub(super) struct Unsupported {
     /// Squash newly built layers into a single new layer, which hull cannot yet
     #[arg(long, hide = true)]
     pub(super) squash: bool,
-
-    /// SSH agent or keys to expose to the build, which hull cannot yet
-    #[arg(long, value_name = "ID", hide = true)]
-    pub(super) ssh: Vec<String>,
 }
 
 /// How a build is shown.

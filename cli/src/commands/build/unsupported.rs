@@ -11,13 +11,9 @@ pub(super) fn check(arguments: &Arguments) -> anyhow::Result<()> {
         provenance,
         sbom,
         squash,
-        ssh,
     } = &arguments.unsupported;
     if *squash {
         bail!("hull cannot squash layers: copy the result into a stage of its own, with COPY --from");
-    }
-    if !ssh.is_empty() {
-        bail!("hull cannot hand an SSH agent to a build: give it the key with --secret id=NAME,src=FILE");
     }
     if let Some(context) = build_context.first() {
         bail!(

@@ -68,6 +68,12 @@ pub enum BuildError {
         /// Its name.
         id: String,
     },
+    /// An SSH agent that the client does not lend.
+    #[error("SSH agent {id}: not found; lend it to the build with --ssh {id}")]
+    Agent {
+        /// Its name.
+        id: String,
+    },
     /// What hull does not do.
     #[error("{0}")]
     Unsupported(String),

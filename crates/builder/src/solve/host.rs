@@ -95,6 +95,8 @@ pub struct Command {
     pub mounts: Vec<CommandMount>,
     /// Files that are there while it runs, and are on no disk.
     pub files: Vec<CommandFile>,
+    /// Sockets that lead to the client's SSH agents.
+    pub agents: Vec<CommandAgent>,
     /// `NAME=value`, each, of secrets: they are to be on no disk, either.
     pub secret_variables: SecretVariables,
 }
@@ -157,6 +159,19 @@ impl fmt::Debug for CommandFile {
             .field("bytes", &self.content.len())
             .finish_non_exhaustive()
     }
+}
+
+/// A socket that leads to an SSH agent of the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandAgent {
+    /// How the client calls the agent.
+    pub id: String,
+    /// Where, as an absolute path.
+    pub target: String,
+    /// Its mode.
+    pub mode: u32,
+    /// Its owner: user and group.
+    pub owner: (u32, u32),
 }
 
 /// Secrets of the client, by their names.

@@ -19,7 +19,7 @@ mod stage;
 mod time_limit;
 mod underway;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,7 +36,8 @@ use self::config::Config;
 pub use self::config::STEP_LABEL;
 pub use self::error::BuildError;
 pub use self::host::{
-    Command, CommandFile, CommandMount, Ended, HeldImage, Host, HostError, SecretVariables, Secrets,
+    Command, CommandAgent, CommandFile, CommandMount, Ended, HeldImage, Host, HostError, SecretVariables,
+    Secrets,
 };
 use self::portable::StageTrail;
 pub use self::portable::{
@@ -76,6 +77,8 @@ pub struct BuildRequest {
     pub network: Network,
     /// Secrets of the client.
     pub secrets: Secrets,
+    /// The SSH agents that the client lends.
+    pub agents: BTreeSet<String>,
     /// The time of everything that is made (`SOURCE_DATE_EPOCH`), in seconds since 1970.
     pub epoch: Option<i64>,
     /// How long it may take.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::Filter;
 use super::cache::Key;
-use super::host::{Command, CommandFile, CommandMount, Ended, Host, SecretVariables};
+use super::host::{Command, CommandAgent, CommandFile, CommandMount, Ended, Host, SecretVariables};
 use super::layering::{blocking, piped};
 use super::stage::{Finished, StageBuild};
 use super::{BuildError, Builder};
@@ -18,6 +18,11 @@ use crate::{CopyOptions, FileTree, LastLink, LayerTree, Source, Times, What, cop
 
 /// Where a script that names its own interpreter is while it runs: in memory, in no layer.
 const SCRIPTS: &str = "/dev/pipes";
+
+/// Where sockets of SSH agents are that nobody has named, as with BuildKit; a number follows.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
+/// The variable by which ssh finds the agent.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// What runs a script, as the kernel finds it in the first line: it may not execute files that are only in memory.
 fn interpreter(script: &str, path: String) -> Vec<String> {
@@ -35,6 +40,8 @@ fn interpreter(script: &str, path: String) -> Vec<String> {
 struct Mounted {
     mounts: Vec<CommandMount>,
     files: Vec<CommandFile>,
+    /// SSH agents of the client.
+    agents: Vec<CommandAgent>,
     /// Variables that secrets are put into.
     variables: Vec<String>,
     /// Files of the context, of a stage or of an image, and where.
@@ -111,10 +118,16 @@ impl<H: Host> StageBuild<H> {
             return Err(BuildError::Unsupported(text.into()));
         }
         files.append(&mut mounted.files);
+        let mut variables = environment.variables.to_list();
+        if let Some(agent) = mounted.agents.first()
+            && environment.variables.get(AGENT_VARIABLE).is_none()
+        {
+            variables.push(format!("{AGENT_VARIABLE}={}", agent.target));
+        }
         let command = Command {
             image: self.base_for(&mounted).await?,
             arguments,
-            environment: environment.variables.to_list(),
+            environment: variables,
             secret_variables: SecretVariables(std::mem::take(&mut mounted.variables)),
             user: self.state.config.user().to_owned(),
             working_directory: self.state.config.working_directory().to_owned(),
@@ -123,6 +136,7 @@ impl<H: Host> StageBuild<H> {
             has_next: self.commands_left > 0,
             mounts: mounted.mounts,
             files,
+            agents: mounted.agents,
         };
         self.carry_out(command, mounted.targets, &key, &text, shown).await
     }
@@ -256,11 +270,29 @@ impl<H: Host> StageBuild<H> {
                     });
                 }
             }
-            MountSpec::Ssh { required, .. } => {
-                if required {
-                    let text = "--mount=type=ssh is not supported: give the key to the command with --mount=type=secret";
-                    return Err(BuildError::Unsupported(text.into()));
+            MountSpec::Ssh {
+                id,
+                target,
+                required,
+                mode,
+                owner,
+            } => {
+                if !self.shared.request.agents.contains(&id) {
+                    return if required {
+                        Err(BuildError::Agent { id })
+                    } else {
+                        Ok(())
+                    };
                 }
+                let named = || format!("{AGENTS}.{}", mounted.agents.len());
+                let target = self.absolute(&target.unwrap_or_else(named));
+                mounted.targets.push(target.clone());
+                mounted.agents.push(CommandAgent {
+                    id,
+                    target,
+                    mode,
+                    owner: (owner.uid, owner.gid),
+                });
             }
         }
         Ok(())

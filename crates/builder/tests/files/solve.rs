@@ -1,14 +1,14 @@
 //! Builds, with commands that are answered here: what runs them for real is not this crate's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builder::{
-    BuildError, BuildRequest, Builder, BuiltImage, Cache, Command, Context, Ended, Event, HeldImage, Host,
-    HostError, Layers, Network, Platform, Reporter, STEP_LABEL, Secrets,
+    BuildError, BuildRequest, Builder, BuiltImage, Cache, Command, CommandAgent, Context, Ended, Event,
+    HeldImage, Host, HostError, Layers, Network, Platform, Reporter, STEP_LABEL, Secrets,
 };
 use dockerfile::BuildOptions;
 use image_store::{Image, ImageStore};
@@ -26,6 +26,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Commands {
     pub(crate) store: ImageStore,
     ran: Mutex<Vec<Vec<String>>>,
+    /// The last one that has ended.
+    last: Mutex<Option<Command>>,
     /// How many have to run at the same time.
     together: Barrier,
     /// How many run.
@@ -119,6 +121,7 @@ impl Host for Commands {
                 .as_str(),
             )
             .tar();
+        *self.last.lock().unwrap() = Some(command);
         let kept = tokio::task::spawn_blocking(move || keep(Box::new(std::io::Cursor::new(archive))));
         kept.await.map(Ended::Done).map_err(HostError::of)
     }
@@ -151,6 +154,7 @@ impl Place {
         let host = Arc::new(Commands {
             store: store.clone(),
             ran: Mutex::default(),
+            last: Mutex::default(),
             together: Barrier::new(together),
             running: watch::Sender::new(0),
         });
@@ -184,6 +188,7 @@ impl Place {
             pull: false,
             network: Network::Default,
             secrets: Secrets::default(),
+            agents: BTreeSet::new(),
             epoch: None,
             time_limit: None,
             imports: Vec::new(),
@@ -427,6 +432,55 @@ async fn secrets_reach_the_command_and_nothing_else() {
     let config = place.config(&built.unwrap()).to_string();
     assert!(!config.contains("hidden-value") && !format!("{events:?}").contains("hidden-value"));
     assert!(!contains(&place.folder.path().join("cache"), b"hidden-value"));
+}
+
+#[tokio::test]
+async fn agents_that_are_lent_have_a_socket_and_a_variable() {
+    let place = Place::new();
+    let run = async |dockerfile: &str| {
+        let mut request = place.request(dockerfile, &context());
+        request.agents.insert("default".into());
+        request.no_cache = true;
+        place.run(request).await.0.map(|_| {
+            let command = place.host.last.lock().unwrap().take().unwrap();
+            let variable = command
+                .environment
+                .iter()
+                .find_map(|variable| variable.strip_prefix("SSH_AUTH_SOCK="));
+            (variable.map(str::to_owned), command.agents)
+        })
+    };
+    let agent = |target: &str, mode, owner| CommandAgent {
+        id: "default".into(),
+        target: target.into(),
+        mode,
+        owner,
+    };
+    let named = "/run/buildkit/ssh_agent.0";
+    assert_eq!(
+        run("FROM base\nRUN --mount=type=ssh make /made\n").await.unwrap(),
+        (Some(named.to_owned()), vec![agent(named, 0o600, (0, 0))])
+    );
+    // The Dockerfile's own variable stays; a place is named as any other.
+    let text = "FROM base\nWORKDIR /w\nENV SSH_AUTH_SOCK=/own\n\
+                RUN --mount=type=ssh,target=agent,mode=0666,uid=1,gid=2 --mount=type=ssh make /made\n";
+    assert_eq!(
+        run(text).await.unwrap(),
+        (
+            Some("/own".to_owned()),
+            vec![
+                agent("/w/agent", 0o666, (1, 2)),
+                agent("/run/buildkit/ssh_agent.1", 0o600, (0, 0))
+            ]
+        )
+    );
+    let text = "FROM base\nRUN --mount=type=ssh,id=other make /made\n";
+    assert_eq!(run(text).await.unwrap(), (None, Vec::new()));
+    let error = run("FROM base\nRUN --mount=type=ssh,id=other,required make /made\n").await;
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "SSH agent other: not found; lend it to the build with --ssh other"
+    );
 }
 
 fn contains(folder: &Path, needle: &[u8]) -> bool {

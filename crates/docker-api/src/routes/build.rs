@@ -25,6 +25,7 @@ use super::build_cache::targets;
 use super::images::{AuthConfig, BASE64, platform};
 use crate::create::rlimit;
 use crate::error::ApiError;
+use crate::hijack::StreamRequest;
 use crate::query::Params;
 
 /// Base64 of a JSON object: the clients' credentials, by registry.
@@ -129,6 +130,8 @@ fn read_spec(params: &Params, headers: &HeaderMap) -> Result<BuildSpec, ApiError
         limits: limits(params)?,
         credentials: credentials(headers),
         secrets: secrets(headers)?,
+        agents: params.texts("ssh").iter().cloned().collect(),
+        session: text("sshsession"),
         cache_from: json_of(params, "cachefrom")?,
         cache_to,
         inline_cache: is_inline || asked.is_some_and(|value| matches!(value.as_str(), "1" | "true")),
@@ -304,6 +307,22 @@ fn describe(event: BuildEvent, quiet: bool) -> Vec<Value> {
 fn short(id: &str) -> &str {
     let digits = id.strip_prefix("sha256:").unwrap_or(id);
     digits.get(..12).unwrap_or(digits)
+}
+
+/// `POST /hull/build/ssh`: lends an SSH agent of the client (`id`) to the build that has named it in `ssh`, and the same `session`. The
+/// connection is taken by one of its commands at some time; from then on it carries what the command asks, and what the agent answers.
+pub(super) async fn lend_ssh_agent(
+    State(engine): State<Engine>,
+    params: Params,
+    request: StreamRequest,
+) -> Result<Response, ApiError> {
+    let [session, id] = ["session", "id"].map(|name| params.text(name).unwrap_or_default().to_owned());
+    if session.is_empty() || id.is_empty() {
+        return Err(ApiError::bad_request(
+            "an SSH agent is lent to a session under an id: both are to be given",
+        ));
+    }
+    request.connect(async move { engine.lend_ssh_agent(&session, &id).await })
 }
 
 /// `GET /hull/images/{name}/files`: the files of an image as one archive, as its containers find them.

@@ -106,6 +106,35 @@ fn a_client_that_goes_ends_the_git_of_its_build_and_of_its_context() -> Result<(
 }
 
 #[test]
+fn an_ssh_agent_is_lent_over_a_connection_of_its_own() -> Result<()> {
+    let server = Server::start()?;
+    let answer = |query: &str, upgrade: &str| -> Result<String> {
+        let mut client = server.connect()?;
+        let head = format!(
+            "POST /hull/build/ssh?{query} HTTP/1.1\r\nHost: hull\r\n{upgrade}Content-Length: 0\r\n\r\n"
+        );
+        client.write_all(head.as_bytes())?;
+        // One that is lent stays open, and is given up.
+        client.shutdown(Shutdown::Write)?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+    let plain = answer("session=s&id=default", "")?;
+    assert!(plain.starts_with("HTTP/1.1 400"), "{plain}");
+    assert!(plain.contains("ask for an upgrade to tcp"), "{plain}");
+    for incomplete in ["session=s", "id=default", "session=&id="] {
+        let refused = answer(incomplete, upgrade)?;
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+        assert!(refused.contains("under an id: both are to be given"), "{refused}");
+    }
+    let lent = answer("session=s&id=default", upgrade)?;
+    assert!(lent.starts_with("HTTP/1.1 101 UPGRADED"), "{lent}");
+    Ok(())
+}
+
+#[test]
 fn the_files_of_an_image_are_an_archive() -> Result<()> {
     let server = Server::start()?;
     let dockerfile = "FROM busybox\nCOPY <<note /etc/\nwritten\nnote\n";

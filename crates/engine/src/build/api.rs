@@ -1,6 +1,6 @@
 //! What an engine does about builds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,10 @@ pub struct BuildSpec {
     pub credentials: HashMap<String, Credentials>,
     /// What `RUN --mount=type=secret` finds.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// The SSH agents that the client lends, for `RUN --mount=type=ssh`.
+    pub agents: BTreeSet<String>,
+    /// What the client calls itself when it [lends](Engine::lend_ssh_agent) one.
+    pub session: String,
     /// Images, in registries or here, whose caches may be used.
     pub cache_from: Vec<String>,
     /// Where the cache of this build is pushed to.
@@ -259,6 +263,7 @@ impl Engine {
             shared: shared.clone(),
             limits: spec.limits,
             credentials: spec.credentials,
+            session: spec.session,
         };
         let builds = &shared.builds;
         let builder = Arc::new(Builder::new(
@@ -390,6 +395,7 @@ fn request(spec: &BuildSpec, dockerfile: Dockerfile, context: Arc<Context>) -> R
         pull: spec.pull,
         network,
         secrets: Secrets(spec.secrets.clone()),
+        agents: spec.agents.clone(),
         epoch: epoch.transpose()?,
         time_limit: None,
         imports: Vec::new(),

@@ -8,6 +8,7 @@ use ::registry::Credentials;
 use builder::{Command, Ended, HeldImage, Host, HostError, Platform, Reporter};
 use tokio::task::JoinHandle;
 
+use super::ssh::Lent;
 use super::stage_vm::StageVm;
 use crate::engine::Shared;
 use crate::images::{ImageEvent, PullRequest, pipe};
@@ -35,6 +36,8 @@ pub(super) struct BuildHost {
     pub(super) limits: BuildLimits,
     /// For registries, by their hosts.
     pub(super) credentials: HashMap<String, Credentials>,
+    /// What the client calls itself when it lends SSH agents.
+    pub(super) session: String,
 }
 
 impl BuildHost {
@@ -153,9 +156,11 @@ impl Host for BuildHost {
     ) -> Result<Ended<T>, HostError> {
         // More at once than the host has processors for would only be slower.
         let _turn = self.shared.builds.turns.acquire().await.map_err(HostError::of)?;
-        let has_next = command.has_next;
+        let (has_next, agents) = (command.has_next, command.agents.clone());
         let mut vm = self.start(stage, command).await.map_err(HostError::of)?;
+        let lent = Lent::lend(&self.shared, vm.sandbox(), &self.session, agents);
         let code = vm.run(reporter).await.map_err(HostError::of)?;
+        lent.take_back().await;
         if code != 0 {
             // The build ends with it: nothing is to be left then.
             if let Some(ending) = vm.end() {

@@ -8,6 +8,7 @@ mod command_mounts;
 mod files;
 mod host;
 mod output;
+mod ssh;
 mod stage_vm;
 mod step_cache;
 
@@ -37,6 +38,7 @@ use cache_export::Trails;
 use caches::CacheFolders;
 pub use files::ImageFiles;
 pub use host::BuildLimits;
+use ssh::Agents;
 
 /// Commands that may run at the same time on any host.
 const LEAST_TURNS: usize = 4;
@@ -52,6 +54,8 @@ pub(crate) struct Builds {
     caches: CacheFolders,
     /// What the last builds were made of, for caches that leave the machine.
     trails: Trails,
+    /// SSH agents of the clients.
+    agents: Agents,
     /// What is to be waited for when the engine ends.
     tasks: TaskTracker,
     /// Ends all builds.
@@ -88,6 +92,7 @@ impl Builds {
         let turns = processors.max(LEAST_TURNS);
         Ok(Self {
             trails: Trails::default(),
+            agents: Agents::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             running: Arc::default(),

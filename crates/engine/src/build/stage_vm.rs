@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::sandbox::{
-    Clock, ContainerSpec, File, ProcessId, ProcessSpec, Rootfs, Sandbox, SandboxError, StreamKind, Task,
-    layer_name,
+    Clock, ContainerSpec, File, ProcessId, ProcessSpec, Rootfs, Sandbox, SandboxError, Socket, StreamKind,
+    Task, layer_name,
 };
 use builder::{Command, CommandMount, Reporter};
 use image_store::{Image, Layer};
@@ -148,6 +148,7 @@ impl StageVm {
             &HashMap::new(),
         );
         add_files(&mut container, command);
+        add_agents(&mut container, command);
         let mut record = ContainerRecord::clone(&held.live.record());
         record.config.env = merge::environment(&[], &command.environment);
         record.config.user = command.user.clone();
@@ -165,6 +166,10 @@ impl StageVm {
         created.await.map_err(lost("start a command in"))?;
         started.await.map_err(not_started(command))?;
         Ok(())
+    }
+
+    pub(super) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// Waits for the end of the command and tells what it prints; its exit code.
@@ -269,6 +274,7 @@ async fn bring_up(
         places,
     );
     add_files(&mut spec.container, command);
+    add_agents(&mut spec.container, command);
     // Secrets are on no disk: the container's record does not know them.
     spec.init.env.extend(command.secret_variables.0.iter().cloned());
     let clock = Clock::start();
@@ -366,6 +372,16 @@ fn add_files(container: &mut ContainerSpec, command: &Command) {
         content: file.content.clone(),
     });
     container.files.extend(files);
+}
+
+fn add_agents(container: &mut ContainerSpec, command: &Command) {
+    let sockets = command.agents.iter().map(|agent| Socket {
+        target: agent.target.clone(),
+        mode: agent.mode,
+        uid: agent.owner.0,
+        gid: agent.owner.1,
+    });
+    container.sockets.extend(sockets);
 }
 
 /// The container that the command runs in.

@@ -21,6 +21,7 @@ mod entries;
 mod errors;
 mod listing;
 mod sparse;
+mod ssh;
 mod stages;
 mod survival;
 mod workers;
