@@ -21,7 +21,7 @@ pub const VMM_LOG: &str = "vmm.log";
 /// that nobody gets anything for: self-tests, a timer that is checked, RCU's patience, the patching of every lock in the
 /// kernel for a single CPU (a sixth of a boot), loop devices before they are asked for.
 pub(crate) const KERNEL_PARAMETERS: &str = "quiet loglevel=0 panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
-    no_timer_check rcupdate.rcu_expedited=1 noreplace-smp max_loop=0 dummy.numdummies=0";
+    no_timer_check rcupdate.rcu_expedited=1 noreplace-smp max_loop=0 dummy.numdummies=0 percpu_alloc=page";
 
 /// The name of the n-th layer file in the guest's layers directory, the lowest layer being 0.
 pub fn layer_name(n: usize) -> String {
