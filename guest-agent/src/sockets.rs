@@ -1,7 +1,7 @@
 //! The sockets given to the container: the agent listens, and each connection is served by a task that the host has started.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -21,6 +21,9 @@ use crate::user_namespace::FIRST_ID;
 const SOCKETS: &str = "/run/sockets";
 /// Connections that wait for a task.
 const BACKLOG: i32 = 128;
+
+/// Bytes that are read at once.
+const PIECE: usize = 16 * 1024;
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -113,19 +116,32 @@ pub(crate) fn accept(listener: BorrowedFd<'_>, mut input: File, mut output: File
     let mut to = from.try_clone()?;
     let sending = thread::spawn(move || {
         // Who does not want to hear more may still have something to say.
-        let _ = io::copy(&mut input, &mut to);
+        let _ = carry(&mut input, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     });
-    let received = io::copy(&mut from, &mut output);
+    let received = carry(&mut from, &mut output);
     drop(output);
     let _ = sending.join();
     received?;
     Ok(())
 }
 
+/// Carries bytes from one to the other until there are no more. [`io::copy`] would splice a socket into a pipe, which does not wake
+/// who waits for the pipe with epoll.
+fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::os::unix::net::UnixListener;
 
     use rustix::pipe::pipe;
