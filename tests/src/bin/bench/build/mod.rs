@@ -83,13 +83,11 @@ fn print_rows(recipe: &Recipe, measured: &Measured) {
     for ((case, goal), (theirs, ours)) in CASES.iter().zip(&measured.cases) {
         row(case, &theirs.whole, &ours.whole, format!("≤ {goal:.1}"));
     }
-    let (_, cold) = &measured.cases[0];
-    row(
-        "cold, buildah in one layer",
-        &measured.one_layer,
-        &cold.whole,
-        "–".into(),
-    );
+    if recipe.in_one_layer {
+        let (_, cold) = &measured.cases[0];
+        let case = "cold, buildah in one layer";
+        row(case, &measured.one_layer, &cold.whole, "–".into());
+    }
 }
 
 /// Prints where the time goes, by the lines that both print.
