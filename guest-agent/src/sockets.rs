@@ -50,8 +50,14 @@ impl Sockets {
         make_directory(SOCKETS)?;
         let first = if user_namespace { FIRST_ID } else { 0 };
         for (index, socket) in sockets.iter().enumerate() {
-            let listener = listen(&path(index), socket, first).during("make the socket", &socket.target)?;
-            given.listeners.push(listener);
+            let path = path(index);
+            let listener = listen(&path, socket, first);
+            if listener.is_err() {
+                let _ = unlink(&path);
+            }
+            given
+                .listeners
+                .push(listener.during("make the socket", &socket.target)?);
         }
         Ok(given)
     }

@@ -88,7 +88,7 @@ impl StreamRequest {
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             return response;
         }
-        let mut response = self.hand_over(move |connection| async move {
+        let mut response = self.take_over(move |connection| async move {
             match attach.await {
                 Ok(attachment) => raw_session(connection, attachment, framing).await,
                 Err(error) => refuse(connection.stream, &error, framing).await,
@@ -103,7 +103,7 @@ impl StreamRequest {
     /// `connect` runs after the answer is on its way, until the client has gone; what it yields is connected with the client.
     pub(crate) fn connect<C>(
         self,
-        connect: impl Future<Output = Option<C>> + Send + 'static,
+        connect: impl Future<Output = C> + Send + 'static,
     ) -> Result<Response<Body>, ApiError>
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -112,28 +112,19 @@ impl StreamRequest {
             let message = "this needs a connection of its own: ask for an upgrade to tcp";
             return Err(ApiError::bad_request(message));
         }
-        Ok(self.hand_over(move |connection| async move {
-            let RawConnection {
-                mut stream,
-                early,
-                hang_up,
-            } = connection;
-            let connected = async {
-                let Some(mut other) = connect.await else { return };
-                if other.write_all(&early).await.is_ok() {
-                    // Who breaks the connection knows that it is broken.
-                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut other).await;
-                }
+        Ok(self.take_over(move |connection| async move {
+            let gone = connection.hang_up.wait();
+            let other = tokio::select! {
+                other = connect => other,
+                () = gone => return,
             };
-            tokio::select! {
-                () = connected => {}
-                () = hang_up.wait() => {}
-            }
+            // Who breaks the connection knows that it is broken.
+            let _ = join(connection, other).await;
         }))
     }
 
     /// Has a session take the connection over.
-    fn hand_over<F>(&self, session: impl FnOnce(RawConnection) -> F + Send + 'static) -> Response<Body>
+    fn take_over<F>(&self, session: impl FnOnce(RawConnection) -> F + Send + 'static) -> Response<Body>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -149,6 +140,22 @@ impl StreamRequest {
         headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
         response
     }
+}
+
+/// Carries bytes both ways until both have ended, or the client has gone and what it had sent is carried.
+async fn join(connection: RawConnection, mut other: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    let mut stream = connection.stream;
+    other.write_all(&connection.early).await?;
+    let mut carried = std::pin::pin!(tokio::io::copy_bidirectional(&mut stream, &mut other));
+    tokio::select! {
+        carried = &mut carried => drop(carried?),
+        () = connection.hang_up.wait() => {
+            if let Ok(carried) = tokio::time::timeout(LEFT_INPUT_TIME, carried).await {
+                carried?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Connects a raw connection with a process until the process's output ends or the client is gone.

@@ -30,6 +30,7 @@ impl Sandbox {
         let guard = Guard {
             guest: self.guest().clone(),
             id,
+            is_over: false,
         };
         let (stdout, stderr) = tokio::try_join!(
             self.output(id, StreamKind::Stdout, 0),
@@ -104,8 +105,9 @@ impl RunningTask {
     }
 
     /// Ends it, and waits until nothing of it is left. The end of the microVM is that of the task, too.
-    pub async fn give_up(self) {
+    pub async fn give_up(mut self) {
         self.guard.end().await;
+        self.guard.is_over = true;
     }
 
     /// Reads more of its output into the buffer; false at the end.
@@ -134,6 +136,8 @@ async fn read_message(stderr: &mut OutputStream, message: &mut BytesMut) {
 struct Guard {
     guest: Guest,
     id: ProcessId,
+    /// It is forgotten: nobody would ever tell of its end again.
+    is_over: bool,
 }
 
 impl Guard {
@@ -154,6 +158,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         // Without a runtime the microVM is on its own, and so is whoever comes back to it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(self.end());

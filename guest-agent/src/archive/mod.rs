@@ -222,7 +222,7 @@ fn carry_out(
             layer::layer(container, &layers, output)
         }
         Task::Accept { socket } => {
-            restrict()?;
+            restrict_to(&[])?;
             let listener = listener.ok_or(TaskError::NoSocket(*socket))?;
             Ok(sockets::accept(listener, input, output)?)
         }
@@ -235,8 +235,12 @@ fn carry_out(
 
 /// Gives up what a task does not need.
 fn restrict() -> Result<()> {
+    restrict_to(&CAPABILITIES.map(String::from))
+}
+
+fn restrict_to(capabilities: &[String]) -> Result<()> {
     set_no_new_privs(true).during("set", "no_new_privs")?;
-    let capabilities = CapabilitySet::from_names(&CAPABILITIES.map(String::from))?;
+    let capabilities = CapabilitySet::from_names(capabilities)?;
     capabilities.bound().during("limit", "the capabilities")?;
     Ok(capabilities.take().during("take", "the capabilities")?)
 }

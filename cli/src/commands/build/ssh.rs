@@ -2,13 +2,15 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
@@ -20,8 +22,8 @@ use crate::failure::complain;
 
 /// Where ssh finds its agent.
 const VARIABLE: &str = "SSH_AUTH_SOCK";
-/// What is read at once, in bytes: more than most questions to an agent have.
-const PIECE: usize = 16 << 10;
+/// How long an agent may take for its answer when the command has said its last.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// `ID[=SOCKET]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,34 +166,36 @@ impl Agent {
                 }
             });
             if is_used.await.is_err() {
-                // The daemon has ended it, and tells the build why.
+                // The daemon has ended it, and tells the build why if it can.
                 return Ok(());
             }
         }
     }
 }
 
-/// Connects a command with the agent, as soon as it says something.
+/// Connects a command with the agent, as soon as there is one.
 fn carry(offered: Hijacked, socket: &Path, is_used: oneshot::Sender<()>) -> io::Result<()> {
     let (mut output, mut input) = offered.split()?;
-    let mut first = [0; PIECE];
-    let count = output.read(&mut first)?;
-    if count == 0 {
+    // The daemon sends one byte when a command has connected. Without it the build is over.
+    if output.read_exact(&mut [0]).is_err() {
         return Ok(());
     }
     // Nobody waits for it when the build has ended.
     let _ = is_used.send(());
     let mut agent = UnixStream::connect(socket)?;
-    agent.write_all(&first[..count])?;
     let mut answers = agent.try_clone()?;
-    let answering = thread::spawn(move || {
+    let (sender, answered) = mpsc::channel::<()>();
+    thread::spawn(move || {
         // A command that wants no answer has gone.
         let _ = io::copy(&mut answers, &mut input);
         let _ = input.close();
+        drop(sender);
     });
     let _ = io::copy(&mut output, &mut agent);
     let _ = agent.shutdown(Shutdown::Write);
-    let _ = answering.join();
+    // An agent that waits for its user may not see that nobody waits for it any more.
+    let _ = answered.recv_timeout(LAST_ANSWER);
+    let _ = agent.shutdown(Shutdown::Both);
     Ok(())
 }
 

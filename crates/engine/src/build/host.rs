@@ -9,7 +9,7 @@ use builder::{Command, Ended, HeldImage, Host, HostError, Platform, Reporter};
 use tokio::task::JoinHandle;
 
 use super::ssh::Lent;
-use super::stage_vm::StageVm;
+use super::stage_vm::{StageVm, lost};
 use crate::engine::Shared;
 use crate::images::{ImageEvent, PullRequest, pipe};
 use crate::streams::blocking;
@@ -158,9 +158,8 @@ impl Host for BuildHost {
         let _turn = self.shared.builds.turns.acquire().await.map_err(HostError::of)?;
         let (has_next, agents) = (command.has_next, command.agents.clone());
         let mut vm = self.start(stage, command).await.map_err(HostError::of)?;
-        let lent = Lent::lend(&self.shared, vm.sandbox(), &self.session, agents);
+        let lent = Lent::lend(&self.shared, vm.sandbox(), &self.session, agents, reporter);
         let code = vm.run(reporter).await.map_err(HostError::of)?;
-        lent.take_back().await;
         if code != 0 {
             // The build ends with it: nothing is to be left then.
             if let Some(ending) = vm.end() {
@@ -168,6 +167,10 @@ impl Host for BuildHost {
             }
             return Ok(Ended::Failed(code));
         }
+        lent.take_back()
+            .await
+            .map_err(lost("take an SSH agent back from"))
+            .map_err(HostError::of)?;
         let (writer, reader) = pipe();
         let kept = blocking("keep what a command changed", move || Ok(keep(Box::new(reader))));
         let sent = async {

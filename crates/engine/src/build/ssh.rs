@@ -11,14 +11,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use builder::CommandAgent;
-use sandbox::{ACCEPTED, RunningTask, Sandbox, SandboxError, Task};
+use builder::{CommandAgent, Reporter};
+use sandbox::{RunningTask, Sandbox, SandboxError, Task};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::Engine;
+use crate::archive::unless_silent;
 use crate::engine::Shared;
 use crate::exec_process::next_process;
 
@@ -28,6 +29,9 @@ const BUFFER: usize = 16 << 10;
 const MOST_CONNECTIONS: usize = 16;
 /// How long a client may take to offer a connection.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it takes until it is tried again to serve a socket.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whose agent, and which: the client's session and the agent's name.
 type Name = (String, String);
@@ -41,7 +45,7 @@ pub(super) struct Agents {
 
 impl Agents {
     /// Offers a connection to an agent; the other end of what wants one. An offer that is dropped is nobody's.
-    async fn offer(&self, name: Name) -> Option<DuplexStream> {
+    async fn offer(&self, name: Name) -> DuplexStream {
         let (sender, receiver) = oneshot::channel();
         {
             let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +56,11 @@ impl Agents {
             offers.entry(name).or_default().push_back(sender);
         }
         self.offered.notify_waiters();
-        receiver.await.ok()
+        match receiver.await {
+            Ok(end) => end,
+            // Only an offer that does not stand any more is thrown away.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Connects to an agent; `None` if its client offers nothing.
@@ -81,9 +89,9 @@ impl Agents {
 }
 
 impl Engine {
-    /// Lends an SSH agent to the commands of the builds of a session: returns when one of them connects, and what it returns is then to
-    /// be connected with the agent. `None` if the engine ends.
-    pub async fn lend_ssh_agent(&self, session: &str, id: &str) -> Option<DuplexStream> {
+    /// Lends an SSH agent to the commands of the builds of a session: returns when one of them connects. What it returns brings
+    /// [`ACCEPTED`](sandbox::ACCEPTED), and is then to be connected with the agent.
+    pub async fn lend_ssh_agent(&self, session: &str, id: &str) -> DuplexStream {
         let name = (session.to_owned(), id.to_owned());
         self.shared.builds.agents.offer(name).await
     }
@@ -102,6 +110,7 @@ impl Lent {
         sandbox: &Sandbox,
         session: &str,
         agents: Vec<CommandAgent>,
+        reporter: &Reporter,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         for (socket, agent) in (0..).zip(agents) {
@@ -110,12 +119,18 @@ impl Lent {
                 sandbox: sandbox.clone(),
                 socket,
                 name: (session.to_owned(), agent.id),
+                reporter: reporter.clone(),
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             };
             tasks.spawn(async move {
-                if let Err(error) = served.serve().await {
-                    tracing::warn!(%error, "an SSH agent cannot be lent to a command of a build any more");
+                while let Err(error) = served.serve().await {
+                    tracing::warn!(%error, "an SSH agent cannot be lent to a command of a build");
+                    // The command may wait for an answer: it is served as soon as that is possible again.
+                    let pause = tokio::time::sleep(PAUSE);
+                    if served.stop.run_until_cancelled(pause).await.is_none() {
+                        break;
+                    }
                 }
             });
         }
@@ -126,10 +141,14 @@ impl Lent {
     }
 
     /// Ends all connections, and waits until nothing of them is left in the guest.
-    pub(super) async fn take_back(self) {
+    pub(super) async fn take_back(self) -> Result<(), SandboxError> {
         drop(self.stop);
         self.tasks.close();
-        self.tasks.wait().await;
+        unless_silent(async {
+            self.tasks.wait().await;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -140,6 +159,7 @@ struct Served {
     sandbox: Sandbox,
     socket: u32,
     name: Name,
+    reporter: Reporter,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -166,7 +186,10 @@ impl Served {
                         drop(place);
                     });
                 }
-                Some(Ok(None)) => return task.end().await,
+                Some(Ok(None)) => {
+                    let ended = self.stop.run_until_cancelled(task.end()).await;
+                    ended.transpose()?;
+                }
                 Some(Err(error)) => return Err(error),
                 None => {
                     task.give_up().await;
@@ -176,21 +199,18 @@ impl Served {
         }
     }
 
-    /// Carries a connection until both directions have ended. `first` is what the task has written.
+    /// Carries a connection until both directions have ended. `first` is what the task has written: [`ACCEPTED`](sandbox::ACCEPTED), by which the client
+    /// knows that somebody has connected, and maybe more.
     async fn carry(&self, task: &mut RunningTask, first: &[u8]) -> Result<(), CarryError> {
         let mut input = self.sandbox.task_input(task).await?;
         let Some(agent) = self.shared.builds.agents.connect(&self.name).await else {
-            tracing::warn!(
-                agent = self.name.1,
-                "the client of a build does not lend its SSH agent"
-            );
+            let text = format!("the client does not answer for its SSH agent {}\n", self.name.1);
+            self.reporter.tell_line(text);
             return Ok(());
         };
         let (mut from_agent, mut to_agent) = split(agent);
         let asked = async {
-            to_agent
-                .write_all(first.strip_prefix(&[ACCEPTED]).unwrap_or(first))
-                .await?;
+            to_agent.write_all(first).await?;
             while let Some(piece) = task.read().await? {
                 to_agent.write_all(&piece).await?;
             }
@@ -241,7 +261,7 @@ mod tests {
         let good = offer("default");
         let mut own = agents.connect(&name("default")).await.unwrap();
         own.write_all(b"question").await.unwrap();
-        let mut lent = good.await.unwrap().unwrap();
+        let mut lent = good.await.unwrap();
         let mut asked = [0; 8];
         lent.read_exact(&mut asked).await.unwrap();
         assert_eq!(&asked, b"question");
@@ -258,7 +278,7 @@ mod tests {
             async move { agents.connect(&name("default")).await.is_some() }
         });
         tokio::task::yield_now().await;
-        assert!(agents.offer(name("default")).await.is_some());
+        agents.offer(name("default")).await;
         assert!(early.await.unwrap());
     }
 

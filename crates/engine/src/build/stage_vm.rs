@@ -324,7 +324,7 @@ fn not_started(command: &Command) -> impl Fn(SandboxError) -> EngineError {
     }
 }
 
-fn lost(action: &'static str) -> impl Fn(SandboxError) -> EngineError {
+pub(super) fn lost(action: &'static str) -> impl Fn(SandboxError) -> EngineError {
     move |source| EngineError::Sandbox {
         action,
         id: "a build".into(),

@@ -262,7 +262,7 @@ fn what_cannot_be_built_is_refused_where_it_stands() -> Result<()> {
         (
             "FROM localhost/busybox\nRUN --mount=type=ssh,required=true true\n",
             Some(2),
-            "--mount=type=secret",
+            "SSH agent default: not found",
         ),
         (
             "FROM scratch\nADD --checksum=sha256:00 file /\n",
