@@ -2,7 +2,6 @@
 
 mod builder;
 mod error;
-mod manifest;
 mod store;
 mod tar;
 #[cfg(test)]
@@ -19,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::builder::{ContextAttributes, ContextBuilder, ContextLimits};
 pub use self::error::ContextError;
-pub use self::manifest::{Manifest, ManifestEntry, ManifestKind};
-pub use self::store::{ContextStore, ContextStoreError, PutOutcome};
+pub use self::store::{ContextStore, ContextStoreError, Room};
 use self::store::{Lease, StoreShared};
+pub use self::tar::{LEAST_STORED, STORED_CONTENT};
 use crate::file_tree::{Attributes, Content, FileTree, Node, NodeKind, TreeError, printable};
 use crate::spool::Spool;
 

@@ -24,7 +24,7 @@ mod users;
 pub use cancellation::{Cancellable, Cancelled};
 pub use context::{
     Context, ContextAttributes, ContextBuilder, ContextError, ContextLimits, ContextStore, ContextStoreError,
-    Manifest, ManifestEntry, ManifestKind, PutOutcome,
+    LEAST_STORED, Room, STORED_CONTENT,
 };
 pub use copy::{CopyError, CopyOptions, CopySummary, Excludes, Source, Times, What, copy, source_digest};
 pub use fetch::{FetchError, FetchOptions, Fetched, fetch, url_file_name};

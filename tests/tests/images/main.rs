@@ -5,6 +5,7 @@ mod access;
 mod archives;
 mod caches;
 mod content;
+mod contexts;
 mod docker_cli;
 mod events;
 mod faults;

@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::cache_folder::CacheFolders;
+use super::contents::Known;
 use super::folder::FolderContext;
 use super::local_dockerfile::LocalDockerfile;
 use super::need::{self, Question};
@@ -28,6 +29,8 @@ const ONLY_FILE: &str = "Dockerfile";
 /// A context on its way.
 pub(super) struct BuildContext {
     pub(super) content: Content,
+    /// Whether contents are kept there for later contexts, and left out if they are there already.
+    pub(super) in_parts: bool,
     pub(super) place: Place,
     pub(super) upload: Upload,
 }
@@ -68,17 +71,38 @@ pub(super) async fn open(
                 needed,
             },
             added: dockerfile.added,
+            known: Known::default(),
         };
         let place = Place {
             dockerfile: Some(dockerfile.name),
             remote: None,
         };
-        return Ok(packed(packing, place, arguments.compress, caches, report));
+        if arguments.compress {
+            return Ok(packed(packing, place, true, caches, report));
+        }
+        let (packing, in_parts) = with_known(client, packing).await?;
+        return Ok(BuildContext {
+            in_parts,
+            ..packed(packing, place, false, caches, report)
+        });
     }
     if is_remote(context) {
         return from_remote(context, file, caches);
     }
     bail!("unable to prepare context: path {context:?} not found");
+}
+
+/// Finds out which large files need not be sent; and whether there are any large ones.
+async fn with_known(client: &Client, packing: FolderContext) -> anyhow::Result<(FolderContext, bool)> {
+    // Meanwhile the command can be interrupted.
+    let (packing, files) = tokio::task::spawn_blocking(move || {
+        let files = packing.large_files()?;
+        anyhow::Ok((packing, files))
+    })
+    .await??;
+    let has_large = !files.is_empty();
+    let known = Known::ask(client, files).await;
+    Ok((FolderContext { known, ..packing }, has_large))
 }
 
 fn names(added: &[(String, Vec<u8>)]) -> BTreeSet<String> {
@@ -101,6 +125,7 @@ fn packed(
     });
     BuildContext {
         content,
+        in_parts: false,
         place,
         upload,
     }
@@ -148,6 +173,7 @@ async fn from_stdin(
             };
             Ok(BuildContext {
                 content,
+                in_parts: false,
                 place,
                 upload,
             })
@@ -163,6 +189,7 @@ async fn from_stdin(
             });
             Ok(BuildContext {
                 content,
+                in_parts: false,
                 place,
                 upload,
             })
@@ -176,6 +203,7 @@ fn only_dockerfile(text: &[u8], body: &mut BodyWriter, compress: bool) -> anyhow
         folder: None,
         selection: Selection::default(),
         added: vec![(ONLY_FILE.to_owned(), text.to_vec())],
+        known: Known::default(),
     };
     pack(&packing, body, compress)
 }
@@ -193,6 +221,7 @@ fn from_remote(url: &str, file: Option<&str>, caches: CacheFolders) -> anyhow::R
     };
     Ok(BuildContext {
         content,
+        in_parts: false,
         place: Place {
             dockerfile: file.map(str::to_owned),
             remote: Some(url.to_owned()),

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tar_stream::{Entry, EntryKind, FileId, HardLinks, Writer, Xattr};
 
+use super::contents::{Known, LEAST, LargeFile};
 use super::selection::Selection;
 use crate::commands::local_file::{describe, fill, kind, sorted_entries};
 
@@ -32,14 +33,28 @@ pub(super) struct FolderContext {
     pub(super) selection: Selection,
     /// Files beside those of the folder.
     pub(super) added: Vec<(String, Vec<u8>)>,
+    /// Files whose contents need not be sent.
+    pub(super) known: Known,
 }
 
 impl FolderContext {
     /// Writes the archive.
     pub(super) fn pack(&self, to: impl Write) -> anyhow::Result<()> {
+        self.walk(to, Contents::Sent(&self.known))
+    }
+
+    /// The large files of the archive.
+    pub(super) fn large_files(&self) -> anyhow::Result<Vec<LargeFile>> {
+        let mut files = Vec::new();
+        self.walk(io::sink(), Contents::Listed(&mut files))?;
+        Ok(files)
+    }
+
+    fn walk(&self, to: impl Write, contents: Contents<'_>) -> anyhow::Result<()> {
         let mut packer = Packer {
             archive: Writer::new(to),
             selection: &self.selection,
+            contents,
             links: HardLinks::default(),
             above: Vec::new(),
             buffer: vec![0; PIECE],
@@ -55,9 +70,18 @@ impl FolderContext {
     }
 }
 
+/// What becomes of the contents of files.
+enum Contents<'a> {
+    /// They are sent, but for these.
+    Sent(&'a Known),
+    /// Large ones are put on this list, and none is sent.
+    Listed(&'a mut Vec<LargeFile>),
+}
+
 struct Packer<'a, W: Write> {
     archive: Writer<W>,
     selection: &'a Selection,
+    contents: Contents<'a>,
     links: HardLinks,
     /// Folders on the way to where the walk is that were not written: they are when something in them is.
     above: Vec<Entry>,
@@ -170,8 +194,21 @@ impl<W: Write> Packer<'_, W> {
         if self.links.link(&mut entry, file_id(&metadata), metadata.nlink()) {
             return Ok(self.archive.begin(&entry)?);
         }
-        entry.size = metadata.len();
+        let known = match &mut self.contents {
+            Contents::Listed(files) => {
+                if metadata.len() >= LEAST {
+                    files.push(LargeFile::read(path, &file).with_context(cannot)?);
+                }
+                return Ok(());
+            }
+            Contents::Sent(known) => known.attribute(path, metadata.len()),
+        };
         entry.xattrs.extend(capability(&file).with_context(cannot)?);
+        if let Some(known) = known {
+            entry.xattrs.push(known);
+            return Ok(self.archive.begin(&entry)?);
+        }
+        entry.size = metadata.len();
         self.archive.begin(&entry)?;
         fill(&mut self.archive, &mut file, path, &mut self.buffer)
     }

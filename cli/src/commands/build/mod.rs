@@ -8,6 +8,7 @@
 
 mod cache;
 mod cache_folder;
+mod contents;
 mod context;
 mod deliver;
 mod folder;
@@ -80,8 +81,9 @@ async fn build(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
     let caches = CacheFolders::find(arguments.image.cache_from.iter().filter_map(CacheFrom::folder));
     let has_caches = !caches.is_empty();
     let context = context::open(client, arguments, &build_args, caches, report_on(show)).await?;
-    let target =
-        query::target(arguments, &build_args, &tags, &context.place)?.flag("cachearchive", has_caches);
+    let target = query::target(arguments, &build_args, &tags, &context.place)?
+        .flag("cachearchive", has_caches)
+        .flag("contextparts", context.in_parts);
     let sent = send(client, agents.tell(target), context, secrets.as_deref(), show);
     let id = tokio::select! {
         sent = sent => sent?,

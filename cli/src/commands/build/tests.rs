@@ -13,6 +13,7 @@ use ::dockerfile::{BuildOptions, ContextFiles, ContextNeed, Graph, Platform};
 use rustix::fs::FileType;
 use tar_stream::{Entry, EntryKind, Reader};
 
+use super::contents::Known;
 use super::folder::{FolderContext, open};
 use super::selection::Selection;
 
@@ -40,6 +41,7 @@ fn context(folder: &Path, ignore: &str) -> FolderContext {
             ..Selection::default()
         },
         added: Vec::new(),
+        known: Known::default(),
     }
 }
 

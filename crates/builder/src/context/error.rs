@@ -51,7 +51,7 @@ pub enum ContextError {
         limit: u64,
     },
     /// A manifest names content that was not sent.
-    #[error("the content of {path} ({digest}) was not sent; send the build context anew")]
+    #[error("the content of {path} ({digest}) was not sent, or had to make room meanwhile; build again")]
     Missing {
         /// The file.
         path: String,

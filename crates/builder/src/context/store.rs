@@ -4,7 +4,7 @@
 //! that a process that is killed leaves nothing under a digest that is not it. A host that loses power may, because nothing is
 //! synced: such a file has another length, or is found out when it is read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -36,14 +36,6 @@ pub enum ContextStoreError {
     /// Somebody else has it open.
     #[error("{0} is in use by another process; end that one first")]
     InUse(String),
-    /// Content that is not what its digest says.
-    #[error("the content that was sent as {expected} is {actual}; send it again")]
-    Digest {
-        /// What it was sent as.
-        expected: Digest,
-        /// What it is.
-        actual: Digest,
-    },
     /// Content of another size than announced.
     #[error("the content {digest} has not the {expected} bytes that were announced; send it again")]
     Size {
@@ -52,25 +44,6 @@ pub enum ContextStoreError {
         /// What was announced, in bytes.
         expected: u64,
     },
-    /// What is in use leaves too little room.
-    #[error(
-        "content of {size} bytes does not fit into the {limit} bytes for build contexts; give them more, or send less"
-    )]
-    Full {
-        /// What was to come, in bytes.
-        size: u64,
-        /// How much there may be, in bytes.
-        limit: u64,
-    },
-}
-
-/// Whether content had to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutOutcome {
-    /// It was.
-    Written,
-    /// It was there; nothing was read.
-    Present,
 }
 
 /// A bounded store of contents. What was used least recently makes room for what comes; what a [`Context`](super::Context) uses
@@ -101,6 +74,13 @@ struct Stored {
     used: u64,
     touched: SystemTime,
     leases: u32,
+}
+
+/// Room for content that is yet to come.
+#[derive(Debug)]
+pub struct Room {
+    store: Arc<StoreShared>,
+    size: u64,
 }
 
 /// Content that is not evicted.
@@ -143,41 +123,38 @@ impl ContextStore {
         self.0.state().bytes
     }
 
-    /// Takes content in, if it is what it should be. Nothing is read if it is there.
-    pub fn put(
-        &self,
-        digest: Digest,
-        size: u64,
-        content: &mut dyn Read,
-    ) -> Result<PutOutcome, ContextStoreError> {
-        if self.lease(&digest, size).is_some() {
-            return Ok(PutOutcome::Present);
-        }
-        let StoreShared { folder, limit, .. } = &*self.0;
-        let full = || ContextStoreError::Full { size, limit: *limit };
-        if size > *limit {
-            return Err(full());
-        }
-        let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder);
-        let mut temporary = temporary.map_err(system("write in", folder))?;
-        let written = copy_hashed(content, temporary.as_file_mut(), size);
-        let (length, actual) = written.map_err(system("write", temporary.path()))?;
-        if length != size {
-            let expected = size;
-            return Err(ContextStoreError::Size { digest, expected });
-        }
-        if actual != digest {
-            let expected = digest;
-            return Err(ContextStoreError::Digest { expected, actual });
-        }
+    /// The contents that it lacks: they have to be sent.
+    pub fn missing(&self, contents: impl IntoIterator<Item = (Digest, u64)>) -> Vec<Digest> {
+        let lacks = |(digest, size): &(Digest, u64)| self.lease(digest, *size).is_none();
+        let missing: BTreeSet<Digest> = contents
+            .into_iter()
+            .filter(lacks)
+            .map(|(digest, _)| digest)
+            .collect();
+        missing.into_iter().collect()
+    }
+
+    /// Makes room for so many bytes; `None` if what is in use leaves too little.
+    pub fn reserve(&self, size: u64) -> Option<Room> {
         let mut state = self.0.state();
-        let evicted = state.make_room(size, *limit).ok_or_else(full)?;
+        let evicted = state.make_room(size, self.0.limit)?;
         self.0.remove(&evicted);
-        let path = self.0.path(&digest);
-        let renamed = temporary.persist(&path).map_err(|error| error.error);
-        renamed.map_err(system("write", &path))?;
-        state.add(digest, size, SystemTime::now());
-        Ok(PutOutcome::Written)
+        state.bytes += size;
+        Some(Room {
+            store: self.0.clone(),
+            size,
+        })
+    }
+
+    /// Throws away all that nobody uses; how many bytes that were.
+    pub fn clear(&self) -> u64 {
+        let mut state = self.0.state();
+        let before = state.bytes;
+        let unused = state.unused();
+        unused.iter().for_each(|(_, digest, _)| state.forget(digest));
+        let digests: Vec<Digest> = unused.into_iter().map(|(_, digest, _)| digest).collect();
+        self.0.remove(&digests);
+        before - state.bytes
     }
 
     /// Holds content, if it is there.
@@ -208,6 +185,33 @@ impl ContextStore {
             store: self.0.clone(),
             digest: *digest,
         })
+    }
+}
+
+impl Room {
+    /// Takes the content in; what it is.
+    pub fn fill(self, content: &mut dyn Read) -> Result<Digest, ContextStoreError> {
+        let (folder, expected) = (&self.store.folder, self.size);
+        let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder);
+        let mut temporary = temporary.map_err(system("write in", folder))?;
+        let written = copy_hashed(content, temporary.as_file_mut(), expected);
+        let (length, digest) = written.map_err(system("write", temporary.path()))?;
+        if length != expected {
+            return Err(ContextStoreError::Size { digest, expected });
+        }
+        let mut state = self.store.state();
+        let path = self.store.path(&digest);
+        let renamed = temporary.persist(&path).map_err(|error| error.error);
+        renamed.map_err(system("write", &path))?;
+        state.add(digest, expected, SystemTime::now());
+        Ok(digest)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What has come is counted by itself.
+        self.store.state().bytes -= self.size;
     }
 }
 
@@ -303,13 +307,8 @@ impl State {
         if left == 0 {
             return Some(Vec::new());
         }
-        let unused = self.stored.iter().filter(|(_, stored)| stored.leases == 0);
-        let mut unused: Vec<(u64, Digest, u64)> = unused
-            .map(|(digest, stored)| (stored.used, *digest, stored.size))
-            .collect();
-        unused.sort_unstable_by_key(|(used, ..)| *used);
         let mut evicted = Vec::new();
-        for (_, digest, size) in unused {
+        for (_, digest, size) in self.unused() {
             if left == 0 {
                 break;
             }
@@ -321,6 +320,18 @@ impl State {
         }
         evicted.iter().for_each(|digest| self.forget(digest));
         Some(evicted)
+    }
+}
+
+impl State {
+    /// When it was used, what it is and its size in bytes, of what nobody uses; the one that was not used for longest first.
+    fn unused(&self) -> Vec<(u64, Digest, u64)> {
+        let unused = self.stored.iter().filter(|(_, stored)| stored.leases == 0);
+        let mut unused: Vec<(u64, Digest, u64)> = unused
+            .map(|(digest, stored)| (stored.used, *digest, stored.size))
+            .collect();
+        unused.sort_unstable_by_key(|(used, ..)| *used);
+        unused
     }
 }
 

@@ -193,101 +193,106 @@ proptest! {
     }
 }
 
-fn manifest(entries: &[(&str, &str)]) -> Manifest {
-    let mut manifest = Manifest::default();
-    for (path, content) in entries {
-        manifest.entries.push(ManifestEntry {
-            path: path.as_bytes().to_vec(),
-            kind: ManifestKind::File {
-                size: content.len() as u64,
-                digest: Digest::of(content.as_bytes()),
-            },
-            mode: 0o644,
-            mtime: (1, 2),
-        });
+/// An archive of files whose contents are in the store.
+fn stored(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for (path, content) in files {
+        let mut entry = Entry::new(*path, EntryKind::Regular);
+        entry.mtime.seconds = 1;
+        entry.xattrs = vec![Xattr {
+            name: STORED_CONTENT.into(),
+            value: format!("{} {}", Digest::of(content.as_bytes()), content.len()).into_bytes(),
+        }];
+        writer.begin(&entry).unwrap();
     }
-    manifest
+    writer.finish().unwrap()
 }
 
-fn put(store: &ContextStore, content: &str) -> Result<PutOutcome, ContextStoreError> {
-    let bytes = content.as_bytes();
-    store.put(Digest::of(bytes), bytes.len() as u64, &mut &*bytes)
+fn put(store: &ContextStore, content: &str) -> Option<Digest> {
+    let room = store.reserve(content.len() as u64)?;
+    Some(room.fill(&mut content.as_bytes()).unwrap())
 }
 
-fn from_manifest(manifest: &Manifest, store: &ContextStore) -> Result<Context, ContextError> {
+/// Whether the store has it.
+fn has(store: &ContextStore, content: &str) -> bool {
+    let content = (Digest::of(content.as_bytes()), content.len() as u64);
+    store.missing([content]).is_empty()
+}
+
+fn read_stored(bytes: &[u8], store: &ContextStore) -> Result<Context, ContextError> {
     let folder = tempfile::tempdir().unwrap();
-    Context::from_manifest(manifest, store, folder.path(), ContextLimits::default())
+    Context::from_tar_and_store(bytes, store, folder.path(), ContextLimits::default())
 }
 
 #[test]
 fn only_what_is_missing_has_to_be_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let store = ContextStore::open(folder.path(), 1000).unwrap();
-    let manifest = manifest(&[("a", "one"), ("d/b", "two"), ("d/c", "one")]);
-    assert_eq!(manifest.missing(&store).len(), 2);
-    assert_eq!(put(&store, "one").unwrap(), PutOutcome::Written);
-    assert_eq!(put(&store, "one").unwrap(), PutOutcome::Present);
-    assert_eq!(manifest.missing(&store), [Digest::of(b"two")]);
-    let error = from_manifest(&manifest, &store).unwrap_err();
-    assert!(matches!(error, ContextError::Missing { .. }), "{error}");
-    put(&store, "two").unwrap();
-    let context = from_manifest(&manifest, &store).unwrap();
+    let store = ContextStore::open(folder.path(), 1 << 20).unwrap();
+    let (small, large) = ("s".repeat(100), "l".repeat(100_000));
+    let sent = tar(&[
+        ("small", EntryKind::Regular, "", small.as_bytes()),
+        ("d/large", EntryKind::Regular, "", large.as_bytes()),
+    ]);
+    drop(read_stored(&sent, &store).unwrap());
+    assert_eq!(store.bytes(), 100_000, "the small one is not worth it");
+    assert!(has(&store, &large) && !has(&store, &small));
+    let context = read_stored(&stored(&[("a", &large), ("b/c", &large)]), &store).unwrap();
     assert_eq!(
-        (text(&context, "d/b"), text(&context, "d/c")),
-        ("two".into(), "one".into())
+        (text(&context, "a"), text(&context, "b/c")),
+        (large.clone(), large)
     );
-    let time = node(&context, "a").unwrap().attributes.mtime;
-    assert_eq!((time.seconds, time.nanoseconds), (1, 2));
-    assert_eq!(store.bytes(), 6);
+    let file = node(&context, "a").unwrap();
+    assert_eq!((file.size, file.attributes.mtime.seconds), (100_000, 1));
+    assert_eq!(
+        file.attributes.xattrs,
+        [],
+        "what it is has been told, and is no attribute of it"
+    );
+    let error = read_stored(&stored(&[("b/c", "unknown")]), &store).unwrap_err();
+    assert!(matches!(error, ContextError::Missing { .. }), "{error}");
 }
 
 #[test]
-fn a_manifest_survives_json_whatever_its_names_are() {
-    let mut before = manifest(&[("a%41", "x")]);
-    before.entries[0].path = b"\xff\n%2e\xc3\xa4".to_vec();
-    before.entries.push(ManifestEntry {
-        path: b"l".to_vec(),
-        kind: ManifestKind::Symlink {
-            target: b"\xfe".to_vec(),
-        },
-        mode: 0o777,
-        mtime: (-1, 5),
-    });
-    let text = serde_json::to_string(&before).unwrap();
-    assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), before);
-    assert!(
-        text.contains(r#""path":"%FF%0A%252e%C3%A4","type":"file""#),
-        "{text}"
-    );
+fn what_does_not_fit_is_there_for_its_context_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ContextStore::open(folder.path(), 50_000).unwrap();
+    let large = "l".repeat(100_000);
+    let context = read_stored(&tar(&[("a", EntryKind::Regular, "", large.as_bytes())]), &store).unwrap();
+    assert_eq!(text(&context, "a"), large);
+    assert_eq!(store.bytes(), 0);
 }
 
 #[test]
-fn content_that_is_something_else_is_not_taken_in() {
+fn content_that_is_cut_short_or_named_wrong_is_not_taken_in() {
     let folder = tempfile::tempdir().unwrap();
     let store = ContextStore::open(folder.path(), 1000).unwrap();
-    let digest = Digest::of(b"right");
-    assert!(matches!(
-        store.put(digest, 5, &mut &b"wrong"[..]),
-        Err(ContextStoreError::Digest { .. })
-    ));
-    assert!(matches!(
-        store.put(digest, 4, &mut &b"right"[..]),
-        Err(ContextStoreError::Size { .. })
-    ));
-    assert!(matches!(
-        store.put(digest, 6, &mut &b"right"[..]),
-        Err(ContextStoreError::Size { .. })
-    ));
-    assert!(matches!(
-        store.put(digest, 1001, &mut &b"right"[..]),
-        Err(ContextStoreError::Full { .. })
-    ));
+    for size in [4, 6] {
+        let filled = store.reserve(size).unwrap().fill(&mut &b"right"[..]);
+        assert!(matches!(filled, Err(ContextStoreError::Size { .. })));
+    }
+    assert!(store.reserve(1001).is_none());
+    drop(store.reserve(1000));
     assert_eq!(store.bytes(), 0);
-    assert_eq!(
-        fs::read_dir(folder.path()).unwrap().count(),
-        1,
-        "nothing but the lock"
-    );
+    let left = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 1, "nothing but the lock");
+    put(&store, "right").unwrap();
+    let digest = Digest::of(b"right");
+    for wrong in [
+        format!("{digest}"),
+        format!("{digest} x"),
+        format!("{digest} 4"),
+        "right 5".to_owned(),
+    ] {
+        let mut writer = Writer::new(Vec::new());
+        let mut entry = Entry::new("a", EntryKind::Regular);
+        entry.xattrs = vec![Xattr {
+            name: STORED_CONTENT.into(),
+            value: wrong.clone().into_bytes(),
+        }];
+        writer.begin(&entry).unwrap();
+        let read = read_stored(&writer.finish().unwrap(), &store);
+        assert!(read.is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -297,20 +302,21 @@ fn what_was_used_least_recently_makes_room_unless_it_is_in_use() {
     for content in ["one", "two", "six"] {
         put(&store, content).unwrap();
     }
-    let context = from_manifest(&manifest(&[("x", "one")]), &store).unwrap();
-    assert_eq!(manifest(&[("x", "two")]).missing(&store).len(), 0);
+    let context = read_stored(&stored(&[("x", "one")]), &store).unwrap();
+    assert!(has(&store, "two"));
     put(&store, "ten").unwrap();
     assert_eq!(
-        manifest(&[("1", "one"), ("2", "two"), ("6", "six")]).missing(&store),
-        [Digest::of(b"six")]
+        ["one", "two", "six"].map(|content| has(&store, content)),
+        [true, true, false]
     );
     assert_eq!(text(&context, "x"), "one");
-    let error = put(&store, "seventy").unwrap_err();
-    assert!(matches!(error, ContextStoreError::Full { .. }), "{error}");
+    assert_eq!(put(&store, "seventy"), None);
     assert_eq!(store.bytes(), 9, "nothing makes room in vain");
+    assert_eq!(store.clear(), 6);
+    assert_eq!((store.bytes(), text(&context, "x").as_str()), (3, "one"));
     drop(context);
     put(&store, "seventy").unwrap();
-    assert!(store.bytes() <= 9);
+    assert_eq!((store.clear(), store.bytes()), (7, 0));
 }
 
 #[test]
@@ -336,7 +342,7 @@ fn the_store_is_found_again_and_unfinished_files_are_swept() {
     let store = ContextStore::open(folder.path(), 4).unwrap();
     assert!(!folder.path().join("tmp-abc").exists());
     assert!(!path("old").exists(), "it has made room for the smaller limit");
-    assert_eq!(manifest(&[("n", "new")]).missing(&store), []);
+    assert!(has(&store, "new"));
 }
 
 fn damage(folder: &Path, content: &str, damaged: &str) {
@@ -349,15 +355,15 @@ fn damaged_content_is_found_out_and_thrown_away() {
     let store = ContextStore::open(folder.path(), 100).unwrap();
     for (content, damaged) in [("right", "wrong"), ("whole", "who")] {
         put(&store, content).unwrap();
-        let context = from_manifest(&manifest(&[("x", content)]), &store).unwrap();
+        let context = read_stored(&stored(&[("x", content)]), &store).unwrap();
         damage(folder.path(), content, damaged);
         let file = node(&context, "x").unwrap();
         let read = context
             .open(&file)
             .map(|mut reader| reader.read_to_end(&mut Vec::new()));
         assert!(!matches!(read, Ok(Ok(_))), "{content}");
-        assert_eq!(manifest(&[("x", content)]).missing(&store).len(), 1);
-        assert_eq!(put(&store, content).unwrap(), PutOutcome::Written);
+        assert!(!has(&store, content));
+        put(&store, content).unwrap();
     }
 }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -18,11 +19,13 @@ use engine::{
     Build, BuildEvent, BuildFiles, BuildLimits, BuildSpec, Engine, RegistryCredentials, Resources, familiar,
 };
 use futures_util::{StreamExt, stream};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::build_cache::targets;
 use super::images::{AuthConfig, BASE64, platform};
+use crate::body::JsonBody;
 use crate::create::rlimit;
 use crate::error::ApiError;
 use crate::hijack::StreamRequest;
@@ -34,6 +37,8 @@ const REGISTRIES: &str = "x-registry-config";
 const SECRETS: &str = "x-hull-build-secrets";
 /// Whether the body begins with an archive of build caches: folders, each an OCI image layout.
 const CACHES: &str = "cachearchive";
+/// Whether large files of the context may be without their contents, as they are here.
+const PARTS: &str = "contextparts";
 /// The build argument that asks BuildKit for a cache in the image.
 const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 /// How Docker Hub is called there, beside its name.
@@ -47,7 +52,7 @@ pub(super) async fn build(
     body: Body,
 ) -> Result<Response, ApiError> {
     let spec = read_spec(&params, &headers)?;
-    let with_caches = params.flag(CACHES);
+    let (with_caches, in_parts) = (params.flag(CACHES), params.flag(PARTS));
     let remote = match params.text("remote") {
         Some(url) => Some(engine.remote_build_context(url).await?),
         None => None,
@@ -59,16 +64,21 @@ pub(super) async fn build(
         },
         Some(context) => BuildFiles {
             context,
-            ..take_in(&engine, body, with_caches).await?
+            ..take_in(&engine, body, with_caches, in_parts).await?
         },
-        None => take_in(&engine, body, with_caches).await?,
+        None => take_in(&engine, body, with_caches, in_parts).await?,
     };
     let build = engine.build(spec, files).await?;
     Ok(tell(unused(&params), build, params.flag("q")))
 }
 
-async fn take_in(engine: &Engine, body: Body, with_caches: bool) -> Result<BuildFiles, ApiError> {
-    let input = engine.build_context(with_caches).await;
+async fn take_in(
+    engine: &Engine,
+    body: Body,
+    with_caches: bool,
+    in_parts: bool,
+) -> Result<BuildFiles, ApiError> {
+    let input = engine.build_context(with_caches, in_parts).await;
     let mut pieces = pin!(body.into_data_stream());
     while let Some(piece) = pieces.next().await {
         let piece = piece
@@ -104,6 +114,11 @@ fn read_spec(params: &Params, headers: &HeaderMap) -> Result<BuildSpec, ApiError
         ));
     }
     let text = |name: &str| params.text(name).unwrap_or_default().to_owned();
+    if !params.texts("ssh").is_empty() && text("sshsession").is_empty() {
+        return Err(ApiError::bad_request(
+            "an SSH agent is lent in a session: `ssh` needs `sshsession`",
+        ));
+    }
     let mut values: BTreeMap<String, Option<String>> = json_of(params, "buildargs")?;
     let asked = values.remove(INLINE_CACHE).flatten();
     let (cache_to, is_inline) = targets(json_of(params, "cacheto")?)?;
@@ -307,6 +322,38 @@ fn describe(event: BuildEvent, quiet: bool) -> Vec<Value> {
 fn short(id: &str) -> &str {
     let digits = id.strip_prefix("sha256:").unwrap_or(id);
     digits.get(..12).unwrap_or(digits)
+}
+
+/// Contents of files.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Contents {
+    contents: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Named {
+    digest: String,
+    size: u64,
+}
+
+/// `POST /hull/build/contents`: of these contents of large files, the digests of those that have to be sent with a build context. In its
+/// archive the others may be left out: a file of no bytes then has the attribute `hull.content`, which is the digest, a space and the
+/// size.
+pub(super) async fn contents(
+    State(engine): State<Engine>,
+    JsonBody(body): JsonBody<Contents>,
+) -> Result<Json<Vec<String>>, ApiError> {
+    let read = |Named { digest, size }| {
+        let digest = digest.parse();
+        digest
+            .map(|digest| (digest, size))
+            .map_err(|error| ApiError::bad_request(format!("a digest of a content: {error}")))
+    };
+    let named = body.contents.into_iter().map(read).collect::<Result<_, _>>()?;
+    let missing = engine.missing_contents(named);
+    Ok(Json(missing.iter().map(ToString::to_string).collect()))
 }
 
 /// `POST /hull/build/ssh`: lends an SSH agent of the client (`id`) to the build that has named it in `ssh`, and the same `session`. The

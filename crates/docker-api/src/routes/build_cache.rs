@@ -143,18 +143,33 @@ pub(super) async fn usage(engine: &Engine) -> Result<(Vec<Value>, u64), ApiError
             })
         })
         .collect();
-    if usage.mounts > 0 {
+    let others = [
+        (
+            "mounts",
+            "exec.cachemount",
+            "folders of RUN --mount=type=cache",
+            usage.mounts,
+        ),
+        (
+            "contents",
+            "source.local",
+            "large files of build contexts",
+            usage.contents,
+        ),
+    ];
+    for (id, kind, description, size) in others.into_iter().filter(|(.., size)| *size > 0) {
         records.push(json!({
-            "ID": "mounts",
-            "Type": "exec.cachemount",
-            "Description": "folders of RUN --mount=type=cache",
+            "ID": id,
+            "Type": kind,
+            "Description": description,
             "InUse": false,
             "Shared": false,
-            "Size": usage.mounts,
+            "Size": size,
             "CreatedAt": time(std::time::SystemTime::UNIX_EPOCH),
             "UsageCount": 1,
         }));
     }
     let size = usage.entries.iter().map(|record| record.entry.size).sum::<u64>();
-    Ok((records, size.saturating_add(usage.mounts)))
+    let others = usage.mounts.saturating_add(usage.contents);
+    Ok((records, size.saturating_add(others)))
 }

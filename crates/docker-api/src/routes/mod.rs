@@ -97,6 +97,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/networks/{name}/disconnect", post(networks::disconnect))
         .route("/build", post(build::build))
         .route("/build/prune", post(build_cache::prune))
+        .route("/hull/build/contents", post(build::contents))
         .route("/hull/build/ssh", post(build::lend_ssh_agent))
         .route("/hull/images/{name}/files", get(build::files))
         .route("/hull/images/{name}/cache", get(build_cache::cache))

@@ -14,6 +14,7 @@ use builder::{
 use bytes::Bytes;
 use dockerfile::pattern::Ignore;
 use dockerfile::{BuildOptions, Dockerfile, lint};
+use image_store::Digest;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -145,19 +146,30 @@ impl Drop for Build {
 }
 
 impl Engine {
+    /// The contents, by their digests and sizes, that a client has to send with a context: they are not here.
+    pub fn missing_contents(&self, contents: Vec<(Digest, u64)>) -> Vec<Digest> {
+        self.shared.builds.contents.missing(contents)
+    }
+
     /// Takes in a build context, with an archive of caches before it if the client has said so. A client whose context is
-    /// elsewhere sends nothing after that.
-    pub async fn build_context(&self, with_caches: bool) -> ContextInput {
+    /// elsewhere sends nothing after that. One that has asked which contents are [missing](Engine::missing_contents) may leave out
+    /// those that are not.
+    pub async fn build_context(&self, with_caches: bool, in_parts: bool) -> ContextInput {
         let (writer, reader) = pipe();
         // A client that sends slowly keeps no thread from others.
         let reader = reader.at(self.shared.images.places().take().await);
-        let folder = self.shared.builds.temporary().to_owned();
+        let builds = &self.shared.builds;
+        let (folder, contents) = (builds.temporary().to_owned(), builds.contents.clone());
         let read = tokio::spawn(blocking("read a build context", move || {
             let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(error.to_string());
             let mut reader = BufReader::with_capacity(BUFFER, reader);
             let caches = with_caches.then(|| CacheArchive::read(&mut reader, &folder));
             let caches = caches.transpose().map_err(|error| invalid(&error))?;
-            let context = Context::from_tar(reader, &folder, ContextLimits::default());
+            let limits = ContextLimits::default();
+            let context = match in_parts {
+                true => Context::from_tar_and_store(reader, &contents, &folder, limits),
+                false => Context::from_tar(reader, &folder, limits),
+            };
             let context = context.map_err(|error| invalid(&error))?;
             Ok(BuildFiles { context, caches })
         }));

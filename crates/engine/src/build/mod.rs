@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use builder::{Cache, Layers};
+use builder::{Cache, ContextStore, Layers};
 
 use tokio::sync::{RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ use ssh::Agents;
 
 /// Commands that may run at the same time on any host.
 const LEAST_TURNS: usize = 4;
+/// What large files of earlier contexts may take, in bytes.
+const MOST_CONTENTS: u64 = 2 << 30;
 /// How long builds may take to be given up.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,8 @@ pub(crate) struct Builds {
     caches: CacheFolders,
     /// What the last builds were made of, for caches that leave the machine.
     trails: Trails,
+    /// Large files of earlier contexts, which clients need not send again.
+    contents: ContextStore,
     /// SSH agents of the clients.
     agents: Agents,
     /// What is to be waited for when the engine ends.
@@ -92,6 +96,8 @@ impl Builds {
         let turns = processors.max(LEAST_TURNS);
         Ok(Self {
             trails: Trails::default(),
+            contents: ContextStore::open(&folder.join("contents"), MOST_CONTENTS)
+                .map_err(|error| EngineError::Internal(error.to_string()))?,
             agents: Agents::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

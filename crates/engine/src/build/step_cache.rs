@@ -18,6 +18,8 @@ pub struct CacheUsage {
     pub entries: Vec<CacheRecord>,
     /// The bytes in folders of `RUN --mount=type=cache`.
     pub mounts: u64,
+    /// The bytes in large files of earlier contexts.
+    pub contents: u64,
 }
 
 impl CacheUsage {
@@ -48,12 +50,14 @@ impl Engine {
                     .filter(|record| record.entry.image.is_some())
                     .collect(),
                 mounts: shared.builds.caches.size(),
+                contents: shared.builds.contents.bytes(),
             })
         })
         .await
     }
 
-    /// Removes what `select` says yes to of the build cache; with `mounts` also the folders of `RUN --mount=type=cache`.
+    /// Removes what `select` says yes to of the build cache; with `mounts` also the folders of `RUN --mount=type=cache` and the files of
+    /// earlier contexts.
     pub async fn prune_build_cache(
         &self,
         mounts: bool,
@@ -75,6 +79,7 @@ impl Engine {
             pruned.reclaimed = remove_orphans(&shared)?;
             if mounts {
                 let freed = builds.caches.prune().map_err(cache_failed)?;
+                let freed = freed.saturating_add(builds.contents.clear());
                 pruned.reclaimed = pruned.reclaimed.saturating_add(freed);
             }
             Ok(pruned)
