@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use netlink_packet_netfilter::nflog::{
-    ConfigCmd, ConfigMode, ConfigNla, PacketNla, Timeout, ULogMessage, config_request,
+    ConfigCmd, ConfigMode, ConfigNla, PacketNla, ULogMessage, config_request,
 };
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 use crate::firewall::{LOG_GROUP, LOG_LENGTH};
 
-/// For how long the kernel collects packets before it tells of them, in hundredths of a second.
-const COLLECTED: u32 = 10;
+/// How many packets the kernel collects before it tells of them. A container whose packet was refused may end at once, and its
+/// interface may have another container; the rules limit how many packets there are.
+const COLLECTED: u32 = 1;
 
 /// For how long the kernel's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,7 +65,7 @@ impl Nflog {
             vec![
                 ConfigCmd::Bind.into(),
                 ConfigMode::new_packet(LOG_LENGTH).into(),
-                ConfigNla::Timeout(Timeout::new(COLLECTED)),
+                ConfigNla::QThresh(COLLECTED),
             ],
         );
         let mut bytes = vec![0; request.buffer_len()];

@@ -92,6 +92,12 @@ impl Host {
         lab::container(BRIDGE, 17, number)
     }
 
+    /// The container with this number is gone.
+    pub(crate) fn dismiss(&self, number: u8) {
+        let networks = self.networks();
+        self.does(async move { networks.disconnect(&tap(number)) });
+    }
+
     /// Has time go by.
     pub(crate) fn pass(&self, time: Duration) {
         self.does(async move {
@@ -128,12 +134,16 @@ impl Host {
     }
 }
 
+fn tap(number: u8) -> String {
+    format!("hullt{number}")
+}
+
 fn endpoint(number: u8, policies: &[&str]) -> HostEndpoint {
     let addresses = [format!("172.17.0.{number}"), format!("fd00:17::{number}")];
     HostEndpoint {
         container: format!("container{number}"),
         network: Arc::new(network()),
-        tap: format!("hullt{number}"),
+        tap: tap(number),
         queues: 1,
         mac: lab::mac(number),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),

@@ -43,6 +43,17 @@ fn refused_packets_and_names_are_told() {
 }
 
 #[test]
+fn what_a_container_was_refused_last_is_told_though_it_ends_at_once() {
+    let Some(host) = Host::begin() else { return };
+    let _world = outside();
+    let only = host.container(2, &["none"]);
+    assert!(only.calls("192.0.2.2:443").is_err());
+    host.dismiss(2);
+    let told = host.hear("tcp 192.0.2.2:443").pop().unwrap();
+    assert_eq!(told.container, "container2");
+}
+
+#[test]
 fn who_tries_all_doors_is_counted() {
     let Some(host) = Host::begin() else { return };
     let _world = outside();
