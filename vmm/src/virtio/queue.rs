@@ -101,6 +101,23 @@ impl Virtqueue {
         }
     }
 
+    /// The requests that the driver has made available by now. It looks at the ring's index once, and takes those that are taken.
+    pub fn available(
+        &mut self,
+    ) -> Result<impl Iterator<Item = virtio_queue::DescriptorChain<&GuestMemoryMmap>>, QueueError> {
+        let queue = self.index;
+        let failed = |source| QueueError {
+            queue,
+            action: "read the available ring",
+            source,
+        };
+        let available = match self.queue.ready() {
+            true => Some(self.queue.iter(self.memory.as_ref()).map_err(failed)?),
+            false => None,
+        };
+        Ok(available.into_iter().flatten())
+    }
+
     /// Puts back the chain that [`pop`](Self::pop) returned last, for a device that cannot serve it yet.
     pub fn undo_pop(&mut self) {
         self.queue.go_to_previous_position();

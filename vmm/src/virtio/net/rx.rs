@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 
+use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, GuestMemoryMmap};
 
 use super::tap::Tap;
 use super::{HEADER_LEN, MAX_FRAME};
-use crate::virtio::queue::{DescriptorChain, QueueError, Virtqueue};
+use crate::virtio::queue::{QueueError, Virtqueue};
 use crate::virtio::vectors::MAX_VECTORS;
 
 /// Where a header has the number of chains that its frame fills.
@@ -15,16 +16,22 @@ const NUM_BUFFERS: usize = 10;
 
 /// The buffers that the driver has offered for frames to come.
 pub(super) struct Receiver {
-    offered: VecDeque<Offered>,
+    /// The chains, in the order in which they were offered.
+    chains: VecDeque<Chain>,
+    /// Their ranges of guest memory, one after the other: a frame fills tens of chains, and goes to them all at once.
+    parts: VecDeque<(GuestAddress, usize)>,
+    /// How many bytes there is room for.
+    room: usize,
     /// Whether a frame may fill several chains (VIRTIO_NET_F_MRG_RXBUF).
     mergeable: bool,
 }
 
 /// A chain of buffers.
-struct Offered {
+struct Chain {
     head: u16,
-    /// Ranges of guest memory; none, if the driver named others.
-    parts: Vec<(GuestAddress, usize)>,
+    /// How many ranges of guest memory it has; none, if the driver named others.
+    parts: usize,
+    /// How many bytes they have together.
     len: usize,
 }
 
@@ -41,7 +48,9 @@ pub(super) enum Received {
 impl Receiver {
     pub(super) fn new(mergeable: bool) -> Self {
         Self {
-            offered: VecDeque::new(),
+            chains: VecDeque::new(),
+            parts: VecDeque::new(),
+            room: 0,
             mergeable,
         }
     }
@@ -71,36 +80,60 @@ impl Receiver {
 
     /// Leaves the buffers that nothing came for to whoever serves the queue next.
     pub(super) fn undo(&mut self, queue: &mut Virtqueue) {
-        self.offered.drain(..).for_each(|_| queue.undo_pop());
+        self.chains.drain(..).for_each(|_| queue.undo_pop());
+        self.parts.clear();
+        self.room = 0;
     }
 
     /// Takes as many chains as the largest frame fills. False, when the driver has not offered as many.
     fn fill(&mut self, queue: &mut Virtqueue) -> Result<bool, QueueError> {
-        while !self.is_filled(queue.size()) {
-            let Some(chain) = queue.pop()? else {
-                return Ok(false);
-            };
-            self.offered.push_back(Offered::new(chain));
+        if self.is_filled(queue.size()) {
+            return Ok(true);
         }
-        Ok(true)
+        let (size, memory) = (queue.size(), queue.memory().clone());
+        for chain in queue.available()? {
+            self.add(chain, &memory);
+            if self.is_filled(size) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_filled(&self, queue_size: u16) -> bool {
         if !self.mergeable {
-            return !self.offered.is_empty();
+            return !self.chains.is_empty();
         }
-        let sum = |of: fn(&Offered) -> usize| self.offered.iter().map(of).sum::<usize>();
         // A driver with nothing but tiny buffers gets tiny frames.
-        sum(|offered| offered.len) >= MAX_FRAME
-            || sum(|offered| offered.parts.len()) >= MAX_VECTORS
-            || self.offered.len() >= usize::from(queue_size)
+        self.room >= MAX_FRAME
+            || self.parts.len() >= MAX_VECTORS
+            || self.chains.len() >= usize::from(queue_size)
+    }
+
+    /// Adds a chain behind the others.
+    fn add(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) {
+        let (head, before) = (chain.head_index(), self.parts.len());
+        let mut len = 0;
+        let ranges = chain.writable().filter(|range| range.len() > 0);
+        for range in ranges.take(MAX_VECTORS) {
+            let part = (range.addr(), range.len() as usize);
+            if memory.get_slice(part.0, part.1).is_err() {
+                self.parts.truncate(before);
+                len = 0;
+                break;
+            }
+            self.parts.push_back(part);
+            len += part.1;
+        }
+        let parts = self.parts.len() - before;
+        self.room += len;
+        self.chains.push_back(Chain { head, parts, len });
     }
 
     /// Reads a frame to the buffers, and says in its header how many chains it fills.
     fn read(&self, memory: &GuestMemoryMmap, tap: &Tap) -> io::Result<usize> {
-        let parts = self.offered.iter().flat_map(|offered| &offered.parts);
+        let parts = self.parts.iter().take(MAX_VECTORS);
         let slices = parts
-            .take(MAX_VECTORS)
             .map(|(address, len)| memory.get_slice(*address, *len).map_err(io::Error::other))
             .collect::<io::Result<Vec<_>>>()?;
         let len = tap.receive(&slices)?;
@@ -115,9 +148,9 @@ impl Receiver {
     /// How many chains the first `len` bytes fill.
     fn chains_of(&self, len: usize) -> u16 {
         let mut left = len;
-        let filled = self.offered.iter().take_while(|offered| {
+        let filled = self.chains.iter().take_while(|chain| {
             let more = left > 0;
-            left = left.saturating_sub(offered.len);
+            left = left.saturating_sub(chain.len);
             more
         });
         // At most a queue of them.
@@ -126,7 +159,7 @@ impl Receiver {
 
     /// Where byte `offset` of the buffers is.
     fn address(&self, mut offset: usize) -> Option<GuestAddress> {
-        for (address, len) in self.offered.iter().flat_map(|offered| &offered.parts) {
+        for (address, len) in &self.parts {
             if offset < *len {
                 return address.0.checked_add(offset as u64).map(GuestAddress);
             }
@@ -138,38 +171,17 @@ impl Receiver {
     /// Returns the chains that a frame of `len` bytes fills.
     fn give_back(&mut self, queue: &mut Virtqueue, len: usize) -> Result<(), QueueError> {
         let mut left = len;
-        let count = usize::from(self.chains_of(len)).min(self.offered.len());
-        let used: Vec<_> = self
-            .offered
-            .drain(..count)
-            .map(|offered| {
-                let written = left.min(offered.len);
-                left -= written;
-                // A frame has less than 64 KiB and a header.
-                (offered.head, written as u32)
-            })
-            .collect();
+        let count = usize::from(self.chains_of(len)).min(self.chains.len());
+        let mut used = Vec::with_capacity(count);
+        for chain in self.chains.drain(..count) {
+            let written = left.min(chain.len);
+            left -= written;
+            self.room -= chain.len;
+            self.parts.drain(..chain.parts);
+            // A frame has less than 64 KiB and a header.
+            used.push((chain.head, written as u32));
+        }
         queue.add_used_together(&used)
-    }
-}
-
-impl Offered {
-    fn new(chain: DescriptorChain) -> Self {
-        let head = chain.head_index();
-        let memory = chain.memory();
-        let parts: Vec<_> = chain
-            .clone()
-            .writable()
-            .map(|descriptor| (descriptor.addr(), descriptor.len() as usize))
-            .filter(|(_, len)| *len > 0)
-            .take(MAX_VECTORS)
-            .collect();
-        let valid = parts
-            .iter()
-            .all(|(address, len)| memory.get_slice(*address, *len).is_ok());
-        let parts = if valid { parts } else { Vec::new() };
-        let len = parts.iter().map(|(_, len)| len).sum();
-        Self { head, parts, len }
     }
 }
 

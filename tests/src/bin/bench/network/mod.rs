@@ -21,7 +21,7 @@ use measurements::{Way, nginx, stream};
 use sites::{Guests, Hull, Native, Qemu};
 
 /// As often each rate is measured, in turn with the others.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 5;
 /// hull is to be at least so much faster than QEMU.
 const GOAL: f64 = 1.0;
 
