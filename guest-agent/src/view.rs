@@ -269,13 +269,13 @@ fn set_sysctl(root: &Root, name: &str, value: &str) -> Result<(), ViewError> {
     Ok(())
 }
 
-/// Mounts a path over itself, read-only. What is not there needs no protection.
+/// Mounts a path over itself, read-only, with what is mounted below it as it is. What is not there needs no protection.
 fn make_read_only(root: &Root, path: &str) -> Result<(), Errno> {
     let place = match root.find(path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         result => result?,
     };
-    let mount = mounts::bind(&place)?;
+    let mount = mounts::bind_tree(&place)?;
     sys::set_mount_attributes(&mount, libc::MOUNT_ATTR_RDONLY)?;
     mounts::attach(&mount, &place)
 }

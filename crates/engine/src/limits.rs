@@ -9,6 +9,11 @@ use crate::{EngineError, Resources, Result, VmSize};
 const MIB: u64 = 1 << 20;
 /// Memory of a microVM whose container has no limit, in MiB.
 const DEFAULT_MEMORY_MIB: u64 = 512;
+/// The least and the most memory that a build's command may use without a limit of its own: compilers need more than services. A
+/// microVM with more memory takes longer to start.
+const BUILD_MEMORY: (u64, u64) = (440 * MIB, 2048 * MIB);
+/// The part of the host's memory that it is between them: several commands run at once.
+const BUILD_MEMORY_PART: u64 = 4;
 /// What a guest's kernel, its agent and their caches take at most beside a container, in MiB.
 const KERNEL_MIB: u64 = 64;
 /// The kernel keeps 64 bytes for every page of 4096.
@@ -25,6 +30,12 @@ pub(crate) fn vm_size(resources: &Resources, cpus: CpuSet, host: &Host) -> Resul
         vcpus: vcpus(resources, host)?.max(cpus.least()),
         memory_mib: memory_mib(resources, host)?,
     })
+}
+
+/// What a build's command may use without a limit of its own, in bytes.
+pub(crate) fn build_memory(host: &Host) -> u64 {
+    let (least, most) = BUILD_MEMORY;
+    (host.memory_bytes / BUILD_MEMORY_PART).clamp(least, most)
 }
 
 /// How many CPUs a microVM can have.

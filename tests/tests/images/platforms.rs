@@ -7,6 +7,52 @@ use crate::content::noise;
 use crate::layout::{Compression, ImageSpec, Layout, skopeo};
 
 #[test]
+fn a_build_for_a_platform_begins_with_an_image_for_it() -> Result<()> {
+    let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
+    let image = |architecture, seed| ImageSpec {
+        architecture,
+        files: vec![(architecture, noise(seed, 1000), Compression::Gzip)],
+    };
+    let base = registry.image("base:1");
+    Layout::index(&daemon.file("index"), &[image("amd64", 1), image("arm64", 2)])?
+        .copy_to(&base, &["--all"])?;
+    daemon.hull(["pull", &base]).ok();
+    let folder = daemon.file("context");
+    std::fs::create_dir(&folder)?;
+    let file = |text: &str| std::fs::write(folder.join("Dockerfile"), text);
+    let folder = folder.display().to_string();
+    let text = format!(
+        "FROM --platform=$BUILDPLATFORM {base} AS tools\nFROM {base}\nCOPY --from=tools /amd64 /arm64 /of-both/\n"
+    );
+    // The stage of tools has what is here, and not the file of the other.
+    file(&text)?;
+    daemon
+        .hull(["build", "--platform", "linux/arm64", &folder])
+        .exits(1)
+        .says("\"/arm64\": not found");
+    file(&text.replace("/arm64 ", ""))?;
+    for (platform, own) in [("linux/arm64", "arm64"), ("linux/amd64", "amd64")] {
+        daemon
+            .hull(["build", "--platform", platform, "-t", "made", &folder])
+            .ok();
+        let format = ["image", "inspect", "-f", "{{.Architecture}}", "made"];
+        assert_eq!(daemon.hull(format).ok().trim(), own);
+    }
+    // What nobody offers for it is not what is here.
+    file(&format!("FROM {base}\n"))?;
+    let refused = daemon
+        .hull(["build", "--platform", "linux/s390x", &folder])
+        .exits(1);
+    assert!(
+        refused
+            .stdout
+            .contains("does not provide the specified platform (linux/s390x): it is for linux/amd64"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_push_for_a_platform_is_of_that_platform_or_refused() -> Result<()> {
     let (daemon, registry) = (Daemon::start()?, DockerRegistry::plain()?);
     let image = |architecture, seed| ImageSpec {

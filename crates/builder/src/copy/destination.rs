@@ -47,7 +47,12 @@ fn prepare<'a>(
     let clean = components(&options.destination).join(&b'/');
     let is_contents = selected.node.is_directory() || source.parents;
     if is_contents || is_directory_path(&options.destination) {
-        return in_directory(staging, &clean, selected, is_contents, &made);
+        let mut target = in_directory(staging, &clean, selected, is_contents, &made)?;
+        if options.covers && is_contents {
+            let attributes = options.attributes(&selected.node);
+            target.directory = staging.cover(target.directory, attributes)?;
+        }
+        return Ok(target);
     }
     let walked = walk(staging, &clean, LastLink::Follow)?;
     if walked.missing.is_empty() && staging.shows_directory(&walked.end)? {

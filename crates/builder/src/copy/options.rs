@@ -70,6 +70,8 @@ pub struct CopyOptions<'a> {
     pub chmod: Option<Mode>,
     /// `--exclude`.
     pub excludes: Option<&'a dyn Excludes>,
+    /// The destination shows nothing but the contents of the one source, a directory: as if that was mounted there.
+    pub covers: bool,
     /// Modification times.
     pub times: Times,
     /// Files of all kinds that may be copied.
@@ -89,6 +91,7 @@ impl CopyOptions<'_> {
             owner: None,
             chmod: None,
             excludes: None,
+            covers: false,
             times,
             max_entries: 1 << 20,
             max_unpacked: 64 << 30,

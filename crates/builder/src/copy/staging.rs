@@ -14,6 +14,9 @@ use crate::lookup::{LastLink, StepKind, Walkable, Walked, walk};
 use crate::paths::{MAX_NAME, MAX_PATH, is_whiteout, join, last_name, parent};
 use crate::spool::{Extent, SpoolWriter};
 
+/// What the paths, links and extended attributes of a layer may have together, in bytes: a million of usual ones have a fifth of it.
+const MAX_DESCRIBED: u64 = 512 << 20;
+
 /// The layer so far, and the tree below it. Paths are clean and lead over no link.
 pub(super) struct Staging<'a> {
     below: &'a dyn FileTree,
@@ -22,6 +25,8 @@ pub(super) struct Staging<'a> {
     /// What archives hold, once there is one.
     pub(super) spool: Option<SpoolWriter>,
     pub(super) unpacked: u64,
+    /// Bytes of paths, links and extended attributes that were put into the layer: all of them are in memory.
+    described: u64,
     /// Counts what is copied at once.
     pub(super) copies: u64,
     instruction: &'static str,
@@ -82,6 +87,7 @@ impl<'a> Staging<'a> {
             folder: folder.to_owned(),
             spool: None,
             unpacked: 0,
+            described: 0,
             copies: 0,
             instruction: options.instruction,
             max_entries: options.max_entries,
@@ -193,6 +199,16 @@ impl<'a> Staging<'a> {
         })
     }
 
+    /// Hides what is in a directory.
+    pub(super) fn cover(&mut self, directory: Spot, attributes: Attributes) -> Result<Spot, CopyError> {
+        let body = StagedBody::Directory { is_opaque: true };
+        self.put(&directory.path, Staged { attributes, body })?;
+        Ok(Spot {
+            shows_below: false,
+            ..directory
+        })
+    }
+
     /// Puts a file where none, or another file, is.
     pub(super) fn put(&mut self, path: &[u8], staged: Staged<'a>) -> Result<(), CopyError> {
         let name = last_name(path);
@@ -204,7 +220,11 @@ impl<'a> Staging<'a> {
             let path = printable(path);
             return Err(CopyError::WhiteoutDevice { path });
         }
-        for (length, most) in [(name.len(), MAX_NAME), (path.len(), MAX_PATH)] {
+        let link = match &staged.body {
+            StagedBody::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        for (length, most) in [(name.len(), MAX_NAME), (path.len(), MAX_PATH), (link, MAX_PATH)] {
             if length > most {
                 return Err(CopyError::TooLong {
                     path: printable(&path[..path.len().min(100)]),
@@ -212,6 +232,16 @@ impl<'a> Staging<'a> {
                     most,
                 });
             }
+        }
+        let xattrs = staged.attributes.xattrs.iter();
+        let xattrs: usize = xattrs.map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+        self.described += (path.len() + link + xattrs) as u64;
+        if self.described > MAX_DESCRIBED {
+            return Err(CopyError::TooMuch {
+                instruction: self.instruction,
+                what: "bytes of paths, links and extended attributes",
+                limit: MAX_DESCRIBED,
+            });
         }
         self.entries.insert(path.to_vec(), staged);
         if self.entries.len() as u64 > self.max_entries {

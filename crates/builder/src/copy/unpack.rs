@@ -29,10 +29,16 @@ pub(super) fn unpack<'a>(
     if selected.node.kind != NodeKind::Regular {
         return Ok(false);
     }
+    // Whatever `xz` and `zstd` make with their usual options: an archive that is taken for a file is no help to anybody.
+    let limits = Limits {
+        zstd_window_log: 27,
+        xz_memory: 128 << 20,
+        ..Limits::default()
+    };
     let open = || -> Result<_, CopyError> {
         // Little may become much, and much little.
         let content = Cancellable::new(source.tree.open(&selected.node)?, &options.token);
-        Ok(decompress(content, &Limits::default()).map(|(_, plain)| {
+        Ok(decompress(content, &limits).map(|(_, plain)| {
             let plain = Cancellable::new(plain, &options.token);
             Reader::new(BufReader::with_capacity(128 << 10, plain))
         }))

@@ -71,6 +71,16 @@ impl Copying {
     }
 }
 
+/// Refuses `--checksum` for what is no file of the web.
+fn no_checksum(checksum: Option<&str>) -> Result<(), BuildError> {
+    match checksum {
+        None => Ok(()),
+        Some(_) => Err(BuildError::Pattern(
+            "checksum can't be specified for non-HTTP(S) sources".into(),
+        )),
+    }
+}
+
 impl<H: Host> StageBuild<H> {
     pub(super) async fn copy(&mut self, copy: &Copy, span: Span) -> Result<(), BuildError> {
         let expanded = self.scope.copy(copy)?;
@@ -91,25 +101,27 @@ impl<H: Host> StageBuild<H> {
 
     pub(super) async fn add(&mut self, add: &Add) -> Result<(), BuildError> {
         let expanded = self.scope.add(add)?;
-        let mut files = expanded.files;
+        let (mut files, checksum) = (expanded.files, expanded.checksum.as_deref());
+        // A file of the web stays as it is unless something else is said.
+        let unpack = expanded.unpack.unwrap_or(false);
         let (mut fetched, mut local) = (Vec::new(), Vec::new());
         for source in std::mem::take(&mut files.sources) {
             match &source {
                 ExpandedSource::Path(path) if path.starts_with("http://") || path.starts_with("https://") => {
                     fetched.push(
-                        self.download(path, expanded.checksum.as_deref(), expanded.keep_git_dir)
+                        self.download(path, checksum, unpack, expanded.keep_git_dir)
                             .await?,
                     );
                 }
                 ExpandedSource::Path(path) if path.parse::<GitReference>().is_ok() => {
+                    no_checksum(checksum)?;
                     fetched.push(self.clone_repository(path, expanded.keep_git_dir).await?);
                 }
                 _ => local.push(source),
             }
         }
-        if expanded.checksum.is_some() && !local.is_empty() {
-            let text = "checksum can't be specified for non-HTTP(S) sources";
-            return Err(BuildError::Pattern(text.into()));
+        if !local.is_empty() {
+            no_checksum(checksum)?;
         }
         files.sources = local;
         let context = self.shared.request.context.clone();
@@ -121,9 +133,11 @@ impl<H: Host> StageBuild<H> {
         &self,
         url: &str,
         checksum: Option<&str>,
+        unpack: bool,
         keep_git_dir: bool,
     ) -> Result<Wanted, BuildError> {
         if url.parse::<GitReference>().is_ok() {
+            no_checksum(checksum)?;
             return self.clone_repository(url, keep_git_dir).await;
         }
         let checksum = checksum.map(str::parse).transpose();
@@ -137,6 +151,7 @@ impl<H: Host> StageBuild<H> {
         Ok(Wanted::File {
             tree: fetched.context,
             name: fetched.name,
+            unpack,
         })
     }
 
@@ -156,7 +171,11 @@ impl<H: Host> StageBuild<H> {
         })
         .await?;
         let name = "/".to_owned();
-        Ok(Wanted::File { tree, name })
+        Ok(Wanted::File {
+            tree,
+            name,
+            unpack: false,
+        })
     }
 
     /// Copies files, from the cache or by making their layer.

@@ -93,6 +93,8 @@ pub struct Command {
     pub has_next: bool,
     /// What is mounted over its root.
     pub mounts: Vec<CommandMount>,
+    /// Paths, absolute, which it may read and not write.
+    pub read_only: Vec<String>,
     /// Files that are there while it runs, and are on no disk.
     pub files: Vec<CommandFile>,
     /// Sockets that lead to the client's SSH agents.

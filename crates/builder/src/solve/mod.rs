@@ -63,6 +63,8 @@ pub struct BuildRequest {
     pub dockerfile: Dockerfile,
     /// Target, arguments and platforms.
     pub options: BuildOptions,
+    /// The target's platform, if one was asked for: then no image for another one will do.
+    pub platform: Option<Platform>,
     /// The build context.
     pub context: Arc<Context>,
     /// Labels of the image, over those of the Dockerfile.
@@ -212,7 +214,7 @@ impl<H: Host> Builder<H> {
             });
             if let Some((span, key)) = missing {
                 let _underway = run.underway.begin(0, span, || format!("the image {}", key.0));
-                let platform = key.1.as_ref().or(Some(&request.options.target_platform));
+                let platform = key.1.as_ref().or(request.platform.as_ref());
                 let found = self.host.image(&key.0, platform, request.pull, reporter).await;
                 images.insert(key, found.map_err(|error| BuildError::from(error).at(span))?);
                 continue;
@@ -274,21 +276,24 @@ impl<H: Host> Builder<H> {
         for ((index, sender), reporter) in order.into_iter().zip(senders).zip(reporters) {
             let shared = shared.clone();
             stages.spawn(async move {
-                let build = StageBuild::begin(shared.clone(), index, reporter).await?;
-                let finished = build.build().await?;
-                if index == target {
-                    return Ok::<_, BuildError>(Some(finished));
-                }
-                // Nobody waits for it any more when the build has failed.
-                let _ = sender.send(Some(Arc::new(finished.state)));
-                Ok(None)
+                let built = async {
+                    let build = StageBuild::begin(shared, index, reporter).await?;
+                    build.build().await
+                };
+                (index, sender, built.await)
             });
         }
         let mut built: Option<Built> = None;
         while let Some(stage) = stages.join_next().await {
-            // The first failure ends all others.
-            let made = stage.map_err(|error| BuildError::Ended(error.to_string()))??;
-            built = built.or(made);
+            let (index, sender, made) = stage.map_err(|error| BuildError::Ended(error.to_string()))?;
+            // The first failure ends all others, before those who wait for this stage could tell that it was not built.
+            let made = made?;
+            if index == target {
+                built = Some(made);
+            } else {
+                // Nobody may have waited for it.
+                let _ = sender.send(Some(Arc::new(made.state)));
+            }
         }
         let built = built.ok_or_else(|| BuildError::Ended("no image was made".into()))?;
         let (image, links) = built.image(&shared).await?;

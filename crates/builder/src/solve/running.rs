@@ -46,6 +46,8 @@ struct Mounted {
     variables: Vec<String>,
     /// Files of the context, of a stage or of an image, and where.
     bound: Vec<Bound>,
+    /// The places of those that are not to be written.
+    read_only: Vec<String>,
     /// All places.
     targets: Vec<String>,
 }
@@ -135,6 +137,7 @@ impl<H: Host> StageBuild<H> {
             privileged,
             has_next: self.commands_left > 0,
             mounts: mounted.mounts,
+            read_only: mounted.read_only,
             files,
             agents: mounted.agents,
         };
@@ -177,7 +180,9 @@ impl<H: Host> StageBuild<H> {
             return Ok(bare);
         }
         let (state, builder) = (self.state.clone(), self.shared.builder.clone());
-        let (bound, time) = (mounted.bound.clone(), self.shared.time());
+        let (mut bound, time) = (mounted.bound.clone(), self.shared.time());
+        // What is mounted within another mount is not covered by that.
+        bound.sort_by_key(|bound| bound.target.split('/').filter(|name| !name.is_empty()).count());
         blocking(move || {
             let mut image = bare;
             for bound in bound {
@@ -192,7 +197,10 @@ impl<H: Host> StageBuild<H> {
     async fn mount(&mut self, spec: MountSpec, mounted: &mut Mounted) -> Result<(), BuildError> {
         match spec {
             MountSpec::Bind {
-                from, source, target, ..
+                from,
+                source,
+                target,
+                read_only,
             } => {
                 let tree: Arc<dyn FileTree> = match from {
                     None => self.shared.request.context.clone(),
@@ -203,6 +211,9 @@ impl<H: Host> StageBuild<H> {
                     return Err(BuildError::Pattern("invalid mount target \"/\"".into()));
                 }
                 mounted.targets.push(target.clone());
+                if read_only {
+                    mounted.read_only.push(target.clone());
+                }
                 mounted.bound.push(Bound {
                     tree,
                     source,
@@ -322,6 +333,7 @@ impl Bound {
         let slash = if is_folder { "/" } else { "" };
         let target = format!("{}{slash}", self.target.trim_end_matches('/'));
         CopyOptions {
+            covers: is_folder,
             token: self.token.clone(),
             ..CopyOptions::to(target.as_bytes(), Times::Kept { created: time })
         }

@@ -53,7 +53,11 @@ pub(super) enum Wanted {
         unpack: bool,
     },
     /// A file of its own.
-    File { tree: Context, name: String },
+    File {
+        tree: Context,
+        name: String,
+        unpack: bool,
+    },
 }
 
 impl Wanted {
@@ -78,12 +82,12 @@ impl Wanted {
         matches: &'a dyn Fn(&[u8]) -> bool,
     ) -> Source<'a> {
         match self {
-            Self::File { tree, name } => Source {
+            Self::File { tree, name, unpack } => Source {
                 tree,
                 base: Vec::new(),
                 what: What::Path(name.as_bytes().to_vec()),
                 parents: false,
-                unpack: false,
+                unpack: *unpack,
             },
             Self::Path {
                 base,
@@ -173,5 +177,6 @@ fn inline(name: &str, content: &str, time: Timestamp, folder: &Path) -> Result<W
     Ok(Wanted::File {
         tree: builder.finish()?,
         name: name.to_owned(),
+        unpack: false,
     })
 }

@@ -53,6 +53,27 @@ fn a_file_goes_under_its_name_or_the_destinations() {
 }
 
 #[test]
+fn a_mount_shows_nothing_of_what_it_covers() {
+    let mut stage = Stage::new();
+    let below = Archive::new()
+        .dir("src", 0o711)
+        .file("src/stale", "s")
+        .file("src/a", "old");
+    stage.add(&below.tar());
+    let context = Archive::new().dir("d", 0o750).file("d/a", "new").context();
+    let options = CopyOptions {
+        covers: true,
+        ..to("/src/")
+    };
+    let (_, covered) = copied(&stage.tree(), &[source(&context, "d")], &options).unwrap();
+    stage.add(&covered);
+    assert_eq!(
+        listing(&stage.tree()),
+        ["d 750 0:0 /src", "f 644 0:0 /src/a = new"]
+    );
+}
+
+#[test]
 fn the_contents_of_a_directory_are_copied_and_not_the_directory() {
     let context = context();
     let expected = [

@@ -181,6 +181,7 @@ impl Place {
         BuildRequest {
             dockerfile: dockerfile::parse(text).unwrap(),
             options: BuildOptions::new(Platform::linux("amd64")),
+            platform: None,
             context: Arc::new(context),
             labels: BTreeMap::new(),
             references: Vec::new(),

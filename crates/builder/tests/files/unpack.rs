@@ -1,13 +1,14 @@
 //! ADD of local archives.
 
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 use crate::support::{Archive, Stage, copied, layer, listing, one_file, source, to};
 use proptest::prelude::*;
 
 use builder::{CopyError, CopyOptions, LayerTree, Owner, Source};
 use dockerfile::Mode;
-use tar_stream::{Device, EntryKind, Segment, Writer};
+use tar_stream::{Device, EntryKind, Segment, Writer, Xattr};
 
 fn added(stage: &LayerTree, archive: &[u8], options: &CopyOptions<'_>) -> Result<Vec<String>, CopyError> {
     let context = one_file("x.tar", archive);
@@ -56,6 +57,23 @@ fn an_archive_is_unpacked_however_it_is_compressed() {
         for destination in ["/opt", "/opt/"] {
             assert_eq!(added(&scratch(), &archive, &to(destination)).unwrap(), EXPECTED);
         }
+    }
+    // As hard as their usual options make it.
+    for compress in ["xz -9e", "zstd --ultra -22 --long=27"] {
+        let mut words = compress.split(' ');
+        let mut compressing = Command::new(words.next().unwrap())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        compressing.stdin.take().unwrap().write_all(&tar).unwrap();
+        let archive = compressing.wait_with_output().unwrap().stdout;
+        assert_eq!(
+            added(&scratch(), &archive, &to("/opt")).unwrap(),
+            EXPECTED,
+            "{compress}"
+        );
     }
     // COPY does not.
     let lines = layer(
@@ -241,6 +259,19 @@ fn an_archive_is_bounded() {
         added(&scratch(), &three, &options),
         Err(CopyError::TooMuch { .. })
     ));
+    // What stays in memory of each file.
+    let attribute = Xattr {
+        name: b"user.much".to_vec(),
+        value: vec![b'x'; 900 << 10],
+    };
+    let mut many = Writer::new(Vec::new());
+    for number in 0..600 {
+        let mut entry = tar_stream::Entry::new(format!("f{number}").as_str(), EntryKind::Regular);
+        entry.xattrs = vec![attribute.clone()];
+        many.begin(&entry).unwrap();
+    }
+    let error = added(&scratch(), &many.finish().unwrap(), &to("/")).unwrap_err();
+    assert!(error.to_string().contains("extended attributes"), "{error}");
     // A hole of an exbibyte.
     let mut hole = tar_stream::Entry::new("hole", EntryKind::Regular);
     hole.size = 1 << 60;

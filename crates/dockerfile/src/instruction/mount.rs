@@ -33,7 +33,7 @@ pub enum MountSpec {
         source: String,
         /// Where it is mounted.
         target: String,
-        /// Whether the command may not write; what it writes is dropped.
+        /// Whether the command may not write; what it may write is dropped.
         read_only: bool,
     },
     /// A folder that outlives the build.

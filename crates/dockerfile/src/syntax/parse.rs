@@ -1,5 +1,7 @@
 //! The statements of a text, one after the other, and the stages they make.
 
+use std::collections::HashSet;
+
 use super::directives::{self, Directives};
 use super::flags::{self, Flag};
 use super::heredoc;
@@ -138,7 +140,10 @@ fn with<T>(statement: Statement<()>, instruction: T) -> Statement<T> {
 
 struct Parser<'a> {
     places: Places<'a>,
+    text: &'a str,
     reader: Reader<'a>,
+    /// Lines that may end a here-document, once somebody has asked.
+    lines: Option<HashSet<&'a str>>,
     directives: Directives,
     /// Whether directives can still follow.
     in_directives: bool,
@@ -147,6 +152,10 @@ struct Parser<'a> {
     file: Dockerfile,
     /// Whether nothing behind the last error can be read.
     broken: bool,
+}
+
+fn lines(text: &str) -> HashSet<&str> {
+    text.lines().map(|line| line.trim_start_matches('\t')).collect()
 }
 
 impl<'a> Parser<'a> {
@@ -164,7 +173,9 @@ impl<'a> Parser<'a> {
         };
         Ok(Parser {
             places: Places::new(text),
+            text,
             reader: Reader::new(text, start),
+            lines: None,
             directives: Directives::default(),
             in_directives: true,
             comments: Vec::new(),
@@ -227,9 +238,7 @@ impl<'a> Parser<'a> {
         let parts = context.parts(line);
         let compound = parts.is("ONBUILD").then(|| context.parts(parts.arguments));
         let headers = match compound.as_ref().unwrap_or(&parts).takes_heredocs() {
-            true => {
-                heredoc::in_line(&logical.text).map_err(|error| context.fault(line, error.to_string()))?
-            }
+            true => heredoc::in_line(&logical.text),
             false => Vec::new(),
         };
         if headers.len() > MAX_HEREDOCS {
@@ -242,6 +251,14 @@ impl<'a> Parser<'a> {
         let mut heredocs: Vec<Heredoc> = Vec::new();
         for header in headers {
             let name = header.name.clone();
+            if header.spaced
+                && !self
+                    .lines
+                    .get_or_insert_with(|| lines(self.text))
+                    .contains(&*name)
+            {
+                continue;
+            }
             let Some(heredoc) = heredoc::body(header, &mut self.reader, &self.places) else {
                 // What follows is the rest of the here-document.
                 self.broken = true;

@@ -125,6 +125,18 @@ fn here_documents_are_put_where_they_belong() {
         script("RUN cat <<A && cat <<'B'\na\nA\nb\nB"),
         Script::Shell("cat <<A && cat <<'B'\na\nA\nb\nB".to_owned())
     );
+    assert_eq!(script("RUN << EOF\na\nEOF"), Script::Shell("a\n".to_owned()));
+    assert_eq!(
+        script("RUN cat <<- 'EOF' >/x\n\ta\n\tEOF"),
+        Script::Shell("cat <<- 'EOF' >/x\n\ta\nEOF".to_owned())
+    );
+    for none in [
+        "echo $((1 << 2))",
+        "read -ra v <<< \"$V\" && echo \"${v[0]}\"",
+        "echo ${x^^} <<EOF",
+    ] {
+        assert_eq!(script(&format!("RUN {none}")), Script::Shell(none.to_owned()));
+    }
     assert_eq!(
         script("RUN [\"a\", \"<<EOF\"]"),
         Script::Exec(vec!["a".to_owned(), "<<EOF".to_owned()])

@@ -368,12 +368,12 @@ fn lint_warnings(dockerfile: &Dockerfile) -> Vec<String> {
 fn request(spec: &BuildSpec, dockerfile: Dockerfile, context: Arc<Context>) -> Result<BuildRequest> {
     let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(error.to_string());
     let own = Platform::linux("amd64");
-    let target_platform = match spec.platform.as_str() {
-        "" => own.clone(),
-        text => text.parse().map_err(|error| invalid(&error))?,
+    let platform: Option<Platform> = match spec.platform.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| invalid(&error))?),
     };
-    let mut options = BuildOptions::new(own);
-    options.target_platform = target_platform;
+    let mut options = BuildOptions::new(own.clone());
+    options.target_platform = platform.clone().unwrap_or(own);
     options.target = Some(spec.target.clone()).filter(|target| !target.is_empty());
     options.build_args.clone_from(&spec.arguments);
     let network = match spec.network.as_str() {
@@ -400,6 +400,7 @@ fn request(spec: &BuildSpec, dockerfile: Dockerfile, context: Arc<Context>) -> R
     Ok(BuildRequest {
         dockerfile,
         options,
+        platform,
         context,
         labels: spec.labels.clone(),
         references: spec.names.iter().map(|name| parse(name)).collect::<Result<_>>()?,

@@ -11,31 +11,37 @@ use super::caches::CacheFolder;
 use crate::Result;
 use crate::engine::Shared;
 
-/// Takes the caches of a command, each once, in one order for all commands: so nobody waits for somebody who waits for him. Which
-/// of the folders is whose tells the map.
-pub(super) async fn take_caches(
-    shared: &Arc<Shared>,
-    mounts: &[CommandMount],
-) -> Result<(Vec<CacheFolder>, HashMap<String, usize>)> {
-    let mut wanted = BTreeMap::new();
-    for mount in mounts {
-        if let CommandMount::Cache {
-            id,
-            sharing,
-            mode,
-            owner,
-            ..
-        } = mount
-        {
-            wanted.entry(id).or_insert((*sharing, *mode, *owner));
+/// The caches of a command.
+pub(super) struct Caches {
+    /// Their folders, which are nobody else's meanwhile if they are not to be shared.
+    pub(super) folders: Vec<CacheFolder>,
+    /// Which of the folders is whose.
+    pub(super) places: HashMap<String, usize>,
+}
+
+impl Caches {
+    /// Takes each once, in one order for all commands: so nobody waits for somebody who waits for him.
+    pub(super) async fn take(shared: &Arc<Shared>, mounts: &[CommandMount]) -> Result<Self> {
+        let mut wanted = BTreeMap::new();
+        for mount in mounts {
+            if let CommandMount::Cache {
+                id,
+                sharing,
+                mode,
+                owner,
+                ..
+            } = mount
+            {
+                wanted.entry(id).or_insert((*sharing, *mode, *owner));
+            }
         }
+        let (mut folders, mut places) = (Vec::new(), HashMap::new());
+        for (id, (sharing, mode, owner)) in wanted {
+            places.insert(id.clone(), folders.len());
+            folders.push(shared.builds.caches.take(id, sharing, mode, owner).await?);
+        }
+        Ok(Self { folders, places })
     }
-    let (mut folders, mut places) = (Vec::new(), HashMap::new());
-    for (id, (sharing, mode, owner)) in wanted {
-        places.insert(id.clone(), folders.len());
-        folders.push(shared.builds.caches.take(id, sharing, mode, owner).await?);
-    }
-    Ok((folders, places))
 }
 
 pub(super) fn add_mounts(

@@ -5,15 +5,17 @@ use std::io::Read;
 use std::sync::Arc;
 
 use ::registry::Credentials;
+use ::sandbox::ExitStatus;
 use builder::{Command, Ended, HeldImage, Host, HostError, Platform, Reporter};
 use tokio::task::JoinHandle;
 
+use super::command_mounts::Caches;
 use super::ssh::Lent;
 use super::stage_vm::{StageVm, lost};
 use crate::engine::Shared;
-use crate::images::{ImageEvent, PullRequest, pipe};
+use crate::images::{ImageEvent, PullRequest, pipe, remote};
 use crate::streams::blocking;
-use crate::{EngineError, Resources, Result, Rlimit, TransferEvents};
+use crate::{EngineError, ErrorKind, Resources, Result, Rlimit, TransferEvents, limits};
 
 /// What commands of a build may use.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,8 +43,13 @@ pub(super) struct BuildHost {
 }
 
 impl BuildHost {
-    async fn held(&self, name: &str) -> Result<HeldImage> {
+    /// An image that is here, for a platform if one is asked for.
+    async fn held(&self, name: &str, platform: Option<&Platform>) -> Result<HeldImage> {
         let (image, hold) = self.shared.images.resolve_and_hold(name).await?;
+        if let Some(platform) = platform {
+            let wanted = remote::platform(Some(&platform.to_string()))?;
+            remote::check_platform(name, &image.config, &wanted)?;
+        }
         Ok(HeldImage { image, hold })
     }
 
@@ -89,7 +96,7 @@ impl Stage {
 
 impl BuildHost {
     /// Starts a command: in the microVM of those before it, if it can be had there.
-    async fn start(&self, stage: &mut Stage, command: Command) -> Result<StageVm> {
+    async fn start(&self, stage: &mut Stage, command: Command, caches: Caches) -> Result<StageVm> {
         if let Some(mut vm) = stage.waiting.take_if(|vm| vm.suits(&command)) {
             match vm.next(&command).await {
                 Ok(()) => return Ok(vm),
@@ -104,7 +111,16 @@ impl BuildHost {
         if let Some(vm) = stage.waiting.take() {
             stage.end(vm);
         }
-        StageVm::start(&self.shared, &self.limits, command).await
+        StageVm::start(&self.shared, self.resources(), &self.limits, command, caches).await
+    }
+
+    /// What a command may use.
+    fn resources(&self) -> Resources {
+        let mut resources = self.limits.resources;
+        if resources.memory_bytes == 0 {
+            resources.memory_bytes = limits::build_memory(&self.shared.host);
+        }
+        resources
     }
 }
 
@@ -119,14 +135,18 @@ impl Host for BuildHost {
         reporter: &Reporter,
     ) -> Result<HeldImage, HostError> {
         if !pull {
-            match self.held(name).await {
+            match self.held(name, platform).await {
                 Err(EngineError::NoSuchImage(_)) => {}
+                Err(EngineError::Image(error)) if error.kind == ErrorKind::NotFound => {
+                    reporter.tell_line(format!("{error}; its registry is asked for one\n"));
+                }
                 found => return found.map_err(HostError::of),
             }
         }
         self.pull(name, platform, reporter).await.map_err(HostError::of)?;
-        self.held(name).await.map_err(HostError::of)
+        self.held(name, platform).await.map_err(HostError::of)
     }
+
     fn key(&self) -> String {
         let BuildLimits {
             shm_bytes,
@@ -140,7 +160,7 @@ impl Host for BuildHost {
     }
 
     async fn find(&self, id: &str) -> Result<Option<HeldImage>, HostError> {
-        match self.held(id).await {
+        match self.held(id, None).await {
             Ok(held) => Ok(Some(held)),
             Err(EngineError::NoSuchImage(_) | EngineError::Conflict(_)) => Ok(None),
             Err(error) => Err(HostError::of(error)),
@@ -154,12 +174,23 @@ impl Host for BuildHost {
         reporter: &Reporter,
         keep: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
     ) -> Result<Ended<T>, HostError> {
+        // Who waits for a cache keeps nobody else from working.
+        let caches = Caches::take(&self.shared, &command.mounts).await;
+        let caches = caches.map_err(HostError::of)?;
         // More at once than the host has processors for would only be slower.
         let _turn = self.shared.builds.turns.acquire().await.map_err(HostError::of)?;
         let (has_next, agents) = (command.has_next, command.agents.clone());
-        let mut vm = self.start(stage, command).await.map_err(HostError::of)?;
+        let started = self.start(stage, command, caches).await;
+        let mut vm = started.map_err(HostError::of)?;
         let lent = Lent::lend(&self.shared, vm.sandbox(), &self.session, agents, reporter);
-        let code = vm.run(reporter).await.map_err(HostError::of)?;
+        let ExitStatus { code, oom_killed } = vm.run(reporter).await.map_err(HostError::of)?;
+        if oom_killed {
+            let mib = self.resources().memory_bytes >> 20;
+            let text = format!(
+                "the kernel has killed a process: the command may use {mib} MiB of memory; --memory gives it more\n"
+            );
+            reporter.tell_line(text);
+        }
         if code != 0 {
             // The build ends with it: nothing is to be left then.
             if let Some(ending) = vm.end() {

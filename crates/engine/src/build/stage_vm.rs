@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::sandbox::{
-    Clock, ContainerSpec, File, ProcessId, ProcessSpec, Rootfs, Sandbox, SandboxError, Socket, StreamKind,
-    Task, layer_name,
+    Clock, ContainerSpec, ExitStatus, File, ProcessId, ProcessSpec, Rootfs, Sandbox, SandboxError, Socket,
+    StreamKind, Task, layer_name,
 };
 use builder::{Command, CommandMount, Reporter};
 use image_store::{Image, Layer};
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
 
 use super::caches::CacheFolder;
-use super::command_mounts::{add_mounts, take_caches};
+use super::command_mounts::{Caches, add_mounts};
 use super::host::BuildLimits;
 use super::output::carry;
 use crate::archive::unless_silent;
@@ -29,7 +29,7 @@ use crate::folder::ContainerRecord;
 use crate::guest_spec::{self, GuestSpec, guest_spec};
 use crate::images::PipeWriter;
 use crate::start::{refusal, sandbox_spec};
-use crate::{ContainerCreate, EngineError, Result, merge, networks};
+use crate::{ContainerCreate, EngineError, Resources, Result, merge, networks};
 
 /// How long output may take to arrive after the end of who wrote it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,19 +73,25 @@ struct Held {
 
 impl StageVm {
     /// Brings it up, with a command started. If this is dropped meanwhile it is taken down as soon as it is up.
-    pub(super) async fn start(shared: &Arc<Shared>, limits: &BuildLimits, command: Command) -> Result<Self> {
-        let (caches, places) = take_caches(shared, &command.mounts).await?;
-        let (shared, limits) = (shared.clone(), limits.clone());
+    pub(super) async fn start(
+        shared: &Arc<Shared>,
+        resources: Resources,
+        limits: &BuildLimits,
+        command: Command,
+        Caches { folders, places }: Caches,
+    ) -> Result<Self> {
+        let create = container(resources, limits, &command);
+        let shared = shared.clone();
         let tasks = shared.builds.tasks.clone();
         let started = tasks.spawn(async move {
-            let live = creation::create_unseen(&shared, container(&limits, &command)).await?;
+            let live = creation::create_unseen(&shared, create).await?;
             let operation = live.operation.clone().lock_owned().await;
             let mut held = Held {
                 shared,
                 live,
                 sandbox: None,
                 _operation: operation,
-                caches,
+                caches: folders,
             };
             match bring_up(&mut held, &command, &places).await {
                 Ok((sandbox, container)) => Ok(Self {
@@ -147,8 +153,7 @@ impl StageVm {
             &[],
             &HashMap::new(),
         );
-        add_files(&mut container, command);
-        add_agents(&mut container, command);
+        furnish(&mut container, command);
         let mut record = ContainerRecord::clone(&held.live.record());
         record.config.env = merge::environment(&[], &command.environment);
         record.config.user = command.user.clone();
@@ -173,7 +178,7 @@ impl StageVm {
     }
 
     /// Waits for the end of the command and tells what it prints; its exit code.
-    pub(super) async fn run(&mut self, reporter: &Reporter) -> Result<i32> {
+    pub(super) async fn run(&mut self, reporter: &Reporter) -> Result<ExitStatus> {
         let lost = lost("run a command in");
         let (stdout, stderr) = tokio::try_join!(
             self.sandbox.output(self.process, StreamKind::Stdout, 0),
@@ -193,8 +198,7 @@ impl StageVm {
             }
             () = &mut printed => exited.await,
         };
-        let status = status.map_err(&lost)?;
-        Ok(status.code)
+        status.map_err(&lost)
     }
 
     /// Sends what the command changed as a layer.
@@ -273,8 +277,7 @@ async fn bring_up(
         &held.caches,
         places,
     );
-    add_files(&mut spec.container, command);
-    add_agents(&mut spec.container, command);
+    furnish(&mut spec.container, command);
     // Secrets are on no disk: the container's record does not know them.
     spec.init.env.extend(command.secret_variables.0.iter().cloned());
     let clock = Clock::start();
@@ -363,7 +366,8 @@ fn names(known: &HashMap<String, String>, layers: &[Layer]) -> Vec<String> {
     names.cloned().collect()
 }
 
-fn add_files(container: &mut ContainerSpec, command: &Command) {
+/// Adds what only this command has, but its mounts.
+fn furnish(container: &mut ContainerSpec, command: &Command) {
     let files = command.files.iter().map(|file| File {
         target: file.target.clone(),
         mode: file.mode,
@@ -372,9 +376,6 @@ fn add_files(container: &mut ContainerSpec, command: &Command) {
         content: file.content.clone(),
     });
     container.files.extend(files);
-}
-
-fn add_agents(container: &mut ContainerSpec, command: &Command) {
     let sockets = command.agents.iter().map(|agent| Socket {
         target: agent.target.clone(),
         mode: agent.mode,
@@ -382,10 +383,13 @@ fn add_agents(container: &mut ContainerSpec, command: &Command) {
         gid: agent.owner.1,
     });
     container.sockets.extend(sockets);
+    container
+        .read_only_paths
+        .extend(command.read_only.iter().cloned());
 }
 
 /// The container that the command runs in.
-fn container(limits: &BuildLimits, command: &Command) -> ContainerCreate {
+fn container(resources: Resources, limits: &BuildLimits, command: &Command) -> ContainerCreate {
     ContainerCreate {
         image: command.image.id.clone(),
         entrypoint: Some(Vec::new()),
@@ -402,7 +406,7 @@ fn container(limits: &BuildLimits, command: &Command) -> ContainerCreate {
         },
         auto_remove: true,
         of_build: true,
-        resources: limits.resources,
+        resources,
         shm_bytes: limits.shm_bytes,
         rlimits: limits.rlimits.clone(),
         extra_hosts: limits.extra_hosts.clone(),

@@ -269,6 +269,11 @@ fn what_cannot_be_built_is_refused_where_it_stands() -> Result<()> {
             Some(2),
             "checksum",
         ),
+        (
+            "FROM scratch\nADD --checksum=sha256:00 https://example.org/x.git#main /\n",
+            Some(2),
+            "checksum can't be specified for non-HTTP(S) sources",
+        ),
     ] {
         refused(text, &of_text(&hull, text)?, says, line);
     }

@@ -38,6 +38,8 @@ RUN cmp {BOOT} /first && cmp /between /own && test $SEEN = yes && test $PWD = /w
 RUN --mount=type=tmpfs,target=/scratch --mount=type=bind,source=own,target=/bound \\
     cmp {BOOT} /first && cmp /bound /own && echo x >/scratch/x && rm /one && ! ps | grep '[s]leep'
 RUN cmp {BOOT} /first && ! ls /one /bound/own && mkdir /one && test -z \"$(ls -A /scratch)\"
+RUN --mount=type=bind,target=/context --mount=type=tmpfs,target=/context/scratch \\
+    touch /context/scratch/x && ! touch /context/own && test -f /context/own
 RUN --network=none ! cmp {BOOT} /first && test -d /one && echo two >/one/two
 RUN test $(cat /one/two) = two
 "
