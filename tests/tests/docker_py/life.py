@@ -12,7 +12,7 @@ import time
 import traceback
 
 import docker
-from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+from docker.errors import APIError, BuildError, ContainerError, ImageNotFound, NotFound
 
 PREFIX = os.environ["PREFIX"]
 UNTIL_TERM = 'trap "exit 3" TERM; echo ready; while :; do sleep 0.1; done'
@@ -250,6 +250,26 @@ def test_events_come_as_they_happen_and_from_the_past():
     assert [action for action in seen if action in wanted] == wanted, seen
     past = client.events(since=since, until=int(time.time()) + 2, decode=True, filters={"label": f"events={PREFIX}"})
     assert [event["Action"] for event in past if event["Action"] in wanted] == wanted
+
+
+def test_an_image_is_built():
+    text = b"FROM busybox\nARG WORD\nCOPY file /\nRUN echo $WORD >/word\n"
+    build = lambda text, **options: client.images.build(
+        fileobj=io.BytesIO(archive({"Dockerfile": text, "file": b"copied\n"})), custom_context=True, rm=True, **options
+    )
+    tag = f"localhost/{PREFIX}-built:1"
+    image, log = build(text, tag=tag, buildargs={"WORD": "said"}, labels={"built": PREFIX})
+    told = "".join(part.get("stream", "") for part in log)
+    assert "Step 4/4 : RUN" in told and "Successfully built" in told, told
+    assert image.tags == [tag] and image.labels == {"built": PREFIX}, image.attrs
+    assert client.containers.run(tag, ["cat", "/file", "/word"], remove=True) == b"copied\nsaid\n"
+    try:
+        build(b"FROM busybox\nRUN exit 3\n")
+    except BuildError as error:
+        assert "returned a non-zero code: 3" in error.msg, error.msg
+    else:
+        raise AssertionError("a build whose command fails does not fail")
+    client.images.remove(tag)
 
 
 def test_what_has_ended_is_pruned():

@@ -29,7 +29,7 @@ fn compose_takes_a_project_up_uses_it_and_takes_it_down() -> Result<()> {
     let hull = hull!();
     let run = |args: &[&str]| compose(&hull, args);
     // What is left of a run that was cut short.
-    run(&["down", "-v", "-t", "0"]);
+    run(&["down", "-v", "-t", "0", "--rmi", "local"]);
 
     run(&["up", "-d"]).exits(0).says("Creating hulltest_store_1");
     let ids = run(&["ps", "-q"]).ok();
@@ -43,6 +43,8 @@ fn compose_takes_a_project_up_uses_it_and_takes_it_down() -> Result<()> {
     let logs = run(&["logs", "--no-color", "store"]).ok();
     assert!(logs.contains("store_1") && logs.contains("| stored"), "{logs}");
 
+    assert_eq!(run(&["exec", "-T", "reader", "cat", "/who"]).ok(), "a reader\n");
+    run(&["build", "reader"]).exits(0).says("Building reader");
     let greetings = ["exec", "-T", "reader", "cat", "greetings"];
     assert_eq!(run(&greetings).ok(), "good day\n");
     let fetched = ["exec", "-T", "reader", "wget", "-qO-", "http://store/greetings"];
@@ -75,9 +77,10 @@ fn compose_takes_a_project_up_uses_it_and_takes_it_down() -> Result<()> {
     assert_eq!(hull.docker(networks).ok().lines().count(), 1);
     let volume = hull.docker(["volume", "ls", "-q", "--filter", "name=hulltest_data"]);
     assert_eq!(volume.ok(), "hulltest_data\n");
-    run(&["down", "-v"])
+    run(&["down", "-v", "--rmi", "local"])
         .exits(0)
-        .says("Removing volume hulltest_data");
+        .says("Removing volume hulltest_data")
+        .says("Removing image hulltest_reader");
     assert_eq!(hull.docker(networks).ok(), "");
     let left = hull.docker(["ps", "-aq", "--filter", "name=hulltest_"]).ok();
     let volumes = hull
