@@ -24,13 +24,15 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<()> {
     let events = shared.events.clone();
     networks::begin_telling_refusals(shared);
     let found = blocking("read the containers", move || read_all(&containers, &events)).await?;
-    // All of them first: who has ended takes a bridge along that nobody is known to use.
+    // Each step for all of them: some are linked to others, and who has ended takes a bridge along that nobody is known to use.
+    for live in &found {
+        shared.registry.insert(live.clone());
+    }
     for live in &found {
         networks::adopt(shared, live).await;
     }
     let mut resumed = tokio::task::JoinSet::new();
     for live in found {
-        shared.registry.insert(live.clone());
         if live.is_up() || live.watch().borrow().record.sandbox.is_some() {
             let shared = shared.clone();
             resumed.spawn(async move { resume(&shared, &live).await });

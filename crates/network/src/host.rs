@@ -450,8 +450,8 @@ impl HostNetworks {
         }
     }
 
-    /// Removes a bridge that nobody uses any more.
-    async fn remove_bridge(&self, bridge: &str) {
+    /// Removes a bridge, with its subnets, unless somebody uses it; none is left when this ends.
+    pub async fn remove_bridge(&self, bridge: &str) {
         let mut bridges = self.bridges.lock().await;
         if self.state().uses(bridge) {
             return;

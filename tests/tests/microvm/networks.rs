@@ -299,6 +299,12 @@ fn networks_and_ports_outlive_the_daemon_and_not_their_containers() -> Result<()
         .docker(["network", "inspect", "-f", "{{.Id}}", &network.name])
         .ok();
     let bridge = format!("hullb{}", &id[..8]);
+    let link = format!("{}:linked", &*web);
+    let linked = serve(
+        &hull,
+        "killed-linked",
+        &["--network", &network.name, "--link", &link],
+    );
     let daemon = hull.shell("pidof hulld").stdout;
     hull.shell("kill -9 $(pidof hulld)").ok();
     hull.eventually("a new daemon", || {
@@ -315,12 +321,14 @@ fn networks_and_ports_outlive_the_daemon_and_not_their_containers() -> Result<()
         }
     });
     assert_eq!(fetch(&hull, &network.name, "http://web/"), "killed-web");
+    let page = hull.hull(["exec", &linked, "timeout", "20", "wget", "-qO-", "http://linked/"]);
+    assert_eq!(page.ok(), "killed-web\n");
     let shows = |what: &str| {
         hull.shell(&format!("ls /sys/class/net; nft list ruleset | grep -c {what}"))
             .stdout
     };
     assert!(shows(&bridge).contains(&bridge), "{}", shows(&bridge));
-    hull.docker(["rm", "-f", &web]).ok();
+    hull.docker(["rm", "-f", &web, &linked]).ok();
     hull.eventually_within(Duration::from_secs(60), "nothing being left", || {
         let left = shows(&bridge);
         match left.contains(&bridge) || !left.ends_with("\n0\n") {

@@ -80,6 +80,10 @@ impl Engine {
             spare::discard(&shared.networks, &network.id).await;
             let (work, id) = (shared.clone(), network.id.clone());
             crate::streams::blocking("remove a network", move || work.networks.remove(&id)).await?;
+            // Of who was in it last, the bridge may still be there: its subnet is free for others now.
+            if let Some(host) = shared.networks.opened_host() {
+                host.remove_bridge(&record.bridge).await;
+            }
             shared.tell_network("destroy", &record, None);
             Ok(())
         })

@@ -203,7 +203,13 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
             option::MTU => value.parse().is_ok_and(|mtu| MTUS.contains(&mtu)),
             option::INTER_CONTAINER | option::MASQUERADE => matches!(value.as_str(), "true" | "false"),
             option::HOST_BINDING => value.parse::<IpAddr>().is_ok(),
-            option::BRIDGE_NAME => is_interface(value),
+            option::BRIDGE_NAME if !is_interface(value) => {
+                return Err(EngineError::Invalid(format!(
+                    "invalid value {value:?} of network option {name}: hull's bridges have names of {BRIDGE_PREFIX} and letters or \
+                     digits, {MAX_INTERFACE} at most"
+                )));
+            }
+            option::BRIDGE_NAME => true,
             // It says what is wrong better than the text below.
             option::EGRESS => {
                 let policy = value.parse::<EgressPolicy>();

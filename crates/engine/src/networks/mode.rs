@@ -67,6 +67,15 @@ pub(crate) fn normalize(shared: &Shared, create: &mut ContainerCreate) -> Result
     for (network, config) in joined(create) {
         check(&network, &config)?;
     }
+    // In other networks a link is to whoever has the name when it is asked for.
+    let in_default = matches!(create.network.as_str(), "" | "default" | DEFAULT_NETWORK);
+    for link in create.links.iter().filter(|_| in_default) {
+        let name = link.split(':').next().unwrap_or(link);
+        let found = shared.registry.find(name.trim_start_matches('/'));
+        // Not as one that is not found: clients would take it for the image.
+        found
+            .map_err(|error| EngineError::Invalid(format!("could not get container for {name}: {error}")))?;
+    }
     Ok(())
 }
 

@@ -328,5 +328,10 @@ fn a_command_that_fails_tells_its_code_and_its_last_lines() -> Result<()> {
     // A program that is not there has no code of its own.
     let answer = of_text(&hull, &format!("{FROM}RUN [\"/no/such/program\"]\n"))?;
     refused("an exec form", &answer, "/no/such/program", Some(2));
+    // Memory that is not there has a reason of its own.
+    let text = format!("{FROM}RUN dd if=/dev/zero of=/dev/null bs=60M count=1\n");
+    let refused = hull.hull_with_input(["build", "--memory", "48m", "-"], text.as_bytes());
+    let told = "the command may use 48 MiB of memory; --memory gives it more";
+    assert!(refused.stdout.contains(told) && refused.code == 137, "{refused}");
     Ok(())
 }

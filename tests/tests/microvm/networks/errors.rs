@@ -25,6 +25,37 @@ fn wait_for_nothing(hull: &Hull, bridge: &str) {
 }
 
 #[test]
+fn a_link_to_nobody_is_refused() -> Result<()> {
+    let hull = hull!();
+    let name = hull.container("linked");
+    hull.docker([
+        "run",
+        "--name",
+        &name,
+        "--link",
+        "nobody:somebody",
+        "busybox",
+        "true",
+    ])
+    .exits(125)
+    .says("could not get container for nobody: No such container: nobody");
+    let listed = hull.docker(["ps", "-aq", "--filter", &format!("name={}", &*name)]);
+    assert_eq!(listed.ok(), "");
+    Ok(())
+}
+
+#[test]
+fn a_subnet_is_free_when_its_network_is_gone() -> Result<()> {
+    let hull = hull!();
+    for _ in 0..3 {
+        let network = Network::new(&hull, "again", &["--subnet", "10.127.9.0/24"]);
+        hull.docker(["run", "--rm", "--network", &network.name, "busybox", "true"])
+            .ok();
+    }
+    Ok(())
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_told_and_leaves_nothing() -> Result<()> {
     let hull = hull!();
     // Beside the gateway there is one address in it.
